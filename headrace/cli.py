@@ -1,0 +1,389 @@
+"""The command line: a command for each job of a user. What is heavy is imported inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace import __version__
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.client import Client
+    from headrace.settings import Settings
+
+TRY, STACK, PART = "Try it", "Run the local stack", "Run one part"
+SEND, ASK, RUN = "Send events", "Ask", "Run it"
+
+app = typer.Typer(
+    name="headrace",
+    help="A streaming real-time recommender: what a user did a moment ago changes what the next "
+    "request recommends.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="The model's id; of the settings if not given.")
+]
+_PORT = {"min": 0, "max": 65535}
+HttpPort = Annotated[int, typer.Option("--port", help="Port of the HTTP server; 0: any.", **_PORT)]
+DEFAULT_DATA = Path(".headrace")
+
+
+def main() -> None:
+    """Run a command. What a user can mend ends in one line on standard error and exit code 1."""
+    try:
+        app()
+    except HeadraceError as exc:
+        sys.stderr.write(f"headrace: {exc}\n")
+        sys.exit(1)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+# Try it
+
+
+@app.command(rich_help_panel=TRY)
+def demo(
+    data: Annotated[
+        Path, typer.Option(help="Folder of its data, its summary and its report.")
+    ] = Path("build/demo"),
+    port: HttpPort = 8080,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Leave the system up at the end, until Ctrl-C.")
+    ] = False,
+    events_per_second: Annotated[
+        float, typer.Option(min=1, max=10_000, help="How fast the last 20 % is sent.")
+    ] = 200.0,
+    display: Annotated[
+        bool,
+        typer.Option("--display/--no-display", help="Redraw a page, or print a line now and then."),
+    ] = True,
+) -> None:
+    """Watch it learn live from 100,000 real ratings, and get a report."""
+    with _extra("local"):
+        from headrace.local.demo.main import DemoOptions, run_demo
+    options = DemoOptions(
+        folder=data, port=port, stay=stay, events_per_second=events_per_second, display=display
+    )
+    raise typer.Exit(run_demo(options))
+
+
+# Run the local stack
+
+
+@app.command(rich_help_panel=STACK)
+def up(
+    data: Data = DEFAULT_DATA,
+    port: HttpPort = 8080,
+    kafka_port: Annotated[
+        int, typer.Option(help="Port of the embedded broker; 0: any.", **_PORT)
+    ] = 19092,
+    redis_port: Annotated[int, typer.Option(help="Port of Redis; 0: any.", **_PORT)] = 16379,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Use this Kafka and start no broker."),
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Use this Redis and start none.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Leave it in the background once it is ready.")
+    ] = False,
+) -> None:
+    """Start everything on this machine; Ctrl-C ends it."""
+    from headrace.commands import local
+
+    with _extra("local"):
+        from headrace.local.stack import StackOptions
+    options = StackOptions(
+        data=data,
+        port=port,
+        kafka_port=kafka_port,
+        redis_port=redis_port,
+        kafka=kafka,
+        redis=redis,
+    )
+    if detach:
+        local.up_detached(options, os.environ)
+    else:
+        local.up(options, os.environ)
+
+
+@app.command(rich_help_panel=STACK)
+def status(data: Data = DEFAULT_DATA) -> None:
+    """Show how each part fares; exit code 1 unless all are well."""
+    from headrace.commands import local
+
+    raise typer.Exit(0 if local.status(data) else 1)
+
+
+@app.command(rich_help_panel=STACK)
+def env(data: Data = DEFAULT_DATA) -> None:
+    """Set address and key in a shell: [bold]eval "$(headrace env)"[/]."""
+    from headrace.commands import local
+
+    typer.echo(local.exports(data))
+
+
+@app.command(rich_help_panel=STACK)
+def down(data: Data = DEFAULT_DATA) -> None:
+    """End the stack that runs in the background; its data stays."""
+    from headrace.commands import local
+
+    local.down(data)
+
+
+# Run one part
+
+
+@app.command(rich_help_panel=PART)
+def worker() -> None:
+    """Run a worker: events from Kafka into sessions in Redis."""
+    settings = _settings()
+    with _extra("streams"):
+        from streams.worker import run
+    run(settings)
+
+
+@app.command(rich_help_panel=PART)
+def trainer() -> None:
+    """Run the trainer: takes tasks, trains, puts versions live."""
+    settings = _settings()
+    with _extra("training"):
+        from models.training.trainer import run
+    run(settings)
+
+
+@app.command(rich_help_panel=PART)
+def serve() -> None:
+    """Run a server: recommendations and events over HTTP."""
+    settings = _settings()
+    with _extra("serving"):
+        from serving.main import run
+    run(settings)
+
+
+class _Part(str, Enum):
+    worker = "worker"
+    trainer = "trainer"
+    serve = "serve"
+
+
+@app.command(rich_help_panel=PART)
+def health(
+    part: Annotated[_Part, typer.Argument(help="The part that runs on this host.")],
+) -> None:
+    """Exit with 0 when this host's own part is well."""
+    from headrace.commands.health import check_heartbeat, check_server
+
+    settings = _settings()
+    if part is _Part.serve:
+        check_server(settings)
+    else:
+        check_heartbeat(settings, part.value)
+
+
+# Send events
+
+
+@app.command(rich_help_panel=SEND)
+def send(
+    file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
+) -> None:
+    """Send a file of events; what is wrong is named by line and reason."""
+    from rich.console import Console
+
+    from headrace.commands.send import open_source, report, send_file
+
+    console = Console()
+    with _client() as client:
+        if file == "-":
+            sent = send_file(client, sys.stdin.buffer, size=None, console=console)
+        else:
+            path = Path(file)
+            with open_source(path) as source:
+                sent = send_file(client, source, size=path.stat().st_size, console=console)
+    report(sent, console)
+    raise typer.Exit(1 if sent.refused else 0)
+
+
+# Ask
+
+
+@app.command(rich_help_panel=ASK)
+def recommend(
+    user_id: Annotated[str, typer.Argument(help="Whom to recommend to.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 10,
+) -> None:
+    """Show what a user is recommended right now."""
+    from rich.console import Console
+
+    from headrace.commands import show
+
+    with _client() as client:
+        answer = client.post("/v1/recommendations", {"user_id": user_id, "k": k})
+    show.recommendations(answer, Console())
+
+
+# Run it
+
+
+@app.command(rich_help_panel=RUN)
+def train(
+    reason: Annotated[str, typer.Option(help="Why; it stays with the task.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of it.")] = False,
+    model: ModelOption = None,
+) -> None:
+    """Retrain on all events so far; a good version goes live."""
+    from rich.console import Console
+
+    from headrace.commands import show
+
+    console = Console()
+    with _client() as client:
+        task = client.post(f"/v1/models/{_model(model)}/train", {"reason": reason})
+        if wait:
+            task = show.follow_task(client, task, console)
+    show.tasks([task], console)
+
+
+@app.command(rich_help_panel=RUN)
+def tasks() -> None:
+    """List the newest trainings: their progress, how they ended."""
+    from rich.console import Console
+
+    from headrace.commands import show
+
+    with _client() as client:
+        show.tasks(client.get("/v1/tasks")["tasks"], Console())
+
+
+@app.command(rich_help_panel=RUN)
+def models() -> None:
+    """List the versions with their metrics, and which is live."""
+    from rich.console import Console
+
+    from headrace.commands import show
+
+    console = Console()
+    with _client() as client:
+        for model in client.get("/v1/models")["models"]:
+            found = client.get(f"/v1/models/{model['id']}/versions")["versions"]
+            show.versions(model, found, console)
+
+
+@app.command(rich_help_panel=RUN)
+def activate(
+    version: Annotated[str, typer.Argument(help="A version that `headrace models` lists.")],
+    model: ModelOption = None,
+) -> None:
+    """Put a version live."""
+    with _client() as client:
+        live = client.post(f"/v1/models/{_model(model)}/versions/{_segment(version)}/activate")
+    typer.echo(f"{live['version']} is live.")
+
+
+@app.command(rich_help_panel=RUN)
+def rollback(model: ModelOption = None) -> None:
+    """Put the version live again that was live before."""
+    with _client() as client:
+        live = client.post(f"/v1/models/{_model(model)}/rollback")
+    typer.echo(f"{live['version']} is live.")
+
+
+@app.command(rich_help_panel=RUN)
+def topics() -> None:
+    """List the topics, and make those that are missing."""
+    from headrace.commands import local
+
+    local.topics(_found_settings())
+
+
+@app.command(rich_help_panel=RUN)
+def settings() -> None:
+    """List every setting: variable, value, default, meaning."""
+    from rich.console import Console
+
+    from headrace.commands.settings_table import table
+
+    Console().print(table(_settings()))
+
+
+def _settings() -> Settings:
+    from headrace.settings import load_settings
+
+    return load_settings(os.environ)
+
+
+def _found_settings() -> Settings:
+    from headrace.commands.addresses import find_settings
+
+    return find_settings(os.environ)
+
+
+def _client() -> Client:
+    with _extra("local"):
+        from headrace.client import Client
+    return Client(_found_settings())
+
+
+def _model(model: str | None) -> str:
+    return _segment(model or _found_settings().model_id)
+
+
+def _segment(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="")
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Turn a missing package into the way to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] in _OWN:
+            raise
+        raise HeadraceError(
+            f"This command needs the package {exc.name}, which is not installed; "
+            f"install it with `pip install 'headrace[{name}]'`."
+        ) from exc
+
+
+_OWN = frozenset({"headrace", "streams", "models", "serving"})
+
+if __name__ == "__main__":
+    main()

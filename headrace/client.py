@@ -1,0 +1,78 @@
+"""A small client of the HTTP API, for the command line: answers as plain JSON, errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+import msgspec
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+
+_TIMEOUT_S = 30.0
+
+
+class Client:
+    """A connection to the server of these settings; blocks.
+
+    Every method raises `HeadraceError` when the server does not answer, or not with what was asked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.url
+        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_TIMEOUT_S)
+
+    def __enter__(self) -> Client:
+        """Return the client, which is closed on leaving."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
+        """Return what stands at the path."""
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Send a value as JSON and return the answer."""
+        return self._call("POST", path, json=body)
+
+    def post_lines(self, path: str, lines: bytes) -> Any:
+        """Send JSON lines and return the answer."""
+        headers = {"content-type": "application/x-ndjson"}
+        return self._call("POST", path, content=lines, headers=headers)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **arguments)
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise HeadraceError(
+                f"The server at {self._url} does not answer ({str(exc) or type(exc).__name__}). "
+                "Start one with `headrace up`, or name another in HEADRACE_URL."
+            ) from exc
+        if response.is_success:
+            return msgspec.json.decode(response.content) if response.content else None
+        raise HeadraceError(self._refusal(response))
+
+    def _refusal(self, response: httpx.Response) -> str:
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return (
+                f"The server at {self._url} asks for another key than HEADRACE_API_KEY holds; "
+                'for a local stack, `eval "$(headrace env)"` sets it.'
+            )
+        try:
+            problem = msgspec.json.decode(response.content)
+            detail = problem.get("detail") or problem.get("title")
+        except (msgspec.DecodeError, AttributeError):
+            detail = response.reason_phrase
+        return f"The server at {self._url} answers {response.status_code}: {detail}"

@@ -1,0 +1,45 @@
+"""Dead letters: the bytes of a record that is wrong in itself, and why, and where it came from."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from headrace.errors import InvalidEvent
+from headrace.producer import Outgoing, Producer
+from headrace.settings import Settings
+from headrace.topics import DEAD_LETTERS, Topics
+
+
+class Record(Struct, frozen=True):
+    """A record as Kafka delivered it."""
+
+    topic: str
+    """As the broker names it."""
+    partition: int
+    offset: int
+    timestamp: float
+    """The record's own time, in Unix seconds."""
+    key: bytes | None
+    value: bytes | None
+
+
+class DeadLetters:
+    """Sends records to the `dead-letters` topic, key and value as received, the rest in headers."""
+
+    def __init__(self, producer: Producer, settings: Settings) -> None:
+        self._producer = producer
+        self._topic = Topics(settings).name(DEAD_LETTERS)
+
+    async def send(self, record: Record, error: InvalidEvent) -> None:
+        """Send one record and wait until Kafka has acknowledged it.
+
+        Raises `aiokafka.errors.KafkaError`.
+        """
+        headers = (
+            ("topic", record.topic.encode()),
+            ("partition", str(record.partition).encode()),
+            ("offset", str(record.offset).encode()),
+            ("field", error.field.encode()),
+            ("reason", str(error).encode(errors="backslashreplace")),
+        )
+        await self._producer.send([Outgoing(self._topic, record.key, record.value, headers)])

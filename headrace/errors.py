@@ -1,0 +1,51 @@
+"""The errors of Headrace. Each message names the thing, its value and the cure."""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Something a user or an operator can mend; the message says how."""
+
+
+class InvalidSetting(HeadraceError):
+    """A setting is unknown, or its value cannot be used."""
+
+
+class InvalidEvent(HeadraceError):
+    """An event is wrong in itself: no retry will make it right.
+
+    `field` is the name of the field at fault, or "" when the whole record is.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+class InvalidItem(InvalidEvent):
+    """A catalogue item is wrong in itself."""
+
+
+class ArtifactInvalid(HeadraceError):
+    """A model version on disk is damaged, incomplete, or not what its manifest says."""
+
+
+class TooFewEvents(HeadraceError):
+    """There is not enough data to train on."""
+
+
+class TaskNotFound(HeadraceError):
+    """No task has this id."""
+
+
+class VersionNotFound(HeadraceError):
+    """No version of this model has this name."""
+
+
+class StackError(HeadraceError):
+    """The local stack cannot start or go on."""
+
+
+class DataUnavailable(HeadraceError):
+    """Sample data cannot be fetched, or is not what was expected."""

@@ -1,0 +1,89 @@
+"""Sending to Kafka: every record is acknowledged by all replicas, or the caller hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from msgspec import Struct
+
+from headrace.settings import Settings
+
+_REQUEST_TIMEOUT_MS = 10_000
+
+
+class Outgoing(Struct, frozen=True):
+    """A record to be sent."""
+
+    topic: str
+    """As the broker names it."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Position(Struct, frozen=True):
+    """Where the broker put a record."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Producer:
+    """An aiokafka producer that connects when it is first used, and again after a failure.
+
+    Keys are hashed as Kafka's own clients hash them (murmur2), so that a user stays on one
+    partition whoever sends.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
+
+    async def send(self, records: Sequence[Outgoing]) -> list[Position]:
+        """Send records and wait until each is acknowledged; return where each one stands.
+
+        Raises `aiokafka.errors.KafkaError`; some of the records may have arrived then.
+        """
+        producer = await self.connect()
+        pending = [
+            await producer.send(
+                record.topic, key=record.key, value=record.value, headers=list(record.headers)
+            )
+            for record in records
+        ]
+        acknowledged = await asyncio.gather(*pending)
+        return [Position(ack.topic, ack.partition, ack.offset) for ack in acknowledged]
+
+    async def connect(self) -> AIOKafkaProducer:
+        """Connect, if that is not done yet. Raises `aiokafka.errors.KafkaError`."""
+        async with self._connecting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._settings.kafka,
+                    acks="all",
+                    request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def ping(self) -> None:
+        """Ask the broker for its metadata. Raises `aiokafka.errors.KafkaError` or `OSError`."""
+        producer = await self.connect()
+        if not await producer.client.force_metadata_update():
+            raise KafkaConnectionError(f"{self._settings.kafka} does not answer")
+
+    async def close(self) -> None:
+        """Send what is buffered and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None

@@ -1,0 +1,200 @@
+"""A user's session: the newest interactions with items, kept in Redis, each event applied once.
+
+Three keys a user, in one slot of a cluster: the session dictionary, the ids seen, and the marks,
+which say up to which offset of each topic's partition events have been applied, and how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Union
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from headrace.events import AnyEvent, ItemId
+from headrace.settings import Settings
+from headrace.store import load_script, text
+
+Kind = Literal["click", "purchase", "rating"]
+_EVENTS_A_CALL = 200
+"""Of one user, in one Lua call: bounds the time for which Redis does nothing else."""
+
+
+class Interaction(Struct, frozen=True, omit_defaults=True):
+    """The newest event of one item, as the HTTP API takes and shows it."""
+
+    timestamp: float
+    """Unix seconds."""
+    rating: float | None = None
+    event: Kind = "rating"
+
+
+Interactions = dict[ItemId, Interaction]
+
+
+class Session(Struct, frozen=True):
+    """A session dictionary as columns, oldest interaction first; one interaction an item."""
+
+    item_ids: tuple[str, ...] = ()
+    timestamps: tuple[float, ...] = ()
+    """Unix seconds."""
+    kinds: tuple[str, ...] = ()
+    ratings: tuple[float | None, ...] = ()
+    applied: int = 0
+    """Events applied so far, those included that changed nothing."""
+    marks: dict[str, int] = {}
+    """By `<topic>/<partition>`, the last offset applied."""
+
+    @classmethod
+    def from_interactions(cls, interactions: Mapping[str, Interaction], limit: int) -> Session:
+        """Return the session of the newest `limit` of these; equal timestamps keep their order."""
+        rows = sorted(interactions.items(), key=lambda row: row[1].timestamp)[-limit:]
+        return cls(
+            item_ids=tuple(item_id for item_id, _ in rows),
+            timestamps=tuple(interaction.timestamp for _, interaction in rows),
+            kinds=tuple(interaction.event for _, interaction in rows),
+            ratings=tuple(interaction.rating for _, interaction in rows),
+        )
+
+    def interactions(self) -> dict[str, Interaction]:
+        """Return the session dictionary, oldest first."""
+        rows = zip(self.item_ids, self.timestamps, self.ratings, self.kinds, strict=True)
+        return {
+            item_id: Interaction(timestamp, rating, kind)  # type: ignore[arg-type]
+            for item_id, timestamp, rating, kind in rows
+        }
+
+    @property
+    def updated_at(self) -> float | None:
+        """Unix seconds of the newest interaction."""
+        return self.timestamps[-1] if self.timestamps else None
+
+
+class LoggedEvent(Struct, frozen=True):
+    """An event and where in the log it stands."""
+
+    event: AnyEvent
+    topic: str
+    """Without the prefix."""
+    topic_id: str
+    partition: int
+    offset: int
+
+    @property
+    def mark(self) -> str:
+        """The name of its topic's partition among a session's marks."""
+        return f"{self.topic}/{self.partition}"
+
+
+class SessionStore:
+    """The sessions in Redis. Reading never writes: an unknown user has an empty session."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
+
+    async def apply(self, events: Sequence[LoggedEvent]) -> int:
+        """Apply events, each user's in the order given; return how many were new.
+
+        An event at or before its partition's mark changes nothing, so the same batch may be
+        applied again after a failure. Raises `redis.exceptions.RedisError`.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for user_id, of_user in _by_user(events).items():
+                for first in range(0, len(of_user), _EVENTS_A_CALL):
+                    await self._script(
+                        keys=self._keys(user_id),
+                        args=self._arguments(of_user[first : first + _EVENTS_A_CALL]),
+                        client=pipeline,
+                    )
+            return sum(await pipeline.execute())
+
+    async def read(self, user_id: str) -> Session:
+        """Return the user's session; empty for an unknown user."""
+        items, _, marks = self._keys(user_id)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(items)
+            pipeline.hgetall(marks)
+            rows, fields = await pipeline.execute()
+        return _session(rows, fields)
+
+    async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
+        """Return of each item whether the user has met it, beyond the session dictionary too."""
+        if not item_ids:
+            return []
+        scores = await self._redis.zmscore(self._keys(user_id)[1], list(item_ids))
+        return [score is not None for score in scores]
+
+    async def all_seen(self, user_id: str) -> list[str]:
+        """Return every item that the user is known to have met."""
+        return [
+            text(item_id) for item_id in await self._redis.zrange(self._keys(user_id)[1], 0, -1)
+        ]
+
+    async def delete(self, user_id: str) -> bool:
+        """Delete the user's session, seen ids and marks; return whether there was anything."""
+        return bool(await self._redis.delete(*self._keys(user_id)))
+
+    def _keys(self, user_id: str) -> tuple[str, str, str]:
+        # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
+        tag = user_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+        stem = self._settings.key("user", "{" + tag + "}")
+        return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
+
+    def _arguments(self, events: Iterable[LoggedEvent]) -> list[str | int | bytes]:
+        bounds = self._settings.sessions
+        arguments: list[str | int | bytes] = [bounds.limit, bounds.seen_limit, bounds.ttl_s]
+        for logged in events:
+            event = logged.event
+            arguments += (
+                logged.mark,
+                logged.topic_id,
+                logged.offset,
+                event.item_id,
+                repr(event.timestamp),
+                msgspec.json.encode(_value(logged)),
+            )
+        return arguments
+
+
+_Value = tuple[float, str, int, int, Union[float, None]]
+_values = msgspec.json.Decoder(list[_Value])
+
+
+def _value(logged: LoggedEvent) -> _Value:
+    """Return what is stored of an event: its order, then its rating."""
+    event = logged.event
+    return (
+        event.timestamp,
+        event.kind,
+        logged.partition,
+        logged.offset,
+        getattr(event, "rating", None),
+    )
+
+
+def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Session:
+    values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
+    ordered = sorted(zip(values, [item_id.decode() for item_id in rows], strict=True))
+    marks = {name.decode(): mark for name, mark in fields.items()}
+    applied = int(marks.pop("applied", 0))
+    if not ordered:
+        return Session(applied=applied, marks=_offsets(marks))
+    columns, item_ids = zip(*ordered, strict=True)
+    timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
+    return Session(item_ids, timestamps, kinds, ratings, applied, _offsets(marks))
+
+
+def _offsets(marks: Mapping[str, bytes]) -> dict[str, int]:
+    return {name: int(mark.rpartition(b":")[2]) for name, mark in marks.items()}
+
+
+def _by_user(events: Iterable[LoggedEvent]) -> dict[str, list[LoggedEvent]]:
+    grouped: dict[str, list[LoggedEvent]] = {}
+    for logged in events:
+        grouped.setdefault(logged.event.user_id, []).append(logged)
+    return grouped

@@ -1,0 +1,276 @@
+"""One frozen object of settings, from `HEADRACE_*` variables over an optional TOML file.
+
+`Settings.sessions.limit` is the variable `HEADRACE_SESSIONS_LIMIT` and, in the file,
+`limit` under `[sessions]`. Variables win over the file; the file's path is `HEADRACE_CONFIG`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from headrace.errors import InvalidSetting
+
+PREFIX = "HEADRACE_"
+CONFIG_VARIABLE = "HEADRACE_CONFIG"
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+PositiveNumber = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")]
+ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class TopicSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How topics are named, and what they are made with when they are missing."""
+
+    prefix: TopicPrefix = ""
+    partitions: Count = 4
+    replication: Count = 1
+
+
+class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of a user's session dictionary."""
+
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 200
+    """Interactions kept, the newest ones."""
+    seen_limit: Annotated[int, Meta(ge=1_001, le=50_000)] = 5_000
+    """Ids kept of the items a user has met; above any `limit`, which it must contain."""
+    ttl_s: Annotated[int, Meta(ge=60)] = 90 * 24 * 3600
+    """Seconds after the last event applied until a session expires."""
+
+
+class TrendingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decayed counts of items over all kinds of events."""
+
+    half_life_s: Seconds = 7 * 24 * 3600.0
+    limit: Annotated[int, Meta(ge=10, le=100_000)] = 1_000
+    """Items kept per partition of a topic."""
+    click_weight: Annotated[float, Meta(gt=0)] = 1.0
+    purchase_weight: Annotated[float, Meta(gt=0)] = 3.0
+    rating_weight: Annotated[float, Meta(gt=0)] = 1.0
+
+
+class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The Faust worker."""
+
+    group: Name = "headrace"
+    """Consumer group; workers of one group share the partitions."""
+    batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    batch_within_s: Seconds = 0.01
+    """Longest wait for a batch to fill; the floor of an event's freshness."""
+    session_timeout_s: Annotated[float, Meta(ge=6)] = 6.0
+    """Faust's default of 60 s makes a group's first assignment take 30 s."""
+
+
+class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a retrain event fires by itself."""
+
+    every_events: Annotated[int, Meta(ge=0)] = 100_000
+    """Fire after this many new events; 0: never."""
+
+
+class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The trainer service, which runs each training in a process of its own."""
+
+    lease_s: Seconds = 15.0
+    """A trainer that has not renewed its lease for so long has died; its task is taken over."""
+    timeout_s: Seconds = 6 * 3600.0
+    """Longest a training may take."""
+    niceness: Annotated[int, Meta(ge=0, le=19)] = 15
+    """Serving goes first on the same machine."""
+
+
+class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    follow_s: Seconds = 0.25
+    """How often a server looks for a new live version and for changes of the catalogue."""
+    trending_s: Seconds = 1.0
+    """How often a server reads the trending items anew."""
+
+
+class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a model is made with. The defaults were chosen on MovieLens-100k's validation part."""
+
+    positive_threshold: float = 4.0
+    """An event whose rating is at least this is positive, and may be what is to be predicted."""
+    click_rating: float = 4.0
+    """What a click without a rating counts as."""
+    purchase_rating: float = 5.0
+    """What a purchase without a rating counts as."""
+
+    width: Annotated[int, Meta(ge=8, le=512)] = 64
+    """Of item and query vectors, the last coordinate being the item's bias."""
+    session_length: Annotated[int, Meta(ge=2, le=200)] = 50
+    """Interactions that the query tower looks at, the newest ones."""
+    blocks: Count = 1
+    """Transformer blocks; a second one overfits below some hundred thousand events."""
+    dropout: Share = 0.2
+    """Of attention weights, hidden units and input vectors."""
+    id_dropout: Share = 0.1
+    """Share of items that a step knows by their features alone, so that a cold item can be told."""
+
+    future: Count = 3
+    """Positive events after each position that it learns to predict; 1: the next one alone."""
+    future_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    """Weight of each further one of them, relative to the one before."""
+    negatives: Annotated[int, Meta(ge=256)] = 1024
+    """Items drawn for each step, uniformly, when the catalogue is too large to take whole."""
+    full_softmax_items: Count = 50_000
+    """Up to so many items the loss runs over the whole catalogue."""
+
+    batch_size: Count = 32
+    """Windows of `session_length` positions a step."""
+    learning_rate: PositiveNumber = 0.003
+    """Adam's, at its highest; it falls along a cosine."""
+    epochs: Count = 12
+    """At the most, on the events before the hold-out."""
+    min_steps: Count = 400
+    """Little data is gone through more often, until so many steps are made."""
+    patience: Count = 3
+    """Epochs without a better hold-out HR@10 after which the training stops."""
+    final_epochs: Annotated[int, Meta(ge=0)] = 2
+    """On all events, the held-out ones too, so that the version shipped knows the newest."""
+
+    train_split_ratio: Annotated[float, Meta(gt=0, lt=1)] = 0.9
+    """Share of the events, in time order, before the hold-out."""
+    validation_events: Count = 4_000
+    """Held-out events looked at after each epoch, evenly spaced."""
+    evaluation_events: Count = 20_000
+    """Held-out events that the metrics and the calibration come from, evenly spaced."""
+    min_events: Annotated[int, Meta(ge=10)] = 100
+    """Fewer than these are refused: nothing could be learnt or measured."""
+    scann_from_items: Count = 20_000
+    """From so many items on the version carries a ScaNN index."""
+    seed: int = 0
+    """Same data, parameters and seed: same version."""
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings of all parts."""
+
+    kafka: str = "127.0.0.1:9092"
+    """Bootstrap servers, `host:port`, separated by commas."""
+    redis: Annotated[str, Meta(pattern=r"^(rediss?|unix)://")] = "redis://127.0.0.1:6379/0"
+    namespace: Name = "headrace"
+    """Prefix of every key in Redis."""
+    artifacts: str = "artifacts"
+    """Folder of model versions."""
+    model_id: ModelId = "default"
+    url: str = "http://127.0.0.1:8080"
+    """Where clients (the command line) find the server."""
+    api_key: str = ""
+    """The bearer key: the server asks for it when it is set; clients send it."""
+    log_level: Annotated[str, Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    topics: TopicSettings = TopicSettings()
+    sessions: SessionSettings = SessionSettings()
+    trending: TrendingSettings = TrendingSettings()
+    worker: WorkerSettings = WorkerSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    training: TrainingSettings = TrainingSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    serving: ServingSettings = ServingSettings()
+
+    def key(self, *parts: str) -> str:
+        """Return the Redis key of these parts, in this namespace."""
+        return ":".join((self.namespace, *parts))
+
+    def environ(self) -> dict[str, str]:
+        """Return the variables from which a child process reads these same settings."""
+        raw = msgspec.to_builtins(self)
+        return {variable: str(_get(raw, path)) for variable, path in _variables()}
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from variables and the file that `HEADRACE_CONFIG` names, if any.
+
+    Raises `InvalidSetting`, naming the variable or the file's key, its value and what it must be.
+    """
+    raw = _read_file(environ.get(CONFIG_VARIABLE, ""))
+    known = dict(_variables())
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        if variable not in known:
+            raise InvalidSetting(f"{variable} is not a setting{_suggestion(variable, known)}")
+        _put(raw, known[variable], value)
+    return _convert(raw)
+
+
+def variable_of(path: tuple[str, ...]) -> str:
+    """Return the environment variable of the setting at this path."""
+    return PREFIX + "_".join(path).upper()
+
+
+def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            for inner in msgspec.structs.fields(field.type):
+                path = (field.name, inner.name)
+                yield variable_of(path), path
+        else:
+            yield variable_of((field.name,)), (field.name,)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        return dict(msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, Any]))
+    except OSError as exc:
+        raise InvalidSetting(
+            f"{CONFIG_VARIABLE} is {path!r}, which cannot be read: {exc.strerror}."
+        ) from exc
+    except msgspec.DecodeError as exc:
+        raise InvalidSetting(f"{path} is not valid TOML: {exc}.") from exc
+
+
+def _convert(raw: dict[str, Any]) -> Settings:
+    try:
+        return msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        reason, _, where = str(exc).partition(" - at `$")
+        if reason.startswith("Object contains unknown field"):
+            unknown = reason.split("`")[1]
+            path = (*_path(where), unknown)
+            raise InvalidSetting(
+                f"{'.'.join(path)} is not a setting"
+                f"{_suggestion(variable_of(path), dict(_variables()))}"
+            ) from exc
+        path = _path(where)
+        raise InvalidSetting(
+            f"{variable_of(path)} has value {_get(raw, path)!r}. {reason}."
+        ) from exc
+
+
+def _path(where: str) -> tuple[str, ...]:
+    return tuple(part for part in where.strip("`.").split(".") if part)
+
+
+def _suggestion(variable: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(variable, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; `headrace settings` lists them all."
+
+
+def _get(raw: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = raw
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _put(raw: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+    for part in path[:-1]:
+        raw = raw.setdefault(part, {})
+    raw[path[-1]] = value

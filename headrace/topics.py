@@ -1,0 +1,140 @@
+"""The topics: their names, how they are kept, and making the missing ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+EVENT_TOPICS = {"clicks": "click", "purchases": "purchase", "ratings": "rating"}
+"""The topic of events, and the kind of event that it carries."""
+ITEMS = "items"
+RETRAIN = "retrain"
+MODEL_VERSIONS = "model-versions"
+DEAD_LETTERS = "dead-letters"
+
+COMPACTED = frozenset({ITEMS, MODEL_VERSIONS})
+ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS)
+
+
+class TopicId(Struct, frozen=True):
+    """A topic as the broker has it now. A topic made anew under the same name has another id."""
+
+    name: str
+    id: str
+    partitions: int
+
+
+class Topics:
+    """The topics' names under the prefix that settings give."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.topics.prefix
+
+    def name(self, topic: str) -> str:
+        """Return the name on the broker of one of `ALL`."""
+        return self._prefix + topic
+
+    def plain(self, name: str) -> str:
+        """Return which of `ALL` has this name on the broker."""
+        return name.removeprefix(self._prefix)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Names on the broker of the topics of events."""
+        return tuple(self.name(topic) for topic in EVENT_TOPICS)
+
+
+def ensure_topics(settings: Settings) -> dict[str, TopicId]:
+    """Make the topics that are missing and return all of them by name on the broker. Blocks.
+
+    Raises `HeadraceError` when the broker cannot be reached or refuses.
+    """
+    # Deferred: only what administers topics pays for this import.
+    from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.errors import KafkaError
+
+    topics = Topics(settings)
+    names = [topics.name(topic) for topic in ALL]
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=settings.kafka.split(","))
+        try:
+            present = set(admin.list_topics())
+            missing = [
+                NewTopic(
+                    name=topics.name(topic),
+                    num_partitions=settings.topics.partitions,
+                    replication_factor=settings.topics.replication,
+                    topic_configs={"cleanup.policy": "compact"} if topic in COMPACTED else {},
+                )
+                for topic in ALL
+                if topics.name(topic) not in present
+            ]
+            if missing:
+                _create(admin, missing)
+            return describe_topics(admin, names)
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as exc:
+        raise HeadraceError(
+            f"Kafka at {settings.kafka} cannot make the topics: {exc!r}. "
+            "Is it running, and is HEADRACE_KAFKA right?"
+        ) from exc
+
+
+class TopicWatch:
+    """Looks again and again whether topics are still the ones they were, over one connection."""
+
+    def __init__(self, settings: Settings, known: Mapping[str, TopicId]) -> None:
+        self._settings = settings
+        self._known = known
+        self._admin: KafkaAdminClient | None = None
+
+    def made_anew(self) -> list[str]:
+        """Return the names of the topics whose id is another than it was. Blocks.
+
+        Raises `kafka.errors.KafkaError` or `OSError` when the broker cannot be reached.
+        """
+        from kafka.admin import KafkaAdminClient
+
+        try:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(bootstrap_servers=self._settings.kafka.split(","))
+            found = describe_topics(self._admin, list(self._known))
+        except BaseException:
+            self.close()
+            raise
+        return [name for name, topic in found.items() if topic.id != self._known[name].id]
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+
+def describe_topics(admin: KafkaAdminClient, names: list[str]) -> dict[str, TopicId]:
+    """Return the topics of these names that exist, by name."""
+    found = admin.describe_topics(names)
+    return {
+        topic["name"]: TopicId(topic["name"], str(topic["topic_id"]), len(topic["partitions"]))
+        for topic in found
+        if topic["error_code"] == 0
+    }
+
+
+def _create(admin: KafkaAdminClient, missing: list[NewTopic]) -> None:
+    from kafka.errors import TopicAlreadyExistsError
+
+    try:
+        admin.create_topics(missing)
+    except TopicAlreadyExistsError:
+        # Another part made them between our look and our call.
+        return

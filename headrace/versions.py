@@ -1,0 +1,163 @@
+"""Model versions: the manifest of one, and which one is live.
+
+A version is a folder `<artifacts>/<model_id>/<version>/`. Which one is live stands in Redis, so
+that it outlives the broker; every change is a message on `model-versions` as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from headrace.errors import VersionNotFound
+from headrace.producer import Outgoing, Producer
+from headrace.settings import Settings
+from headrace.store import text
+from headrace.topics import MODEL_VERSIONS, Topics
+
+_HISTORY = 100
+"""Changes of a model's live version that are remembered."""
+_VERSION = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
+
+
+class TrainingData(Struct, frozen=True, kw_only=True):
+    """What a version was trained on."""
+
+    through: dict[str, dict[str, int]]
+    """By topic and partition, the offset read up to, exclusive."""
+    events: int
+    users: int
+    items: int
+    fingerprint: str
+    """sha256 of the columns trained on."""
+    from_timestamp: float
+    """Unix seconds of the oldest event."""
+    to_timestamp: float
+    """Unix seconds of the newest event."""
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What `manifest.json` in a version's folder says."""
+
+    model_id: str
+    version: str
+    created_at: float
+    """Unix seconds."""
+    files: dict[str, str]
+    """sha256 of each file, by its path in the folder."""
+    data: TrainingData
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    packages: dict[str, str]
+
+
+class LiveVersion(Struct, frozen=True, kw_only=True):
+    """A message of `model-versions`: what went live, when, and why."""
+
+    model_id: str
+    version: str
+    live_since: float
+    """Unix seconds."""
+    sequence: int
+    """Rises by one at each change of the model's live version."""
+    reason: str
+
+
+def version_name(created_at: float, token: str) -> str:
+    """Return a version's name: its time to the second, in UTC, and six hexadecimal digits."""
+    moment = datetime.fromtimestamp(created_at, tz=timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{token}"
+
+
+def version_folder(artifacts: Path, model_id: str, version: str) -> Path:
+    """Return the version's folder. Raises `VersionNotFound` for a name that is not a version's."""
+    if not _VERSION.match(version):
+        raise VersionNotFound(f"{version!r} is not the name of a version of model {model_id}.")
+    return artifacts / model_id / version
+
+
+def read_manifests(artifacts: Path, model_id: str) -> list[Manifest]:
+    """Return the manifests of the model's versions, newest first."""
+    folder = artifacts / model_id
+    if not folder.is_dir():
+        return []
+    names = sorted((path.name for path in folder.iterdir()), reverse=True)
+    manifests = (folder / name / "manifest.json" for name in names if _VERSION.match(name))
+    return [
+        msgspec.json.decode(path.read_bytes(), type=Manifest)
+        for path in manifests
+        if path.is_file()
+    ]
+
+
+class VersionStore:
+    """Which version of each model is live, in Redis; changes are told on `model-versions`."""
+
+    def __init__(self, redis: Redis, settings: Settings, producer: Producer) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._producer = producer
+
+    async def live(self, model_id: str) -> LiveVersion | None:
+        """Return the model's live version, or None before the first."""
+        history = await self.history(model_id, 1)
+        return history[0] if history else None
+
+    async def history(self, model_id: str, limit: int = 100) -> list[LiveVersion]:
+        """Return what went live, newest first."""
+        rows = await self._redis.lrange(self._key(model_id), 0, limit - 1)
+        return [msgspec.json.decode(row, type=LiveVersion) for row in rows]
+
+    async def models(self) -> list[str]:
+        """Return the ids of the models that have, or had, a live version."""
+        return sorted(text(model_id) for model_id in await self._redis.smembers(self._models_key()))
+
+    async def activate(
+        self, model_id: str, version: str, *, now: float, reason: str
+    ) -> LiveVersion:
+        """Announce a version and put it live; servers take it up within moments.
+
+        Raises `aiokafka.errors.KafkaError` or `redis.exceptions.RedisError`, and then the version
+        is not live.
+        """
+        live = LiveVersion(
+            model_id=model_id,
+            version=version,
+            live_since=now,
+            sequence=await self._redis.incr(f"{self._key(model_id)}:sequence"),
+            reason=reason,
+        )
+        raw = msgspec.json.encode(live)
+        topic = Topics(self._settings).name(MODEL_VERSIONS)
+        await self._producer.send([Outgoing(topic, model_id.encode(), raw)])
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.lpush(self._key(model_id), raw)
+            pipeline.ltrim(self._key(model_id), 0, _HISTORY - 1)
+            await pipeline.execute()
+        await self._redis.sadd(self._models_key(), model_id)
+        return live
+
+    def _models_key(self) -> str:
+        return self._settings.key("models")
+
+    def _key(self, model_id: str) -> str:
+        return self._settings.key("live", "{" + model_id + "}")
+
+
+def describe(manifest: Manifest, live: LiveVersion | None) -> Mapping[str, Any]:
+    """Return a version as the HTTP API shows it."""
+    return {
+        "version": manifest.version,
+        "created_at": manifest.created_at,
+        "live": live is not None and live.version == manifest.version,
+        "data": msgspec.to_builtins(manifest.data),
+        "parameters": manifest.parameters,
+        "metrics": manifest.metrics,
+    }

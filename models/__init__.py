@@ -1,0 +1,1 @@
+"""The models: `training` makes versions, `retrieval` answers from them."""

@@ -1,0 +1,148 @@
+"""The files of one model version, read and checked. Nothing in them is ever unpickled.
+
+manifest.json           sha256 of every other file; data, parameters, metrics, packages
+query_tower.tflite      a session's item vectors and features → query vector
+candidate_tower.tflite  an item's hashed features → item vector
+items.json              item ids, by position
+item_vectors.npy        float32 [items, width]
+calibration.json        slope and intercept: score → probability
+popular.json            item ids, the most popular of late first
+index/                  ScaNN's files, when the version has them
+savedmodel/             for TensorFlow Serving; serving here does not read it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import ArtifactInvalid
+from headrace.versions import Manifest
+from models.retrieval.calibration import Calibration
+
+MANIFEST = "manifest.json"
+QUERY_TOWER = "query_tower.tflite"
+CANDIDATE_TOWER = "candidate_tower.tflite"
+ITEMS = "items.json"
+ITEM_VECTORS = "item_vectors.npy"
+CALIBRATION = "calibration.json"
+POPULAR = "popular.json"
+INDEX = "index"
+SAVED_MODEL = "savedmodel"
+
+_REQUIRED = (QUERY_TOWER, CANDIDATE_TOWER, ITEMS, ITEM_VECTORS, CALIBRATION, POPULAR)
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model version in memory."""
+
+    folder: Path
+    manifest: Manifest
+    query_tower: bytes
+    candidate_tower: bytes
+    item_ids: list[str]
+    item_vectors: NDArray[np.float32]
+    """`[items, width]`: one row per item id."""
+    calibration: Calibration
+    popular: list[str]
+
+    @property
+    def has_index(self) -> bool:
+        """Whether the version carries a ScaNN index; else the exact one is meant."""
+        return any(name.startswith(f"{INDEX}/") for name in self.manifest.files)
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Read and check the version in this folder.
+
+    Raises `ArtifactInvalid`, naming the file and what is wrong with it.
+    """
+    manifest = _decode(folder, MANIFEST, Manifest)
+    _check_files(folder, manifest)
+    item_ids = _decode(folder, ITEMS, list[str])
+    return Artifact(
+        folder=folder,
+        manifest=manifest,
+        query_tower=_read(folder, QUERY_TOWER),
+        candidate_tower=_read(folder, CANDIDATE_TOWER),
+        item_ids=item_ids,
+        item_vectors=_read_vectors(folder, item_ids),
+        calibration=_decode(folder, CALIBRATION, Calibration),
+        popular=_decode(folder, POPULAR, list[str]),
+    )
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file under the folder but the manifest, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name in _REQUIRED:
+        if name not in manifest.files:
+            raise _invalid(folder, name, "is not listed in the manifest")
+    for name in manifest.files:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or not (folder / name).is_file():
+            raise _invalid(folder, name, "is listed in the manifest but is no file of the version")
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise _invalid(folder, name, "leads out of the version's folder")
+    for name, digest in file_digests(folder).items():
+        if name not in manifest.files:
+            raise _invalid(folder, name, "is not listed in the manifest")
+        if digest != manifest.files[name]:
+            raise _invalid(folder, name, "has not the sha256 that the manifest gives")
+
+
+def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
+    try:
+        vectors: NDArray[Any] = np.load(folder / ITEM_VECTORS, allow_pickle=False)
+    except (OSError, ValueError) as exc:
+        raise _invalid(folder, ITEM_VECTORS, str(exc)) from exc
+    if vectors.dtype != np.float32 or vectors.ndim != 2:
+        raise _invalid(folder, ITEM_VECTORS, "must hold float32 [items, width]")
+    if len(vectors) != len(item_ids) or len(set(item_ids)) != len(item_ids):
+        raise _invalid(
+            folder, ITEM_VECTORS, f"has {len(vectors)} rows for {len(set(item_ids))} different ids"
+        )
+    if not len(vectors) or not np.isfinite(vectors).all():
+        raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
+    return vectors
+
+
+def _decode(folder: Path, name: str, of: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(_read(folder, name), type=of)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise _invalid(folder, name, str(exc)) from exc
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as exc:
+        raise _invalid(folder, name, f"cannot be read: {exc.strerror}") from exc
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _invalid(folder: Path, name: str, reason: str) -> ArtifactInvalid:
+    return ArtifactInvalid(f"Version {folder.name}: {name} {reason}; train or fetch it again.")

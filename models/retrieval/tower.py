@@ -1,0 +1,90 @@
+"""The two towers as LiteRT runs them: one interpreter each, one thread.
+
+An interpreter owns its buffers, so a tower serves one thread at a time; `Retriever` sees to that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+
+class QueryTower:
+    """A session's item vectors and features in, one query vector out."""
+
+    def __init__(self, model: bytes) -> None:
+        """Load a LiteRT model. Raises `ValueError` for bytes that are not one."""
+        self._interpreter = _interpreter(model)
+        inputs = _by_name(self._interpreter.get_input_details())
+        self._vectors, self._features, self._length = (
+            inputs[name]["index"] for name in ("vectors", "features", "length")
+        )
+        self._query = self._interpreter.get_output_details()[0]["index"]
+        _, self.session_length, self.width = (int(n) for n in inputs["vectors"]["shape"])
+        self.features = int(inputs["features"]["shape"][2])
+        self._padded_vectors = np.zeros((1, self.session_length, self.width), np.float32)
+        self._padded_features = np.zeros((1, self.session_length, self.features), np.float32)
+
+    def __call__(
+        self, vectors: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the query vector `[width]` of n interactions, oldest first, 1 ≤ n ≤ session_length.
+
+        `vectors`: `[n, width]`, the item vectors; `features`: `[n, INTERACTION_FEATURES]`.
+        """
+        padding = self.session_length - len(vectors)
+        self._padded_vectors[0, :padding] = 0.0
+        self._padded_features[0, :padding] = 0.0
+        self._padded_vectors[0, padding:] = vectors
+        self._padded_features[0, padding:] = features
+        interpreter = self._interpreter
+        interpreter.set_tensor(self._vectors, self._padded_vectors)
+        interpreter.set_tensor(self._features, self._padded_features)
+        interpreter.set_tensor(self._length, np.array([len(vectors)], np.int32))
+        interpreter.invoke()
+        query: NDArray[np.float32] = interpreter.get_tensor(self._query)[0]
+        return query
+
+
+class CandidateTower:
+    """Items' features in, vectors out: of items that came after the training."""
+
+    def __init__(self, model: bytes) -> None:
+        """Load a LiteRT model. Raises `ValueError` for bytes that are not one."""
+        self._interpreter = _interpreter(model)
+        (details,) = self._interpreter.get_input_details()
+        self._features = details["index"]
+        self._vectors = self._interpreter.get_output_details()[0]["index"]
+        self._batch, self.slots = (int(n) for n in details["shape"])
+
+    def __call__(self, features: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return `[n, width]` item vectors of `[n, SLOTS]` hashed features."""
+        parts = [
+            self._run(features[first : first + self._batch])
+            for first in range(0, len(features), self._batch)
+        ]
+        return np.concatenate(parts)
+
+    def _run(self, features: NDArray[np.int32]) -> NDArray[np.float32]:
+        padded = np.zeros((self._batch, self.slots), np.int32)
+        padded[: len(features)] = features
+        self._interpreter.set_tensor(self._features, padded)
+        self._interpreter.invoke()
+        vectors: NDArray[np.float32] = self._interpreter.get_tensor(self._vectors)
+        return vectors[: len(features)]
+
+
+def _interpreter(model: bytes) -> Any:
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _by_name(details: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Key a converted signature's inputs `serving_default_<name>:0` by `<name>`."""
+    return {
+        entry["name"].removeprefix("serving_default_").partition(":")[0]: entry for entry in details
+    }

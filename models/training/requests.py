@@ -1,0 +1,98 @@
+"""Retrain events become tasks: each once, whoever reads the topic how often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from redis.asyncio import Redis
+
+from headrace.dead_letters import DeadLetters, Record
+from headrace.errors import InvalidEvent
+from headrace.producer import Producer
+from headrace.settings import Settings
+from headrace.store import text
+from headrace.tasks import TaskStore, parse_request
+from headrace.topics import RETRAIN, TopicId, Topics, ensure_topics
+
+logger = logging.getLogger(__name__)
+
+_WAIT_MS = 1_000
+
+
+class RetrainRequests:
+    """Reads the `retrain` topic on, from where any trainer last was, and queues tasks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        tasks: TaskStore,
+        producer: Producer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._tasks = tasks
+        self._dead_letters = DeadLetters(producer, settings)
+        self._clock = clock
+        self._topic = Topics(settings).name(RETRAIN)
+        self._marks_key = settings.key("retrain", "marks")
+
+    async def follow(self) -> None:
+        """Queue a task for every retrain event, until cancelled.
+
+        No consumer group is needed, which would take seconds to join: reading an event twice
+        queues one task. Raises `KafkaError` or `RedisError`.
+        """
+        topic = (await asyncio.to_thread(ensure_topics, self._settings))[self._topic]
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            await self._assign(consumer, topic)
+            while True:
+                polled = await consumer.getmany(timeout_ms=_WAIT_MS)
+                for partition, messages in polled.items():
+                    for message in messages:
+                        await self._queue(message)
+                    mark = f"{topic.id}:{messages[-1].offset}"
+                    await self._redis.hset(self._marks_key, str(partition.partition), mark)
+        finally:
+            await consumer.stop()
+
+    async def _assign(self, consumer: AIOKafkaConsumer, topic: TopicId) -> None:
+        known = await self._redis.hgetall(self._marks_key)
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        consumer.assign(partitions)
+        for partition in partitions:
+            mark = text(known.get(str(partition.partition).encode(), b""))
+            marked_id, _, offset = mark.rpartition(":")
+            if marked_id == topic.id:
+                consumer.seek(partition, int(offset) + 1)
+            else:
+                await consumer.seek_to_beginning(partition)
+
+    async def _queue(self, message: ConsumerRecord) -> None:
+        try:
+            request = parse_request(message.value)
+        except InvalidEvent as error:
+            logger.warning("a retrain event is invalid: %s", error)
+            record = Record(
+                message.topic,
+                message.partition,
+                message.offset,
+                message.timestamp / 1000,
+                message.key,
+                message.value,
+            )
+            await self._dead_letters.send(record, error)
+            return
+        task = await self._tasks.create(request, secrets.token_hex(8), now=self._clock())
+        logger.info("task %s stands for the retrain event %r", task.id, request.idempotency_key)

@@ -1,0 +1,125 @@
+"""The trainer's process: retrain events become tasks, tasks become versions, one at a time.
+
+TensorFlow is not imported here: each training runs in a process of its own (`job`), and a crash of
+it leaves this one, and the version that serves, as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
+from headrace.logs import configure_logging
+from headrace.producer import Producer
+from headrace.settings import Settings
+from headrace.store import connect
+from headrace.tasks import TaskStore
+from headrace.topics import ensure_topics
+from headrace.versions import VersionStore
+from models.training.requests import RetrainRequests
+from models.training.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+"""How often an idle trainer looks for a task."""
+_AGAIN_S = 2.0
+"""Pause after Redis or Kafka was away."""
+
+
+def run(settings: Settings) -> None:
+    """Run a trainer until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
+    configure_logging(settings)
+    ensure_topics(settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run_until_stopped(settings))
+
+
+async def _run_until_stopped(settings: Settings) -> None:
+    service = asyncio.create_task(Trainer(settings).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await service
+
+
+class Trainer:
+    """Follows the retrain events, works through the queue of tasks, and tells that it is well."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._redis = connect(settings)
+        self._producer = Producer(settings)
+        self._tasks = TaskStore(self._redis, settings)
+        versions = VersionStore(self._redis, settings, self._producer)
+        self._runner = Runner(settings, self._tasks, versions, self._name, clock)
+        self._requests = RetrainRequests(settings, self._redis, self._tasks, self._producer, clock)
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        parts = [
+            asyncio.create_task(self._follow_requests()),
+            asyncio.create_task(self._work()),
+            asyncio.create_task(self._beat()),
+        ]
+        try:
+            # The first one to fail ends the process, whose supervisor starts it again.
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            await self._producer.close()
+            await self._redis.aclose()
+
+    async def _follow_requests(self) -> None:
+        while True:
+            try:
+                await self._requests.follow()
+            except (RedisError, KafkaError, OSError) as exc:
+                logger.warning("retrain events cannot be read: %r", exc)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _work(self) -> None:
+        while True:
+            pause = _LOOK_S
+            try:
+                task = await self._tasks.claim(self._name, now=self._clock())
+                if task is not None:
+                    await self._runner.run(task)
+                    pause = 0.0
+            except (RedisError, KafkaError, OSError) as exc:
+                logger.warning("the queue of tasks cannot be worked on: %r", exc)
+                pause = _AGAIN_S
+            await asyncio.sleep(pause)
+
+    async def _beat(self) -> None:
+        heartbeats = HeartbeatStore(self._redis, self._settings)
+        while True:
+            heartbeat = Heartbeat(
+                part="trainer",
+                name=self._name,
+                pid=os.getpid(),
+                at=self._clock(),
+                state=self._runner.state,
+                figures={"trained": self._runner.trained, "failed": self._runner.failed},
+            )
+            try:
+                await heartbeats.beat(heartbeat)
+            except (RedisError, OSError) as exc:
+                logger.warning("no heartbeat: %r", exc)
+            await asyncio.sleep(INTERVAL_S)

@@ -1,0 +1,249 @@
+"""The two-tower model: a candidate tower over items, a query tower over sessions of item vectors.
+
+The query tower is SASRec's transformer (Kang & McAuley, 2018) with pre-normalisation. It reads the
+candidate tower's own vectors, so it holds no embedding table and understands items that came after
+the training. A vector's last coordinate is the item's bias, against which a query has a constant 1;
+so a score is a dot product and any index of dot products can serve.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.retrieval.features import BUCKETS
+from models.training.framework import keras, tf, tfrs
+
+_EMBEDDING_STDDEV = 0.02
+_RATING_BOUND = 3.0
+"""Standard deviations from the mean to which a rating is cut."""
+
+
+class CandidateTower(keras.Model):  # type: ignore[misc]
+    """An item's vector: its id's embedding plus the mean of its features' (LightFM, Kula 2015).
+
+    Id 0 is that of every cold item: it is learnt from the items whose id is dropped.
+    """
+
+    def __init__(
+        self, features: NDArray[np.int32], bias: NDArray[np.float32], width: int, id_dropout: float
+    ) -> None:
+        """`features`: `[items, SLOTS]` buckets, 0 for none; `bias`: `[items]` to begin with."""
+        super().__init__(name="candidate_tower")
+        self._features = tf.constant(features)
+        self._has_features = tf.constant(features.any(axis=1))
+        item, slot = np.nonzero(features)
+        self._pairs = item.astype(np.int32), features[item, slot]
+        self._shares = np.float32(1) / np.bincount(item, minlength=1)[item, None].astype(np.float32)
+        self._id_dropout = id_dropout
+        normal = keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
+        self.ids = self.add_weight(name="ids", shape=(len(features), width), initializer=normal)
+        self.ids.assign(tf.concat([self.ids[:, :-1], bias[:, None]], axis=1))
+        self.buckets = self.add_weight(name="buckets", shape=(BUCKETS, width), initializer="zeros")
+
+    def call(self, items: Any, training: bool = False) -> Any:
+        """Return `[n, width]` vectors of `[n]` items."""
+        ids = self._drop_ids(items, training)
+        return tf.gather(self.ids, ids) + self.content(tf.gather(self._features, items))
+
+    def catalogue(self, training: bool = False) -> Any:
+        """Return `[items, width]` vectors of all items, sooner than `call` for it skips padding."""
+        items = len(self._features)
+        item, bucket = self._pairs
+        content = tf.gather(_with_dense_gradient(self.buckets), bucket) * self._shares
+        content = tf.math.unsorted_segment_sum(content, item, items)
+        ids = self._drop_ids(tf.range(items), training)
+        return tf.gather(_with_dense_gradient(self.ids), ids) + content
+
+    def content(self, features: Any) -> Any:
+        """Return `[n, width]`: the mean embedding of `[n, SLOTS]` features, zeros for none."""
+        there = tf.cast(features > 0, tf.float32)
+        total = tf.einsum("nsw,ns->nw", tf.gather(self.buckets, features), there)
+        return tf.math.divide_no_nan(total, tf.reduce_sum(there, axis=1, keepdims=True))
+
+    def cold(self, features: Any) -> Any:
+        """Return `[n, width]` vectors of items known by their features alone."""
+        return self.ids[0] + self.content(features)
+
+    def _drop_ids(self, items: Any, training: bool) -> Any:
+        if not (training and self._id_dropout):
+            return items
+        dropped = tf.random.uniform(tf.shape(items)) < self._id_dropout
+        return tf.where(dropped & tf.gather(self._has_features, items), 0, items)
+
+
+def _with_dense_gradient(variable: Any) -> Any:
+    """Return the variable's value; where most rows are read, Adam is slower on sparse gradients."""
+    return variable * 1.0
+
+
+class Block(keras.layers.Layer):  # type: ignore[misc]
+    """Causal self-attention and a feed-forward layer, each normalised first and added.
+
+    Attention sees how many interactions lie between two, not where in the session they stand (a
+    bias by distance as in T5, Raffel et al. 2020): windows may be cut anywhere.
+    """
+
+    def __init__(self, width: int, length: int, dropout: float) -> None:
+        super().__init__()
+        self._scale = width**-0.5
+        steps = np.arange(length)
+        self._distance = np.maximum(steps[:, None] - steps, 0)
+        self._causal = steps[:, None] >= steps
+        self.query, self.key, self.value, self.out = (keras.layers.Dense(width) for _ in range(4))
+        self.inner = keras.layers.Dense(2 * width, activation="gelu")
+        self.outer = keras.layers.Dense(width)
+        self.norms = [keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2)]
+        self.dropout = keras.layers.Dropout(dropout)
+        self.by_distance = self.add_weight(name="by_distance", shape=(length,), initializer="zeros")
+
+    def call(self, x: Any, valid: Any, training: bool = False) -> Any:
+        """Return `[b, length, width]`; `valid`: bool `[b, length]`, False for padding."""
+        hidden = self.norms[0](x)
+        scores = tf.matmul(self.query(hidden), self.key(hidden), transpose_b=True) * self._scale
+        scores += tf.gather(self.by_distance, self._distance)
+        scores = tf.where(self._causal & valid[:, None, :], scores, -1e9)
+        weights = self.dropout(tf.nn.softmax(scores), training=training)
+        attended = self.out(tf.matmul(weights, self.value(hidden)))
+        x += self.dropout(attended, training=training)
+        forward = self.outer(self.inner(self.norms[1](x)))
+        return x + self.dropout(forward, training=training)
+
+
+class QueryTower(keras.Model):  # type: ignore[misc]
+    """Sessions of item vectors and features in, a query vector at every position out."""
+
+    def __init__(
+        self,
+        width: int,
+        length: int,
+        blocks: int,
+        dropout: float,
+        rating_column: int,
+        rating_mean: float,
+        rating_stddev: float,
+    ) -> None:
+        super().__init__(name="query_tower")
+        self._steps = np.arange(length)
+        self.length = length
+        self._scale = width**0.5
+        self._rating = (rating_column, rating_mean, rating_stddev)
+        self.side = keras.layers.Dense(width)
+        self.dropout = keras.layers.Dropout(dropout)
+        self.blocks = [Block(width, length, dropout) for _ in range(blocks)]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6)
+
+    def call(self, vectors: Any, features: Any, length: Any, training: bool = False) -> Any:
+        """Return `[b, length, width]` query vectors; the last position's is the session's.
+
+        `vectors`: `[b, length, width]`, left-padded; `features`: `[b, length,
+        INTERACTION_FEATURES]`; `length`: `[b]`, how many interactions there are.
+        """
+        valid = self._steps >= self.length - length[:, None]
+        x = vectors[:, :, :-1] * self._scale
+        x = tf.pad(x, [[0, 0], [0, 0], [0, 1]])
+        x += self.side(self._standardised(features))
+        x = self.dropout(x, training=training)
+        for block in self.blocks:
+            x = block(x, valid, training=training)
+        query = self.norm(x)[:, :, :-1]
+        return tf.concat([query, tf.ones_like(query[:, :, :1])], axis=2)
+
+    def _standardised(self, features: Any) -> Any:
+        """Put ratings, whatever their scale, at mean 0 and deviation 1; none counts as the mean."""
+        column, mean, stddev = self._rating
+        rated = features[:, :, column - 1 : column]
+        rating = (features[:, :, column : column + 1] - mean) / stddev
+        rating = tf.clip_by_value(rating, -_RATING_BOUND, _RATING_BOUND) * rated
+        return tf.concat([features[:, :, :column], rating, features[:, :, column + 1 :]], axis=2)
+
+
+class CatalogueRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
+    """TFRS's retrieval task with one set of candidates for all queries, instead of the batch's own.
+
+    In-batch candidates are drawn by popularity, and neighbouring positions of a session share
+    theirs; against the whole catalogue, or a uniform sample of it, the softmax is the one wanted.
+    """
+
+    def call(
+        self,
+        query_embeddings: Any,
+        candidate_embeddings: Any,
+        target_embeddings: Any,
+        sample_weight: Any,
+        sampled_share: float,
+    ) -> Any:
+        """Return the mean cross-entropy.
+
+        `query_embeddings`: `[n, width]`; `candidate_embeddings`: `[m, width]`;
+        `target_embeddings`: `[n, future, width]`; `sample_weight`: `[n, future]`.
+        `sampled_share`: m over the number of items. At 1 the candidates are all of them. Below,
+        they are negatives, whose logits get the logQ correction (Yi et al., 2019); that a target
+        is among them now and then is let be.
+        """
+        logits = tf.matmul(query_embeddings, candidate_embeddings, transpose_b=True)
+        positive = tf.einsum("nw,nfw->nf", query_embeddings, target_embeddings)
+        total = tf.reduce_logsumexp(logits, axis=1)[:, None]
+        if sampled_share < 1:
+            total -= float(np.log(sampled_share))
+            total = tf.reduce_logsumexp(tf.stack([total + tf.zeros_like(positive), positive]), 0)
+        loss = tf.reduce_sum(sample_weight * (total - positive))
+        return tf.math.divide_no_nan(loss, tf.reduce_sum(sample_weight))
+
+
+class SessionModel(tfrs.Model):  # type: ignore[misc]
+    """Both towers and their task."""
+
+    def __init__(
+        self, candidate_tower: CandidateTower, query_tower: QueryTower, items: int, negatives: int
+    ) -> None:
+        """`items`: with the unknown one; `negatives`: 0 for the whole catalogue."""
+        super().__init__()
+        self.candidate_tower = candidate_tower
+        self.query_tower = query_tower
+        self.task = CatalogueRetrieval()
+        self.items = items
+        self._negatives = negatives
+        # TFRS reports the last batch's loss alone; Keras resets this at each epoch.
+        self.mean_loss = keras.metrics.Mean("mean_loss")
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> Any:
+        """Return the loss of one batch of `training_batches`."""
+        candidates, session, targets = self._vectors(inputs, training)
+        queries = self.query_tower(session, inputs["features"], inputs["length"], training=training)
+        width, future = queries.shape[-1], inputs["weights"].shape[-1]
+        loss = self.task(
+            tf.reshape(queries, [-1, width]),
+            candidates,
+            tf.reshape(targets, [-1, future, width]),
+            tf.reshape(inputs["weights"], [-1, future]),
+            sampled_share=(self._negatives or self.items) / self.items,
+        )
+        self.mean_loss.update_state(loss)
+        return loss
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def queries(self, session: Any, features: Any, length: Any) -> Any:
+        """Return `[b, width]` query vectors of `[b, length, width]` sessions of item vectors."""
+        return self.query_tower(session, features, length)[:, -1]
+
+    def _vectors(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
+        """Return the vectors of the candidates, the sessions' items and the targets."""
+        if not self._negatives:
+            table = self.candidate_tower.catalogue(training)
+            session = tf.gather(table, inputs["items"])
+            return table[1:], session, tf.gather(table, inputs["targets"])
+        drawn = tf.random.uniform([self._negatives], 1, self.items, tf.int32)
+        parts = [drawn, inputs["items"], inputs["targets"]]
+        flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+        vectors = tf.split(
+            self.candidate_tower(flat, training=training),
+            [int(np.prod(part.shape)) for part in parts],
+        )
+        shaped = [
+            tf.reshape(vector, [*part.shape, vector.shape[-1]])
+            for vector, part in zip(vectors, parts, strict=True)
+        ]
+        return shaped[0], shaped[1], shaped[2]

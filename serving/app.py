@@ -1,0 +1,75 @@
+"""The HTTP application: its routes, what they pass through, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from headrace.settings import Settings
+from serving.middleware import BearerKey, Measured
+from serving.problems import FORESEEN, handle_error, handle_http
+from serving.routes import docs, events, health, items, models, recommendations, tasks, users
+from serving.services import create_services
+
+ROUTES = [
+    Route("/v1/events", events.post_events, methods=["POST"]),
+    Route("/v1/recommendations", recommendations.post_recommendations, methods=["POST"]),
+    Route("/v1/trending", recommendations.get_trending),
+    Route("/v1/users/{user_id}/interactions", users.get_interactions),
+    Route("/v1/users/{user_id}", users.delete_user, methods=["DELETE"]),
+    Route("/v1/items", items.post_items, methods=["POST"]),
+    Route("/v1/items/{item_id}", items.get_item, methods=["GET"]),
+    Route("/v1/items/{item_id}", items.put_item, methods=["PUT"]),
+    Route("/v1/items/{item_id}", items.delete_item, methods=["DELETE"]),
+    Route("/v1/items/{item_id}/similar", recommendations.get_similar),
+    Route("/v1/models", models.get_models),
+    Route("/v1/models/{model_id}/versions", models.get_versions),
+    Route(
+        "/v1/models/{model_id}/versions/{version}/activate",
+        models.activate_version,
+        methods=["POST"],
+    ),
+    Route("/v1/models/{model_id}/rollback", models.roll_back, methods=["POST"]),
+    Route("/v1/models/{model_id}/train", models.train, methods=["POST"]),
+    Route("/v1/tasks", tasks.get_tasks),
+    Route("/v1/tasks/{task_id}", tasks.get_task),
+    Route("/livez", health.livez),
+    Route("/readyz", health.readyz),
+    Route("/metrics", health.metrics),
+    Route("/openapi.json", docs.openapi),
+    Route("/docs", docs.page),
+]
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Return the application of one server."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        services = create_services(settings)
+        app.state.services = services
+        follower = asyncio.create_task(services.live.follow(), name="follow the live version")
+        try:
+            yield
+        finally:
+            follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await follower
+            await services.producer.close()
+            await services.redis.aclose()
+
+    return Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(Measured), Middleware(BearerKey, key=settings.api_key)],
+        exception_handlers={
+            HTTPException: handle_http,
+            **dict.fromkeys((*FORESEEN, Exception), handle_error),
+        },
+        lifespan=lifespan,
+    )

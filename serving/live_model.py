@@ -1,0 +1,104 @@
+"""The live model: a new version is loaded aside, checked, warmed up, then swapped in.
+
+What is served is level with the catalogue: before a version is swapped in, and from then on, items
+added since its training are put in and deleted ones taken out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from headrace.catalog import CatalogStore, Item
+from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.sessions import Session
+from headrace.settings import Settings
+from headrace.versions import VersionStore, version_folder
+from models.retrieval.artifact import load_artifact
+from models.retrieval.retriever import Retriever
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_CALLS = 20
+"""The first calls of an interpreter allocate; they must not be a user's."""
+
+
+class LiveModel:
+    """The retriever of the version that is live, or None before the first."""
+
+    def __init__(self, settings: Settings, versions: VersionStore, catalog: CatalogStore) -> None:
+        self._settings = settings
+        self._versions = versions
+        self._catalog = catalog
+        self._retriever: Retriever | None = None
+        self._sequence = 0
+        self._refused: str | None = None
+
+    @property
+    def retriever(self) -> Retriever | None:
+        """The retriever to answer from; a request keeps the one that it began with."""
+        return self._retriever
+
+    @property
+    def version(self) -> str | None:
+        """The version that this server has live."""
+        return self._retriever.manifest.version if self._retriever else None
+
+    async def follow(self) -> None:
+        """Take up new versions and changes of the catalogue, until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+            except (RedisError, OSError) as exc:
+                logger.warning("what is live cannot be read: %r; serving goes on", exc)
+            await asyncio.sleep(self._settings.serving.follow_s)
+
+    async def refresh(self) -> None:
+        """Look once for a new version, and for changes of the catalogue."""
+        live = await self._versions.live(self._settings.model_id)
+        if live is not None and live.version not in (self.version, self._refused):
+            await self._take_up(live.version)
+        elif self._retriever is not None:
+            self._sequence, changes = await self._catalog.changes_since(self._sequence)
+            if changes:
+                await asyncio.to_thread(_level, self._retriever, changes)
+
+    async def _take_up(self, version: str) -> None:
+        sequence, changes = await self._catalog.changes_since(0)
+        try:
+            folder = version_folder(
+                Path(self._settings.artifacts), self._settings.model_id, version
+            )
+            retriever = await asyncio.to_thread(_load, folder, changes)
+        except (ArtifactInvalid, VersionNotFound) as exc:
+            self._refused = version
+            logger.error(
+                "version %s is refused, %s goes on serving: %s", version, self.version, exc
+            )
+            return
+        self._retriever, self._sequence = retriever, sequence
+        logger.info("version %s is live here", version)
+
+
+def _load(folder: Path, changes: Mapping[str, Item | None]) -> Retriever:
+    retriever = Retriever(load_artifact(folder))
+    _level(retriever, changes)
+    item_ids = tuple(retriever.popular[:10])
+    session = Session(
+        item_ids=item_ids,
+        timestamps=tuple(float(place) for place in range(len(item_ids))),
+        kinds=("click",) * len(item_ids),
+        ratings=(None,) * len(item_ids),
+    )
+    for _ in range(_WARM_UP_CALLS):
+        retriever.recommend(session, 10)
+    return retriever
+
+
+def _level(retriever: Retriever, changes: Mapping[str, Item | None]) -> None:
+    retriever.remove_items([item_id for item_id, item in changes.items() if item is None])
+    retriever.add_items([item for item in changes.values() if item is not None])

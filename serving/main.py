@@ -1,0 +1,52 @@
+"""The server's process."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import uvicorn
+
+from headrace.errors import InvalidSetting
+from headrace.logs import configure_logging
+from headrace.settings import Settings, variable_of
+from serving.app import create_app
+
+_GRACE_S = 2
+"""How long a server that is stopping finishes the requests it has begun."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises `InvalidSetting` when the server would be open to other machines without a key.
+    """
+    configure_logging(settings)
+    check_exposure(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.serving.host,
+        port=settings.serving.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise `InvalidSetting` unless the address is loopback or a key is asked for."""
+    if settings.api_key or _is_loopback(settings.serving.host):
+        return
+    raise InvalidSetting(
+        f"{variable_of(('serving', 'host'))} is {settings.serving.host!r}, which other machines "
+        f"can reach, and there is no {variable_of(('api_key',))}: set one."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

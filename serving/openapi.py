@@ -1,0 +1,200 @@
+"""The OpenAPI 3.1 document, made from the types that requests and answers really have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Union
+
+import msgspec
+from msgspec import Struct
+from starlette.routing import BaseRoute, Route
+
+from headrace import __version__
+from headrace.catalog import Item
+from headrace.events import AnyEvent
+from headrace.tasks import Task
+from headrace.versions import LiveVersion
+from serving import schemas
+from serving.middleware import PUBLIC
+from serving.problems import MEDIA_TYPE
+
+_JSON = "application/json"
+_REF = "#/components/schemas/{name}"
+_PATH_PARAMETERS = {
+    "user_id": "The user's id.",
+    "item_id": "The item's id.",
+    "model_id": "The model's id.",
+    "task_id": "The task's id.",
+    "version": "The version's name.",
+}
+_K = {
+    "name": "k",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 10},
+}
+
+
+class Problem(Struct, frozen=True):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] = []
+
+
+class TaskList(Struct, frozen=True):
+    """Answer of `GET /v1/tasks`, newest first."""
+
+    tasks: list[Task]
+
+
+class Operation(Struct, frozen=True):
+    """What a route takes and gives, beyond what its path says."""
+
+    status: int = 200
+    answer: Any = None
+    body: Any = None
+    example: Any = None
+    parameters: tuple[dict[str, Any], ...] = ()
+    errors: tuple[int, ...] = ()
+
+
+_EVENT = {
+    "type": "rating",
+    "event_id": "3f6c",
+    "user_id": "42",
+    "item_id": "21253",
+    "timestamp": 1704060026,
+    "rating": 4.5,
+}
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/events"): Operation(
+        202, schemas.EventsAnswer, Union[AnyEvent, list[AnyEvent]], _EVENT, errors=(413, 422, 503)
+    ),
+    ("POST", "/v1/recommendations"): Operation(
+        answer=schemas.RecommendationAnswer,
+        body=schemas.RecommendationRequest,
+        example={"user_id": "42", "k": 10},
+        errors=(413, 422),
+    ),
+    ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
+    ("GET", "/v1/users/{user_id}/interactions"): Operation(
+        answer=schemas.UserInteractions, errors=(503,)
+    ),
+    ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(503,)),
+    ("POST", "/v1/items"): Operation(
+        202,
+        schemas.ItemsAccepted,
+        Union[Item, list[Item]],
+        {"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
+        errors=(413, 422, 503),
+    ),
+    ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 503)),
+    ("PUT", "/v1/items/{item_id}"): Operation(
+        202,
+        schemas.ItemsAccepted,
+        schemas.ItemBody,
+        {"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
+        errors=(413, 422, 503),
+    ),
+    ("DELETE", "/v1/items/{item_id}"): Operation(202, schemas.ItemsAccepted, errors=(422, 503)),
+    ("GET", "/v1/items/{item_id}/similar"): Operation(
+        answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+    ),
+    ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
+    ("GET", "/v1/models/{model_id}/versions"): Operation(
+        answer=schemas.VersionList, errors=(422, 503)
+    ),
+    ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
+        answer=LiveVersion, errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/models/{model_id}/rollback"): Operation(
+        answer=LiveVersion, errors=(409, 422, 503)
+    ),
+    ("POST", "/v1/models/{model_id}/train"): Operation(
+        202, Task, schemas.TrainRequest, {"reason": "a new season"}, errors=(413, 422, 503)
+    ),
+    ("GET", "/v1/tasks"): Operation(answer=TaskList, errors=(503,)),
+    ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 503)),
+    ("GET", "/readyz"): Operation(answer=schemas.Ready),
+}
+
+
+def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Return the OpenAPI document of the routes that `OPERATIONS` describes."""
+    types = [Problem]
+    types += [of for each in OPERATIONS.values() for of in (each.body, each.answer) if of]
+    schema_of, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schemas_by_type = dict(zip(map(repr, types), schema_of, strict=True))
+    paths: dict[str, Any] = {}
+    for route in routes:
+        if not isinstance(route, Route):
+            continue
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            operation = OPERATIONS.get((method, route.path))
+            if operation is not None:
+                described = _describe(route, operation, schemas_by_type)
+                paths.setdefault(route.path, {})[method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headrace",
+            "version": __version__,
+            "description": "Events in, live recommendations out.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
+    summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
+    secured = route.path not in PUBLIC
+    described: dict[str, Any] = {
+        "operationId": route.endpoint.__name__,
+        "summary": " ".join(summary.split()),
+        "security": [{"key": []}] if secured else [],
+        "parameters": [*_path_parameters(route), *operation.parameters],
+        "responses": _responses(operation, schemas_by_type, secured),
+    }
+    if more:
+        described["description"] = more
+    if operation.body is not None:
+        content: dict[str, Any] = {"schema": schemas_by_type[repr(operation.body)]}
+        if operation.example is not None:
+            content["example"] = operation.example
+        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+    return described
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string", "minLength": 1},
+        }
+        for name in route.param_convertors
+    ]
+
+
+def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: bool) -> Any:
+    answer: dict[str, Any] = {"description": "As asked."}
+    if operation.answer is not None:
+        answer["content"] = {_JSON: {"schema": schemas_by_type[repr(operation.answer)]}}
+    problem = {MEDIA_TYPE: {"schema": schemas_by_type[repr(Problem)]}}
+    errors = sorted({*operation.errors, *([401] if secured else [])})
+    refused = {
+        str(status): {"description": "What is wrong, and the cure.", "content": problem}
+        for status in errors
+    }
+    return {str(operation.status): answer, **refused}

@@ -1,0 +1,202 @@
+"""The way of a request: the session, the model, and what there is when one of them is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from headrace.sessions import Session, SessionStore
+from headrace.settings import Settings
+from models.retrieval.retriever import Recommendations, Retriever
+from serving.live_model import LiveModel
+from serving.schemas import (
+    ModelInfo,
+    Recommendation,
+    RecommendationAnswer,
+    RecommendationRequest,
+    SessionInfo,
+)
+from serving.trending import TrendingCache
+
+logger = logging.getLogger(__name__)
+
+_SPARE = 100
+"""Candidates beyond k for a user who has met more items than the session dictionary holds."""
+NO_MODEL = "There is no model yet: these are trending items."
+NO_SESSION = "The session store is away: these are popular items."
+UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
+UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
+NO_ITEMS = "There are no items to recommend yet."
+FEWER = "There are fewer items left to recommend than were asked for."
+
+
+class _List(Struct, frozen=True):
+    recommendations: list[Recommendation]
+    message: str | None = None
+    from_model: bool = True
+
+
+class Recommender:
+    """Answers requests for recommendations. There is an answer whatever part is missing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: SessionStore,
+        live: LiveModel,
+        trending: TrendingCache,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._limit = settings.sessions.limit
+        self._model_id = settings.model_id
+        self._sessions = sessions
+        self._live = live
+        self._trending = trending
+        self._new_id = new_id
+
+    async def answer(self, request: RecommendationRequest) -> RecommendationAnswer:
+        """Return what to recommend, and from which session and version it comes."""
+        # One version answers the whole request, whatever is swapped in meanwhile.
+        retriever = self._live.retriever
+        session, trouble = await self._session(request)
+        found = await self._recommend(request, session, retriever, trouble)
+        model = (
+            ModelInfo(self._model_id, retriever.manifest.version)
+            if retriever is not None and found.from_model
+            else None
+        )
+        return RecommendationAnswer(
+            id=self._new_id(),
+            recommendations=found.recommendations,
+            message=found.message,
+            model=model,
+            session=SessionInfo(
+                interactions=len(session.item_ids),
+                applied=session.applied,
+                updated_at=session.updated_at,
+                marks=session.marks,
+            ),
+        )
+
+    async def _session(self, request: RecommendationRequest) -> tuple[Session, str | None]:
+        if request.user_id is None:
+            return Session.from_interactions(request.user_interactions or {}, self._limit), None
+        try:
+            return await self._sessions.read(request.user_id), None
+        except (RedisError, OSError) as exc:
+            logger.warning("a session cannot be read: %r", exc)
+            return Session(), NO_SESSION
+
+    async def _recommend(
+        self,
+        request: RecommendationRequest,
+        session: Session,
+        retriever: Retriever | None,
+        trouble: str | None,
+    ) -> _List:
+        if request.candidate_ids is not None:
+            return _rank(request, session, retriever)
+        if retriever is None:
+            return await self._trending_list(request, session, None, trouble or NO_MODEL)
+        if not session.item_ids:
+            return await self._trending_list(request, session, retriever, trouble or UNKNOWN_USER)
+        found = await self._unseen(request, session, retriever)
+        if found is None:
+            return await self._trending_list(request, session, retriever, UNKNOWN_ITEMS)
+        recommendations = _rows(found)[: request.k]
+        return _List(recommendations, None if len(recommendations) == request.k else FEWER)
+
+    async def _unseen(
+        self, request: RecommendationRequest, session: Session, retriever: Retriever
+    ) -> Recommendations | None:
+        if request.recommend_seen:
+            return retriever.recommend(session, request.k)
+        if not self._seen_more(request, session):
+            return retriever.recommend(session, request.k, exclude=session.item_ids)
+        found = retriever.recommend(session, request.k + _SPARE, exclude=session.item_ids)
+        if found is None or request.user_id is None:
+            return found
+        seen = await self._seen(request.user_id, found.item_ids)
+        unseen = _without(found, seen)
+        if len(unseen.item_ids) >= request.k or len(found.item_ids) < request.k + _SPARE:
+            return unseen
+        all_seen = await self._all_seen(request.user_id, session)
+        return retriever.recommend(session, request.k, exclude=all_seen)
+
+    def _seen_more(self, request: RecommendationRequest, session: Session) -> bool:
+        """Whether the user may have met items that the full session dictionary has dropped."""
+        return request.user_id is not None and len(session.item_ids) >= self._limit
+
+    async def _seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
+        try:
+            return await self._sessions.seen(user_id, item_ids)
+        except (RedisError, OSError) as exc:
+            logger.warning("seen items cannot be read: %r", exc)
+            return [False] * len(item_ids)
+
+    async def _all_seen(self, user_id: str, session: Session) -> Sequence[str]:
+        try:
+            return await self._sessions.all_seen(user_id)
+        except (RedisError, OSError) as exc:
+            logger.warning("seen items cannot be read: %r", exc)
+            return session.item_ids
+
+    async def _trending_list(
+        self,
+        request: RecommendationRequest,
+        session: Session,
+        retriever: Retriever | None,
+        message: str,
+    ) -> _List:
+        """Return trending items; where there are none, the version's own popular ones."""
+        shares = dict(await self._trending.items())
+        item_ids = list(shares)
+        if retriever is not None:
+            # A version knows what the catalogue has deleted; it also has items when Redis is away.
+            known = dict.fromkeys([*item_ids, *retriever.popular])
+            item_ids = [item_id for item_id in known if item_id in retriever]
+        if not request.recommend_seen:
+            item_ids = await self._not_met(request, session, item_ids)
+        chosen = [Recommendation(at, shares.get(at, 0.0)) for at in item_ids[: request.k]]
+        return _List(chosen, message if chosen else NO_ITEMS, from_model=False)
+
+    async def _not_met(
+        self, request: RecommendationRequest, session: Session, item_ids: Sequence[str]
+    ) -> list[str]:
+        met = set(session.item_ids)
+        left = [item_id for item_id in item_ids if item_id not in met]
+        if request.user_id is None or not self._seen_more(request, session):
+            return left
+        seen = await self._seen(request.user_id, left)
+        return [item_id for item_id, met_before in zip(left, seen, strict=True) if not met_before]
+
+
+def _rank(request: RecommendationRequest, session: Session, retriever: Retriever | None) -> _List:
+    """Rank the request's own candidates; equal scores keep the order of the request."""
+    candidate_ids = list(dict.fromkeys(request.candidate_ids or ()))
+    if not request.recommend_seen:
+        met = set(session.item_ids)
+        candidate_ids = [item_id for item_id in candidate_ids if item_id not in met]
+    scored = retriever.score(session, candidate_ids) if retriever else None
+    if scored is None:
+        unscored = [Recommendation(item_id, 0.0) for item_id in candidate_ids[: request.k]]
+        message = NO_MODEL if retriever is None else UNKNOWN_ITEMS
+        return _List(unscored, message.replace("these are trending items", "scores are 0"), False)
+    ranked = sorted(_rows(scored), key=lambda row: -row.score)
+    return _List(ranked[: request.k])
+
+
+def _rows(found: Recommendations) -> list[Recommendation]:
+    return list(map(Recommendation, found.item_ids, found.scores, found.cold))
+
+
+def _without(found: Recommendations, seen: Sequence[bool]) -> Recommendations:
+    kept = [place for place, met in enumerate(seen) if not met]
+    return Recommendations(
+        [found.item_ids[place] for place in kept],
+        [found.scores[place] for place in kept],
+        [found.cold[place] for place in kept],
+    )

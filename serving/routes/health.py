@@ -1,0 +1,50 @@
+"""Whether this server lives, whether it is ready, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from serving.bodies import json_response
+from serving.schemas import Ready
+from serving.services import Services, services
+
+_ANSWER_WITHIN_S = 1.0
+
+
+async def livez(_: Request) -> Response:
+    """Answer that the process lives."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """Answer 200 when Redis and Kafka answer, else 503; the body says which one does not."""
+    server = services(request)
+    redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
+    ready = redis and kafka
+    return json_response(Ready(ready, redis, kafka, server.live.version), 200 if ready else 503)
+
+
+async def metrics(request: Request) -> Response:
+    """Return the metrics for Prometheus."""
+    return Response(services(request).metrics.expose(), media_type="text/plain; version=0.0.4")
+
+
+async def _redis_answers(server: Services) -> bool:
+    try:
+        await asyncio.wait_for(server.redis.ping(), _ANSWER_WITHIN_S)
+    except (RedisError, OSError, asyncio.TimeoutError):
+        return False
+    return True
+
+
+async def _kafka_answers(server: Services) -> bool:
+    try:
+        await asyncio.wait_for(server.producer.ping(), _ANSWER_WITHIN_S)
+    except (KafkaError, OSError, asyncio.TimeoutError):
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""What requests hold and answers show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from headrace.catalog import ShortText
+from headrace.events import Context, EventId, ItemId, UserId
+from headrace.sessions import Interaction
+from headrace.versions import LiveVersion
+
+
+class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/recommendations`: `user_id` or `user_interactions`, never both."""
+
+    user_id: UserId | None = None
+    user_interactions: Annotated[dict[ItemId, Interaction], Meta(max_length=1_000)] | None = None
+    """The session dictionary, instead of the one that the user has in Redis."""
+    k: Annotated[int, Meta(ge=1, le=500)] = 10
+    recommend_seen: bool = False
+    """Whether items that the user has met may be recommended."""
+    candidate_ids: Annotated[list[ItemId], Meta(max_length=10_000)] | None = None
+    """Only these are ranked; one that is not known scores 0."""
+
+
+class Recommendation(Struct, frozen=True, omit_defaults=True):
+    """One item of a list."""
+
+    id: str
+    score: float
+    """The probability, in [0, 1], that it is among the user's next events and positive."""
+    cold: bool = False
+    """Whether it came after the training, and is known by its features alone."""
+
+
+class ModelInfo(Struct, frozen=True):
+    """The version that a list came from."""
+
+    id: str
+    version: str
+
+
+class SessionInfo(Struct, frozen=True):
+    """The session that a list was made from."""
+
+    interactions: int
+    applied: int
+    """Events applied so far."""
+    updated_at: float | None
+    """Unix seconds of the newest interaction."""
+    marks: dict[str, int]
+    """By `<topic>/<partition>`, the offset of the last event that the session knows."""
+
+
+class RecommendationAnswer(Struct, frozen=True):
+    """Answer of `POST /v1/recommendations`."""
+
+    id: str
+    recommendations: list[Recommendation]
+    message: str | None
+    """Says in words when the list is not what was asked for, and what it is instead."""
+    model: ModelInfo | None
+    session: SessionInfo
+
+
+class ItemList(Struct, frozen=True):
+    """Items with scores: similar ones, trending ones."""
+
+    items: list[Recommendation]
+    message: str | None = None
+
+
+class AcceptedEvent(Struct, frozen=True):
+    """An event that Kafka has acknowledged, and where it stands in the log."""
+
+    event_id: str
+    status: Literal["accepted"]
+    topic: str
+    partition: int
+    offset: int
+
+
+class EventsAnswer(Struct, frozen=True):
+    """Answer of `POST /v1/events`."""
+
+    accepted: int
+    events: list[AcceptedEvent]
+
+
+class UserInteractions(Struct, frozen=True):
+    """Answer of `GET /v1/users/{id}/interactions`: the session dictionary as it is held."""
+
+    user_id: str
+    interactions: dict[str, Interaction]
+    applied: int
+    marks: dict[str, int]
+
+
+class ItemBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `PUT /v1/items/{id}`."""
+
+    title: Annotated[str, Meta(max_length=1_024)] | None = None
+    categories: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
+    price: Annotated[float, Meta(ge=0)] | None = None
+    attributes: Context = {}
+
+
+class ItemsAccepted(Struct, frozen=True):
+    """Answer to a change of the catalogue, which Kafka has acknowledged."""
+
+    accepted: int
+
+
+class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/models/{model_id}/train`."""
+
+    reason: Annotated[str, Meta(max_length=512)] = ""
+    params: dict[str, float] = {}
+    """Overrides of training parameters, by name."""
+    idempotency_key: EventId | None = None
+    """The same key gives the same task."""
+
+
+class Model(Struct, frozen=True):
+    """A model, and which of its versions is live."""
+
+    id: str
+    live: LiveVersion | None
+
+
+class ModelList(Struct, frozen=True):
+    """Answer of `GET /v1/models`."""
+
+    models: list[Model]
+
+
+class VersionList(Struct, frozen=True):
+    """Answer of `GET /v1/models/{model_id}/versions`, newest first."""
+
+    versions: list[dict[str, Any]]
+
+
+class Ready(Struct, frozen=True):
+    """Answer of `GET /readyz`."""
+
+    ready: bool
+    redis: bool
+    kafka: bool
+    model: str | None
+    """The version that this server has live."""

@@ -1,0 +1,80 @@
+"""What the routes work with: one set for each server, made when it starts."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+from starlette.requests import Request
+
+from headrace.catalog import CatalogStore
+from headrace.producer import Producer
+from headrace.sessions import SessionStore
+from headrace.settings import Settings
+from headrace.store import connect
+from headrace.tasks import TaskStore
+from headrace.topics import Topics
+from headrace.trending import TrendingStore
+from headrace.versions import VersionStore
+from serving.live_model import LiveModel
+from serving.metrics import Metrics
+from serving.recommender import Recommender
+from serving.trending import TrendingCache
+
+_REDIS_TIMEOUT_S = 0.5
+"""An answer without the session beats one that comes later than this."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The stores, the producer and the live model of one server."""
+
+    settings: Settings
+    redis: Redis
+    producer: Producer
+    topics: Topics
+    sessions: SessionStore
+    catalog: CatalogStore
+    versions: VersionStore
+    tasks: TaskStore
+    live: LiveModel
+    trending: TrendingCache
+    recommender: Recommender
+    metrics: Metrics
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+    new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
+
+
+def create_services(settings: Settings) -> Services:
+    """Return the services of a server; they connect when they are first used."""
+    redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
+    producer = Producer(settings)
+    sessions = SessionStore(redis, settings)
+    catalog = CatalogStore(redis, settings)
+    versions = VersionStore(redis, settings, producer)
+    live = LiveModel(settings, versions, catalog)
+    trending = TrendingCache(TrendingStore(redis, settings), settings)
+    return Services(
+        settings=settings,
+        redis=redis,
+        producer=producer,
+        topics=Topics(settings),
+        sessions=sessions,
+        catalog=catalog,
+        versions=versions,
+        tasks=TaskStore(redis, settings),
+        live=live,
+        trending=trending,
+        recommender=Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex),
+        metrics=Metrics(live),
+    )
+
+
+def services(request: Request) -> Services:
+    """Return the services of the server that this request came to."""
+    found: Services = request.app.state.services
+    return found

@@ -1,0 +1,80 @@
+"""The failure policy: what is dead-lettered, what is waited for, what ends the worker.
+
+- A record that is wrong in itself goes to `dead-letters`; nothing else does.
+- A store or broker that is away is waited for, without limit.
+- What nobody foresaw ends the process, at once and before anything more is committed; whoever
+  supervises it starts it again, and Kafka delivers the batch anew.
+
+No exception may leave an agent: Faust 0.15 acknowledges the batch on the way out, whatever left it,
+cancellation included. So a batch that is being applied when the worker is asked to stop is finished
+first, and if it can't be, the process ends without its acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import redis.exceptions
+import tenacity
+from aiokafka.errors import KafkaError
+
+logger = logging.getLogger(__name__)
+
+AWAY = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    KafkaError,
+    OSError,
+)
+"""What says that a store or the broker is away for now."""
+_STOP_GRACE_S = 2.0
+"""How long a worker that is stopping waits for the batch in hand."""
+_MAX_WAIT_S = 5.0
+"""Longest pause between two tries of what is away."""
+
+
+async def wait_out(action: Callable[[], Awaitable[object]], what: str) -> None:
+    """Do an idempotent action, again and again with back-off while something is away."""
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(AWAY),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=_MAX_WAIT_S),
+        before_sleep=lambda state: _log_wait(state, what),
+    )
+    async for attempt in retrying:
+        with attempt:
+            await action()
+
+
+async def finish(batch: Awaitable[object]) -> None:
+    """Await the work on a batch so that Faust acknowledges it only when it is done."""
+    work = asyncio.ensure_future(batch)
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work}, timeout=_STOP_GRACE_S)
+        if not work.done() or work.cancelled() or work.exception() is not None:
+            end_process("the worker stops with a batch that could not be applied; it comes again")
+        raise
+    except Exception:
+        logger.exception("a batch failed in a way that nobody foresaw")
+        end_process("the worker ends, so that the batch is delivered again")
+
+
+def end_process(reason: str) -> NoReturn:
+    """End this process now, with nothing more committed; exit status 70 (EX_SOFTWARE)."""
+    logger.critical(reason)
+    logging.shutdown()
+    os._exit(os.EX_SOFTWARE)
+
+
+def _log_wait(state: tenacity.RetryCallState, what: str) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    logger.warning("%s: %r; try %d again in %.1f s", what, error, state.attempt_number, pause)

@@ -1,0 +1,61 @@
+"""The retrain trigger: after so many new events, a retrain event fires by itself."""
+
+from __future__ import annotations
+
+import msgspec
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from headrace.producer import Outgoing, Producer
+from headrace.settings import Settings
+from headrace.store import load_script, text
+from headrace.tasks import RetrainRequest
+from headrace.topics import RETRAIN, Topics
+from headrace.trending import TrendingStore
+
+
+class CountTrigger:
+    """Fires at every multiple of `retrain.every_events` that the count of all events passes.
+
+    Every worker checks. The request is sent before the next multiple is stored, so that none is
+    missed when a worker dies in between; two workers may send the same request, whose key makes
+    it one task.
+    """
+
+    def __init__(
+        self, redis: Redis, settings: Settings, trending: TrendingStore, producer: Producer
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._trending = trending
+        self._producer = producer
+        self._due_key = settings.key("retrain", settings.model_id, "due")
+        self._move: AsyncScript = redis.register_script(load_script("compare_and_set.lua"))
+
+    async def check(self) -> bool:
+        """Send a retrain event if one is due; return whether it was."""
+        every = self._settings.retrain.every_events
+        if not every:
+            return False
+        stored = await self._redis.get(self._due_key)
+        due = int(text(stored)) if stored is not None else every
+        counted = await self._trending.events_counted()
+        if counted < due:
+            return False
+        await self._send(due, counted)
+        following = (counted // every + 1) * every
+        await self._move(keys=[self._due_key], args=["" if stored is None else due, following])
+        return True
+
+    async def _send(self, due: int, counted: int) -> None:
+        model_id = self._settings.model_id
+        request = RetrainRequest(
+            idempotency_key=f"count-{model_id}-{due}",
+            model_id=model_id,
+            reason=f"{counted:,} events counted, {due:,} were due",
+            requested_by="worker",
+        )
+        topic = Topics(self._settings).name(RETRAIN)
+        await self._producer.send(
+            [Outgoing(topic, model_id.encode(), msgspec.json.encode(request))]
+        )

@@ -1,0 +1,20 @@
+"""The worker's process: make sure of the topics, then run the Faust app until told to stop."""
+
+from __future__ import annotations
+
+import faust
+
+from headrace.logs import configure_logging
+from headrace.settings import Settings
+from headrace.topics import ensure_topics
+from streams.app import create_app
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
+    configure_logging(settings)
+    app = create_app(settings, ensure_topics(settings))
+    worker = faust.Worker(
+        app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False
+    )
+    worker.execute_from_commandline()
