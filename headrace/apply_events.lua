@@ -24,7 +24,8 @@ local function older(found, item, raw)
   return found
 end
 
--- The oldest interaction. The sorted set gives its timestamp; among equal ones the values decide.
+-- The oldest interaction. The dictionary holds the newest of the seen items, so the sorted set gives
+-- its timestamp; among equal ones the values decide.
 local function oldest()
   local rank = redis.call('HLEN', items) - 1
   local timestamp = redis.call('ZREVRANGE', seen, rank, rank, 'WITHSCORES')[2]
@@ -33,11 +34,14 @@ local function oldest()
     local raw = redis.call('HGET', items, item)
     if raw then found = older(found, item, raw) end
   end
-  if not found then  -- the set was lost (Redis evicts single keys when told to): look at all
-    local all = redis.call('HGETALL', items)
-    for i = 1, #all, 2 do found = older(found, all[i], all[i + 1]) end
+  if found then return found end
+  -- The set was lost (Redis evicts single keys when told to), or the limit was raised: look at all.
+  local all = redis.call('HGETALL', items)
+  for i = 1, #all, 2 do
+    found = older(found, all[i], all[i + 1])
+    redis.call('ZADD', seen, string.format('%.17g', cjson.decode(all[i + 1])[1]), all[i])
   end
-  return found.item
+  return found
 end
 
 -- The seen item to forget: the oldest that is no longer in the dictionary.
@@ -50,16 +54,23 @@ local function stalest()
 end
 
 local function remember(item, timestamp, value)
+  local fits = true
+  while redis.call('HLEN', items) > limit do redis.call('HDEL', items, oldest().item) end
   local old = redis.call('HGET', items, item)
   if old then
     if not newer(cjson.decode(value), cjson.decode(old)) then return end
   else
     local known = redis.call('ZSCORE', seen, item)
     if known and tonumber(timestamp) < tonumber(known) then return end
+    if redis.call('HLEN', items) == limit then
+      -- Compared before it joins the set: a late one would stand behind items dropped long ago.
+      local last = oldest()
+      fits = newer(cjson.decode(value), last.value)
+      if fits then redis.call('HDEL', items, last.item) end
+    end
   end
   redis.call('ZADD', seen, timestamp, item)
-  redis.call('HSET', items, item, value)
-  while redis.call('HLEN', items) > limit do redis.call('HDEL', items, oldest()) end
+  if fits then redis.call('HSET', items, item, value) end
   while redis.call('ZCARD', seen) > seen_limit do redis.call('ZREM', seen, stalest()) end
 end
 

@@ -14,6 +14,7 @@ import typer
 
 from headrace import __version__
 from headrace.errors import HeadraceError
+from headrace.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from headrace.client import Client
@@ -38,7 +39,6 @@ ModelOption = Annotated[
 ]
 _PORT = {"min": 0, "max": 65535}
 HttpPort = Annotated[int, typer.Option("--port", help="Port of the HTTP server; 0: any.", **_PORT)]
-DEFAULT_DATA = Path(".headrace")
 
 
 def main() -> None:

@@ -15,6 +15,12 @@ from headrace.settings import Settings
 _TIMEOUT_S = 30.0
 
 
+class _Problem(msgspec.Struct):
+    """What is read of a problem document (RFC 9457)."""
+
+    detail: str
+
+
 class Client:
     """A connection to the server of these settings; blocks.
 
@@ -71,8 +77,9 @@ class Client:
                 'for a local stack, `eval "$(headrace env)"` sets it.'
             )
         try:
-            problem = msgspec.json.decode(response.content)
-            detail = problem.get("detail") or problem.get("title")
-        except (msgspec.DecodeError, AttributeError):
+            detail = msgspec.json.decode(response.content, type=_Problem).detail
+        except msgspec.DecodeError:
             detail = response.reason_phrase
+        if response.is_client_error:
+            return detail
         return f"The server at {self._url} answers {response.status_code}: {detail}"

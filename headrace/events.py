@@ -18,11 +18,14 @@ MAX_AHEAD_S = 300.0
 """A timestamp further past its record's own time is wrong: milliseconds sent for seconds would
 stay the newest of their user for ever."""
 
-_PRINTABLE = "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]+$"
+# `$` alone would let a last newline pass.
+_PRINTABLE = "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]+(?!\\n)$"
 EventId = Annotated[str, Meta(min_length=1, max_length=128, pattern=_PRINTABLE)]
 UserId = Annotated[str, Meta(min_length=1, max_length=256, pattern=_PRINTABLE)]
 ItemId = Annotated[str, Meta(min_length=1, max_length=256, pattern=_PRINTABLE)]
-Scalar = Union[str, int, float, bool, None]
+ExactInt = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""What every JSON reader holds exactly; a larger one could be read here and never written again."""
+Scalar = Union[str, ExactInt, float, bool, None]
 Context = Annotated[dict[str, Scalar], Meta(max_length=64)]
 
 
@@ -60,7 +63,7 @@ class Purchase(Event, frozen=True, kw_only=True, tag="purchase"):
 
     quantity: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     price: Annotated[float, Meta(ge=0)] | None = None
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | None = None
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}(?!\\n)$")] | None = None
     rating: Annotated[float, Meta(ge=-1_000, le=1_000)] | None = None
 
 

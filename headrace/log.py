@@ -12,7 +12,7 @@ import numpy as np
 from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import KINDS, EventColumns, parse_event
 from headrace.settings import Settings
-from headrace.topics import EVENT_TOPICS, Topics
+from headrace.topics import BOOTSTRAP_MS, EVENT_TOPICS, Topics
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -21,6 +21,8 @@ Offsets = dict[str, dict[str, int]]
 """By topic (without its prefix) and partition (as text: it is a key in JSON), an offset."""
 _STALLED_S = 60.0
 """Without a record for so long, the broker is taken to be away."""
+_HIGH_WATER_S = 5.0
+"""Longest wait for what a fetch tells of a partition's end."""
 
 
 def end_offsets(settings: Settings) -> Offsets:
@@ -32,7 +34,7 @@ def end_offsets(settings: Settings) -> Offsets:
         partitions = _partitions(consumer, settings)
         topics = Topics(settings)
         offsets: Offsets = {}
-        for partition, offset in consumer.end_offsets(partitions).items():
+        for partition, offset in _ends(consumer, partitions).items():
             by_partition = offsets.setdefault(topics.plain(partition.topic), {})
             by_partition[str(partition.partition)] = offset
         return offsets
@@ -71,6 +73,7 @@ class _Consumer:
                 bootstrap_servers=self._settings.kafka.split(","),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
+                bootstrap_timeout_ms=BOOTSTRAP_MS,
             )
         except Exception as exc:
             raise self._unreachable(exc) from exc
@@ -98,6 +101,31 @@ def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[Any]:
         for topic in Topics(settings).events
         for partition in sorted(consumer.partitions_for_topic(topic) or ())
     ]
+
+
+def _ends(consumer: KafkaConsumer, partitions: list[Any]) -> dict[Any, int]:
+    """Return how far each partition goes, exclusive.
+
+    Asked for the end of a partition, the embedded broker counts the newest batch as one record;
+    what it tells with records that are fetched is right.
+    """
+    listed: dict[Any, int] = consumer.end_offsets(partitions)
+    unsure = {partition for partition, end in listed.items() if end > 0}
+    if not unsure:
+        return listed
+    consumer.assign(sorted(unsure))
+    for partition in unsure:
+        consumer.seek(partition, listed[partition] - 1)
+    ends = dict(listed)
+    deadline = time.monotonic() + _HIGH_WATER_S
+    while unsure and time.monotonic() < deadline:
+        consumer.poll(timeout_ms=100)
+        for partition in list(unsure):
+            high_water = consumer.highwater(partition)
+            if high_water is not None:
+                ends[partition] = max(listed[partition], high_water)
+                unsure.discard(partition)
+    return ends
 
 
 def _records(consumer: KafkaConsumer, settings: Settings, through: Offsets) -> Iterator[Any]:
@@ -141,19 +169,18 @@ class _ColumnBuilder:
         self._partition, self._offset = array("i"), array("q")
         self._users: dict[str, int] = {}
         self._items: dict[str, int] = {}
-        self._event_ids: set[str] = set()
+        self._event = array("i")
+        self._event_ids: dict[str, int] = {}
 
     def add(self, record: Any, topic: str) -> None:
-        """Add a record of kafka-python's, unless it is no event or one that was added before."""
+        """Add a record of kafka-python's, unless it is no event."""
         try:
             event = parse_event(
                 record.value, EVENT_TOPICS[topic], received_at=record.timestamp / 1000
             )
         except InvalidEvent:
             return
-        if event.event_id in self._event_ids:
-            return
-        self._event_ids.add(event.event_id)
+        self._event.append(self._event_ids.setdefault(event.event_id, len(self._event_ids)))
         rating = getattr(event, "rating", None)
         self._user.append(self._users.setdefault(event.user_id, len(self._users)))
         self._item.append(self._items.setdefault(event.item_id, len(self._items)))
@@ -165,7 +192,11 @@ class _ColumnBuilder:
         self._offset.append(record.offset)
 
     def build(self) -> EventColumns:
-        """Return the columns, sorted by (timestamp, topic, partition, offset)."""
+        """Return the columns, sorted by (timestamp, topic, partition, offset).
+
+        Of an event that was sent more than once the first in this order stays, so that the same
+        log makes the same columns in whatever order its partitions arrived.
+        """
         timestamp = np.frombuffer(self._timestamp, dtype=np.float64)
         order = np.lexsort(
             (
@@ -175,6 +206,8 @@ class _ColumnBuilder:
                 timestamp,
             )
         )
+        _, first = np.unique(np.frombuffer(self._event, dtype=np.int32)[order], return_index=True)
+        order = order[np.sort(first)]
         user, user_ids = _recode(np.frombuffer(self._user, dtype=np.int32)[order], self._users)
         item, item_ids = _recode(np.frombuffer(self._item, dtype=np.int32)[order], self._items)
         return EventColumns(

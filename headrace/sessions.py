@@ -179,7 +179,9 @@ def _value(logged: LoggedEvent) -> _Value:
 
 def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
-    ordered = sorted(zip(values, [item_id.decode() for item_id in rows], strict=True))
+    item_ids_found = [item_id.decode() for item_id in rows]
+    # Not by the rating, which may be missing: the offset settles all but a topic made anew.
+    ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
     marks = {name.decode(): mark for name, mark in fields.items()}
     applied = int(marks.pop("applied", 0))
     if not ordered:

@@ -24,9 +24,9 @@ Seconds = Annotated[float, Meta(gt=0)]
 PositiveNumber = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")]
-ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
+TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?(?!\n)$")]
+ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$")]
 
 
 class TopicSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,7 +172,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where clients (the command line) find the server."""
     api_key: str = ""
     """The bearer key: the server asks for it when it is set; clients send it."""
-    log_level: Annotated[str, Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    log_level: Annotated[str, Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)(?!\n)$")] = "INFO"
     topics: TopicSettings = TopicSettings()
     sessions: SessionSettings = SessionSettings()
     trending: TrendingSettings = TrendingSettings()
@@ -232,7 +232,7 @@ def _read_file(path: str) -> dict[str, Any]:
         raise InvalidSetting(
             f"{CONFIG_VARIABLE} is {path!r}, which cannot be read: {exc.strerror}."
         ) from exc
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise InvalidSetting(f"{path} is not valid TOML: {exc}.") from exc
 
 
@@ -272,5 +272,10 @@ def _get(raw: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 def _put(raw: dict[str, Any], path: tuple[str, ...], value: str) -> None:
     for part in path[:-1]:
-        raw = raw.setdefault(part, {})
+        table = raw.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InvalidSetting(
+                f"{part} has value {table!r} in the file. It is a table: write [{part}]."
+            )
+        raw = table
     raw[path[-1]] = value

@@ -74,7 +74,7 @@ class TaskStore:
         self._stem = settings.key("{tasks}")
         self._lease_ms = int(settings.trainer.lease_s * 1000)
         self._create: AsyncScript = redis.register_script(load_script("create_task.lua"))
-        self._release: AsyncScript = redis.register_script(load_script("release_lease.lua"))
+        self._delete_own: AsyncScript = redis.register_script(load_script("compare_and_delete.lua"))
 
     async def create(self, request: RetrainRequest, task_id: str, *, now: float) -> Task:
         """Queue a task for the request and return it.
@@ -120,10 +120,14 @@ class TaskStore:
 
         A task that a dead trainer left RUNNING is taken again, from its start.
         """
-        for task in await self._read(list(await self._redis.zrange(f"{self._stem}:open", 0, -1))):
-            if not await self._redis.set(
-                self._lease_key(task.model_id), trainer, nx=True, px=self._lease_ms
-            ):
+        for found in await self._read(list(await self._redis.zrange(f"{self._stem}:open", 0, -1))):
+            lease = self._lease_key(found.model_id)
+            if not await self._redis.set(lease, trainer, nx=True, px=self._lease_ms):
+                continue
+            # Read again under the lease: its last trainer may have ended it meanwhile.
+            task = await self.get(found.id)
+            if task.status not in OPEN:
+                await self.release(task, trainer)
                 continue
             running = msgspec.structs.replace(
                 task,
@@ -133,10 +137,9 @@ class TaskStore:
                 started_at=now,
                 updated_at=now,
             )
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.set(self._task_key(task.id), msgspec.json.encode(running))
-                pipeline.delete(self._queued_key(task.model_id))
-                await pipeline.execute()
+            await self.save(running)
+            # Only if it is this one: another may be queued behind a task that is taken again.
+            await self._delete_own(keys=[self._queued_key(task.model_id)], args=[task.id])
             return running
         return None
 
@@ -161,7 +164,7 @@ class TaskStore:
 
     async def release(self, task: Task, trainer: str) -> None:
         """Give the lease on the task's model back, if this trainer has it."""
-        await self._release(keys=[self._lease_key(task.model_id)], args=[trainer])
+        await self._delete_own(keys=[self._lease_key(task.model_id)], args=[trainer])
 
     async def _read(self, ids: list[Any]) -> list[Task]:
         if not ids:

@@ -21,6 +21,9 @@ MODEL_VERSIONS = "model-versions"
 DEAD_LETTERS = "dead-letters"
 
 COMPACTED = frozenset({ITEMS, MODEL_VERSIONS})
+BOOTSTRAP_MS = 5_000
+"""Longest wait for a broker to answer the first time, in milliseconds."""
+
 ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS)
 
 
@@ -64,7 +67,9 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
     topics = Topics(settings)
     names = [topics.name(topic) for topic in ALL]
     try:
-        admin = KafkaAdminClient(bootstrap_servers=settings.kafka.split(","))
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
         try:
             present = set(admin.list_topics())
             missing = [
@@ -106,7 +111,10 @@ class TopicWatch:
 
         try:
             if self._admin is None:
-                self._admin = KafkaAdminClient(bootstrap_servers=self._settings.kafka.split(","))
+                self._admin = KafkaAdminClient(
+                    bootstrap_servers=self._settings.kafka.split(","),
+                    bootstrap_timeout_ms=BOOTSTRAP_MS,
+                )
             found = describe_topics(self._admin, list(self._known))
         except BaseException:
             self.close()

@@ -6,6 +6,7 @@ that it outlives the broker; every change is a message on `model-versions` as we
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -22,9 +23,11 @@ from headrace.settings import Settings
 from headrace.store import text
 from headrace.topics import MODEL_VERSIONS, Topics
 
+logger = logging.getLogger(__name__)
+
 _HISTORY = 100
 """Changes of a model's live version that are remembered."""
-_VERSION = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
+_VERSION = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}(?!\n)$")
 
 
 class TrainingData(Struct, frozen=True, kw_only=True):
@@ -84,17 +87,23 @@ def version_folder(artifacts: Path, model_id: str, version: str) -> Path:
 
 
 def read_manifests(artifacts: Path, model_id: str) -> list[Manifest]:
-    """Return the manifests of the model's versions, newest first."""
+    """Return the manifests of the model's versions, newest first; a damaged one is left out."""
     folder = artifacts / model_id
     if not folder.is_dir():
         return []
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    manifests = (folder / name / "manifest.json" for name in names if _VERSION.match(name))
-    return [
-        msgspec.json.decode(path.read_bytes(), type=Manifest)
-        for path in manifests
-        if path.is_file()
-    ]
+    paths = (folder / name / "manifest.json" for name in names if _VERSION.match(name))
+    return [manifest for path in paths if (manifest := _read_manifest(path)) is not None]
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        logger.warning("version %s has no manifest that can be read: %s", path.parent.name, exc)
+        return None
 
 
 class VersionStore:

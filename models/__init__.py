@@ -1,1 +1,1 @@
-"""The models: `training` makes versions, `retrieval` answers from them."""
+"""The model: `training` makes versions of it, `retrieval` answers from them."""

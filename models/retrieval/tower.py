@@ -31,9 +31,10 @@ class QueryTower:
     def __call__(
         self, vectors: NDArray[np.float32], features: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return the query vector `[width]` of n interactions, oldest first, 1 ≤ n ≤ session_length.
+        """Return the query vector `[width]` of n interactions, oldest first.
 
-        `vectors`: `[n, width]`, the item vectors; `features`: `[n, INTERACTION_FEATURES]`.
+        n is 1 to `session_length`. `vectors`: `[n, width]`, the item vectors; `features`:
+        `[n, INTERACTION_FEATURES]`.
         """
         padding = self.session_length - len(vectors)
         self._padded_vectors[0, :padding] = 0.0

@@ -34,7 +34,7 @@ def build_model(
     column = len(KINDS) + 1
     ratings = data.features[data.features[:, column - 1] > 0, column]
     return SessionModel(
-        CandidateTower(features, bias, parameters.width, parameters.id_dropout),
+        CandidateTower(features, bias, parameters.width, parameters.id_dropout, parameters.seed),
         QueryTower(
             width=parameters.width,
             length=parameters.session_length,
@@ -46,6 +46,7 @@ def build_model(
         ),
         items=items,
         negatives=parameters.negatives if items > parameters.full_softmax_items else 0,
+        seed=parameters.seed,
     )
 
 
@@ -56,12 +57,11 @@ def fit(
     evaluator: Evaluator | None,
     on_epoch: EpochDone,
 ) -> None:
-    """Fit the model, and leave it as it was when the evaluator found the best HR@10.
+    """Fit the model, and leave it as it was when the evaluator found the best NDCG@10.
 
     Stops after `patience` epochs without a better one; without an evaluator runs to the end.
     """
-    steps = batches_in_epoch(data, parameters)
-    epochs = max(parameters.epochs, -(-parameters.min_steps // steps))
+    epochs = parameters.epochs
 
     def rate(epoch: int) -> float:
         falling = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
@@ -69,7 +69,7 @@ def fit(
 
     model.compile(optimizer=keras.optimizers.Adam(), jit_compile=True)
     watch = _Watch(evaluator, parameters.patience, epochs, on_epoch)
-    _run(model, data, parameters, epochs, steps, rate, watch)
+    _run(model, data, parameters, epochs, rate, watch)
     watch.restore()
 
 
@@ -80,10 +80,9 @@ def fit_on(
     epochs = parameters.final_epochs
     if not epochs:
         return
-    steps = batches_in_epoch(data, parameters)
     rate = _FINAL_RATE * parameters.learning_rate
     watch = _Watch(None, epochs, epochs, on_epoch)
-    _run(model, data, parameters, epochs, steps, lambda _: rate, watch)
+    _run(model, data, parameters, epochs, lambda _: rate, watch)
 
 
 def _run(
@@ -91,10 +90,12 @@ def _run(
     data: Histories,
     parameters: Parameters,
     epochs: int,
-    steps: int,
     rate: Callable[[int], float],
     watch: _Watch,
 ) -> None:
+    # With little data an epoch goes through it more than once.
+    least = math.ceil(parameters.min_steps / parameters.epochs)
+    steps = max(batches_in_epoch(data, parameters), least)
     rng = np.random.default_rng(parameters.seed)
     shape = (None, parameters.session_length)
     future = (*shape, parameters.future)
@@ -135,9 +136,10 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         figures = {"loss": float((logs or {})["mean_loss"])}
         if self._evaluator is not None:
-            figures["hr_at_10"] = self._evaluator(self.model).hr
-            if figures["hr_at_10"] > self._best:
-                self._best, self._best_epoch = figures["hr_at_10"], epoch
+            evaluation = self._evaluator(self.model)
+            figures |= {"hr_at_10": evaluation.hr, "ndcg_at_10": evaluation.ndcg}
+            if evaluation.ndcg > self._best:
+                self._best, self._best_epoch = evaluation.ndcg, epoch
                 self._weights = self.model.get_weights()
             self.model.stop_training = epoch - self._best_epoch >= self._patience
         self._on_epoch(epoch + 1, self._epochs, figures)

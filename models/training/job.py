@@ -6,9 +6,7 @@ It reads a `Job` from standard input, prints a `Report` a line, and leaves a ver
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +16,19 @@ import msgspec
 
 from headrace.catalog import CatalogStore, Item
 from headrace.errors import HeadraceError
+from headrace.local.launch import die_with_parent
 from headrace.log import read_columns
 from headrace.settings import Settings, TrainingSettings, load_settings
 from headrace.store import connect
 from models.training.runner import Job, Report
 
-_PR_SET_PDEATHSIG = 1
 _READING = 0.1
 """Share of the progress that reading the log is."""
 
 
 def main() -> int:
     """Train as the job on standard input says; return the exit status."""
-    _die_with_parent()
+    die_with_parent(os.getppid())
     settings = load_settings(os.environ)
     os.nice(settings.trainer.niceness)
     # Libraries print; what the trainer reads must be reports alone.
@@ -88,11 +86,6 @@ async def _catalogue(settings: Settings) -> Sequence[Item]:
 
 def _report(reports: TextIO, report: Report) -> None:
     reports.write(msgspec.json.encode(report).decode() + "\n")
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the trainer dies, however that comes about."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
     """
 
     def __init__(
-        self, features: NDArray[np.int32], bias: NDArray[np.float32], width: int, id_dropout: float
+        self,
+        features: NDArray[np.int32],
+        bias: NDArray[np.float32],
+        width: int,
+        id_dropout: float,
+        seed: int = 0,
     ) -> None:
         """`features`: `[items, SLOTS]` buckets, 0 for none; `bias`: `[items]` to begin with."""
         super().__init__(name="candidate_tower")
@@ -38,6 +43,7 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         self._pairs = item.astype(np.int32), features[item, slot]
         self._shares = np.float32(1) / np.bincount(item, minlength=1)[item, None].astype(np.float32)
         self._id_dropout = id_dropout
+        self._chance = tf.random.Generator.from_seed(seed)
         normal = keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
         self.ids = self.add_weight(name="ids", shape=(len(features), width), initializer=normal)
         self.ids.assign(tf.concat([self.ids[:, :-1], bias[:, None]], axis=1))
@@ -70,8 +76,13 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
     def _drop_ids(self, items: Any, training: bool) -> Any:
         if not (training and self._id_dropout):
             return items
-        dropped = tf.random.uniform(tf.shape(items)) < self._id_dropout
+        dropped = self._chance.uniform(tf.shape(items)) < self._id_dropout
         return tf.where(dropped & tf.gather(self._has_features, items), 0, items)
+
+
+def _dropout(rate: float) -> Any:
+    """Return a dropout layer whose chances a seed settles, compiled by XLA too."""
+    return keras.layers.Dropout(rate, rng_type="stateful")
 
 
 def _with_dense_gradient(variable: Any) -> Any:
@@ -96,7 +107,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.inner = keras.layers.Dense(2 * width, activation="gelu")
         self.outer = keras.layers.Dense(width)
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2)]
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = _dropout(dropout)
         self.by_distance = self.add_weight(name="by_distance", shape=(length,), initializer="zeros")
 
     def call(self, x: Any, valid: Any, training: bool = False) -> Any:
@@ -131,7 +142,7 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         self._scale = width**0.5
         self._rating = (rating_column, rating_mean, rating_stddev)
         self.side = keras.layers.Dense(width)
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = _dropout(dropout)
         self.blocks = [Block(width, length, dropout) for _ in range(blocks)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6)
 
@@ -197,7 +208,12 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
     """Both towers and their task."""
 
     def __init__(
-        self, candidate_tower: CandidateTower, query_tower: QueryTower, items: int, negatives: int
+        self,
+        candidate_tower: CandidateTower,
+        query_tower: QueryTower,
+        items: int,
+        negatives: int,
+        seed: int = 0,
     ) -> None:
         """`items`: with the unknown one; `negatives`: 0 for the whole catalogue."""
         super().__init__()
@@ -206,6 +222,7 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
         self.task = CatalogueRetrieval()
         self.items = items
         self._negatives = negatives
+        self._chance = tf.random.Generator.from_seed(seed)
         # TFRS reports the last batch's loss alone; Keras resets this at each epoch.
         self.mean_loss = keras.metrics.Mean("mean_loss")
 
@@ -235,7 +252,7 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
             table = self.candidate_tower.catalogue(training)
             session = tf.gather(table, inputs["items"])
             return table[1:], session, tf.gather(table, inputs["targets"])
-        drawn = tf.random.uniform([self._negatives], 1, self.items, tf.int32)
+        drawn = self._chance.uniform([self._negatives], 1, self.items, tf.int32)
         parts = [drawn, inputs["items"], inputs["targets"]]
         flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
         vectors = tf.split(

@@ -1,0 +1,54 @@
+"""Whether this host's own part is well: what a container's health check asks."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+
+_TIMEOUT_S = 3.0
+
+
+def check_server(settings: Settings) -> None:
+    """Ask the server on this host whether it is ready. Raises `HeadraceError` when it is not."""
+    wildcard = settings.serving.host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if wildcard else settings.serving.host
+    connection = http.client.HTTPConnection(host, settings.serving.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as exc:
+        raise HeadraceError(
+            f"The server at {host}:{settings.serving.port} does not answer: {exc}."
+        ) from exc
+    finally:
+        connection.close()
+    if status != http.client.OK:
+        raise HeadraceError(f"The server at {host}:{settings.serving.port} answers {status}.")
+
+
+def check_heartbeat(settings: Settings, part: str) -> None:
+    """Look for a heartbeat of this part on this host. Raises `HeadraceError` without one."""
+    from redis.exceptions import RedisError
+
+    try:
+        names = asyncio.run(_names(settings, part))
+    except RedisError as exc:
+        raise HeadraceError(f"Redis at {settings.redis} cannot be asked: {exc}.") from exc
+    host = socket.gethostname()
+    if not any(name.rpartition("-")[0] == host for name in names):
+        raise HeadraceError(f"The {part} on {host} gives no sign of life in Redis.")
+
+
+async def _names(settings: Settings, part: str) -> list[str]:
+    from headrace.heartbeats import HeartbeatStore
+    from headrace.store import connect
+
+    client = connect(settings)
+    try:
+        return [heartbeat.name for heartbeat in await HeartbeatStore(client, settings).read(part)]
+    finally:
+        await client.aclose()

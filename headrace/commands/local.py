@@ -1,0 +1,142 @@
+"""The commands about the local stack: up, status, env, down, topics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from headrace.errors import StackError
+from headrace.local.folder import DataFolder, StackState
+from headrace.settings import CONFIG_VARIABLE
+
+if TYPE_CHECKING:
+    from headrace.local.stack import StackOptions
+    from headrace.settings import Settings
+
+
+def up(options: StackOptions, environ: Mapping[str, str]) -> None:
+    """Run a stack in the foreground. Raises `HeadraceError` when it cannot start or go on."""
+    from headrace.local.up import run_up
+
+    _quieten()
+    asyncio.run(run_up(options, environ, Console()))
+
+
+def up_detached(options: StackOptions, environ: Mapping[str, str]) -> None:
+    """Start a stack in the background. Raises `StackError` when it does not come up."""
+    from headrace.local.detached import start_detached
+
+    folder = DataFolder(options.data)
+    console = Console()
+    with console.status("Starting the stack …"):
+        state = start_detached(_up_command(options, folder), folder, _from_anywhere(environ))
+    for line in (
+        f"Headrace is up at {state.settings.url} (documented at {state.settings.url}/docs)",
+        f'  eval "$(headrace env{folder.flag})" gives a shell its address and its key',
+        f"  headrace status{folder.flag} shows its parts, headrace down{folder.flag} ends it",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def status(data: Path) -> bool:
+    """Show how the stack fares and return whether all is well."""
+    from headrace.local.report import examine, status_table
+
+    folder = DataFolder(data)
+    state = folder.read()
+    console = Console()
+    if state is None:
+        starting = folder.is_held()
+        console.print(
+            f"The stack on {folder.root} is starting or ending."
+            if starting
+            else f"No stack runs on {folder.root}; `headrace up{folder.flag}` starts one.",
+            soft_wrap=True,
+        )
+        return False
+    health = asyncio.run(examine(state))
+    console.print(status_table(health, time.time()))
+    where = f"{state.settings.url}, Kafka {state.settings.kafka}, Redis {state.settings.redis}"
+    console.print(f"{where}, data {folder.root}", soft_wrap=True, highlight=False)
+    return health.is_well
+
+
+def exports(data: Path) -> str:
+    """Return the lines that set the running stack's addresses and key in a shell.
+
+    Raises `StackError` when no stack runs.
+    """
+    settings = _running(DataFolder(data)).settings
+    values = {
+        "HEADRACE_URL": settings.url,
+        "HEADRACE_API_KEY": settings.api_key,
+        "HEADRACE_KAFKA": settings.kafka,
+        "HEADRACE_REDIS": settings.redis,
+    }
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
+
+
+def down(data: Path) -> None:
+    """End the stack that runs, and wait for its end. Raises `StackError` when it does not end."""
+    from headrace.local.detached import stop_stack
+
+    folder = DataFolder(data)
+    ended = stop_stack(folder)
+    said = "The stack has ended; its data stays in" if ended else "No stack runs on"
+    Console().print(f"{said} {folder.root}.", soft_wrap=True, highlight=False)
+
+
+def topics(settings: Settings) -> None:
+    """Show the topics, and make those that are missing. Raises `HeadraceError` without Kafka."""
+    from headrace.topics import ensure_topics
+
+    _quieten()
+    table = Table("topic", "partitions", "id", box=None)
+    for topic in ensure_topics(settings).values():
+        table.add_row(topic.name, str(topic.partitions), topic.id)
+    Console().print(table)
+
+
+def _running(folder: DataFolder) -> StackState:
+    state = folder.read()
+    if state is None:
+        raise StackError(
+            f"No stack runs on {folder.root}; `headrace up --detach{folder.flag}` starts one."
+        )
+    return state
+
+
+def _up_command(options: StackOptions, folder: DataFolder) -> list[str]:
+    command = [sys.executable, "-m", "headrace.cli", "up", "--data", str(folder.root)]
+    values = {
+        "--port": options.port,
+        "--kafka-port": options.kafka_port,
+        "--redis-port": options.redis_port,
+        "--kafka": options.kafka,
+        "--redis": options.redis,
+    }
+    for name, value in values.items():
+        if value is not None:
+            command += [name, str(value)]
+    return command
+
+
+def _from_anywhere(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the file of settings named so that another folder finds it."""
+    config = environ.get(CONFIG_VARIABLE)
+    named = {CONFIG_VARIABLE: str(Path(config).absolute())} if config else {}
+    return {**environ, **named}
+
+
+def _quieten() -> None:
+    # It reports each refused connection; who waits for the broker says it once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -1,0 +1,105 @@
+"""Sending a file of events: the good ones go, the others are named with their line and reason."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from headrace.client import Client
+from headrace.errors import HeadraceError, InvalidEvent
+from headrace.events import parse_event
+
+_BATCH = 500
+_SHOWN = 20
+
+
+@dataclass
+class Sent:
+    """What became of the lines."""
+
+    accepted: int = 0
+    refused: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """Of the first ones: `line 7: rating: …`."""
+
+    def refuse(self, line: int, error: InvalidEvent) -> None:
+        """Note a line that is not an event."""
+        self.refused += 1
+        if len(self.reasons) < _SHOWN:
+            self.reasons.append(f"line {line}: {error}")
+
+
+def send_file(client: Client, file: BinaryIO, *, size: int | None, console: Console) -> Sent:
+    """Send the events of a file of JSON lines, in order, showing how far it is.
+
+    `size` is the file's in bytes, when it is known. Raises `HeadraceError` when the server does not
+    take them; what it took before stays taken.
+    """
+    sent = Sent()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bar = progress.add_task("sending", total=size)
+        lines = enumerate(file, start=1)
+        while batch := list(itertools.islice(lines, _BATCH)):
+            events = b"\n".join(_events(batch, sent))
+            if events:
+                sent.accepted += _post(client, events, sent, batch[0][0])
+            length = sum(len(line) for _, line in batch)
+            progress.update(bar, advance=length, description=f"{sent.accepted:,} events")
+    return sent
+
+
+def report(sent: Sent, console: Console) -> None:
+    """Tell what became of the lines."""
+    console.print(f"{sent.accepted:,} events accepted, {sent.refused:,} lines refused.")
+    for reason in sent.reasons:
+        console.print(f"  [red]{escape(reason)}[/]", soft_wrap=True, highlight=False)
+    if sent.refused > len(sent.reasons):
+        console.print(f"  and {sent.refused - len(sent.reasons):,} more")
+
+
+def open_source(path: Path) -> BinaryIO:
+    """Open a file of events. Raises `HeadraceError` when it cannot be read."""
+    try:
+        return path.open("rb")
+    except OSError as exc:
+        raise HeadraceError(f"{path} cannot be read: {exc.strerror}.") from exc
+
+
+def _events(batch: list[tuple[int, bytes]], sent: Sent) -> Iterator[bytes]:
+    """Yield the lines that the server's own parser takes; note the others."""
+    for number, line in batch:
+        stripped = line.strip()
+        if not stripped:
+            continue
+        try:
+            parse_event(stripped, None, received_at=time.time())
+        except InvalidEvent as exc:
+            sent.refuse(number, exc)
+        else:
+            yield stripped
+
+
+def _post(client: Client, events: bytes, sent: Sent, first_line: int) -> int:
+    try:
+        return int(client.post_lines("/v1/events", events)["accepted"])
+    except HeadraceError as exc:
+        raise HeadraceError(
+            f"{exc} {sent.accepted:,} events were accepted, all of them before line "
+            f"{first_line}; send the file again from that line on."
+        ) from exc

@@ -1,0 +1,105 @@
+"""Answers of the HTTP API as tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from headrace.client import Client
+from headrace.errors import HeadraceError
+
+Json = Mapping[str, Any]
+_POLL_S = 0.5
+_ID_WIDTH = 32
+_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow"}
+
+
+def recommendations(answer: Json, console: Console) -> None:
+    """Show a list of recommendations and where it came from."""
+    table = Table("rank", "item", "score", "", box=None)
+    for rank, item in enumerate(answer["recommendations"], start=1):
+        cold = "new to the model" if item.get("cold") else ""
+        table.add_row(str(rank), escape(item["id"]), f"{item['score']:.4f}", cold)
+    console.print(table)
+    if answer["message"]:
+        console.print(escape(answer["message"]))
+    model = answer["model"]
+    source = f"model {model['id']}, version {model['version']}" if model else "no model yet"
+    console.print(f"[dim]{source}; {answer['session']['interactions']} interactions known[/]")
+
+
+def tasks(found: Iterable[Json], console: Console) -> None:
+    """Show tasks, newest first."""
+    table = _table("task", "model", "status", "created", "progress")
+    for task in found:
+        outcome = task["version"] or task["error"]
+        table.add_row(
+            f"{task['id']}\n  [dim]{escape(outcome)}[/]" if outcome else task["id"],
+            task["model_id"],
+            f"[{_COLOURS.get(task['status'], 'default')}]{task['status']}[/]",
+            _moment(task["created_at"]),
+            f"{task['progress']:.0%} {task['step']}",
+        )
+    _print_or("There are no tasks yet; `headrace train` makes one.", table, console)
+
+
+def versions(model: Json, found: Iterable[Json], console: Console) -> None:
+    """Show the versions of a model, newest first, with their metrics."""
+    table = _table("version", "", "created", "events", "metrics")
+    for version in found:
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in version["metrics"].items())
+        table.add_row(
+            version["version"],
+            "[green]live[/]" if version["live"] else "",
+            _moment(version["created_at"]),
+            f"{version['data']['events']:,}",
+            escape(metrics),
+        )
+    console.print(f"[bold]{escape(model['id'])}[/]")
+    _print_or("  no version yet; `headrace train` makes one.", table, console)
+
+
+def follow_task(client: Client, task: Json, console: Console) -> Json:
+    """Show a bar until the task has come to its end, and return it as it is then.
+
+    Raises `HeadraceError` when it failed.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bar = progress.add_task(task["step"], total=1.0)
+        while task["status"] in ("QUEUED", "RUNNING"):
+            progress.update(bar, completed=task["progress"], description=task["step"])
+            time.sleep(_POLL_S)
+            task = client.get(f"/v1/tasks/{task['id']}")
+    if task["status"] != "SUCCEEDED":
+        raise HeadraceError(f"Task {task['id']} {task['status'].lower()}: {task['error']}")
+    return task
+
+
+def _table(first: str, *others: str) -> Table:
+    """Return a table whose first column holds ids, which are there to be copied whole."""
+    table = Table(box=None)
+    table.add_column(first, min_width=_ID_WIDTH, overflow="fold")
+    for name in others:
+        table.add_column(name, no_wrap=name != others[-1])
+    return table
+
+
+def _print_or(instead: str, table: Table, console: Console) -> None:
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(instead)
+
+
+def _moment(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s).astimezone():%m-%d %H:%M}"

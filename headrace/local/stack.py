@@ -1,0 +1,321 @@
+"""The local stack: everything that Headrace is made of, on one machine, under one supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from headrace.errors import StackError
+from headrace.local import DEFAULT_DATA, readiness
+from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
+from headrace.local.folder import DataFolder, StackState
+from headrace.local.keeper import RestartPolicy
+from headrace.local.parts import Part, PartStatus
+from headrace.local.ports import claim_port
+from headrace.local.supervisor import Supervisor
+from headrace.settings import PREFIX, Settings, load_settings
+
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What a user chooses of a stack. Port 0 is any free one."""
+
+    data: Path = DEFAULT_DATA
+    port: int = 8080
+    kafka_port: int = 19092
+    redis_port: int = 16379
+    kafka: str | None = None
+    """A Kafka that already runs, `host:port`; then no broker is started."""
+    redis: str | None = None
+    """The URL of a Redis that already runs; then none is started."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """From what the parts of a stack are made."""
+
+    options: StackOptions
+    settings: Settings
+    folder: DataFolder
+    environ: Mapping[str, str]
+    """Of the parts: the user's own variables, and all settings."""
+
+
+PartsOf = Callable[[Plan], Sequence[Part]]
+
+
+def default_parts(plan: Plan) -> list[Part]:
+    """Return the processes of a stack: broker, Redis, worker, trainer and server.
+
+    Raises `StackError` when a binary is missing.
+    """
+    parts = []
+    if plan.options.kafka is None:
+        parts.append(broker_part(plan))
+    if plan.options.redis is None:
+        parts.append(redis_part(plan))
+    return [*parts, *headrace_parts(plan)]
+
+
+def broker_part(plan: Plan) -> Part:
+    """Return the embedded broker, which keeps its topics in memory."""
+    port = int(plan.settings.kafka.rpartition(":")[2])
+    return Part(
+        name="broker",
+        command=broker_command(find_broker(plan.environ), port),
+        environ={},
+        is_ready=readiness.broker_has_topics(plan.settings),
+        cure="Try another port with --kafka-port, or name a Kafka that runs with --kafka.",
+    )
+
+
+def redis_part(plan: Plan) -> Part:
+    """Return a Redis that keeps an append-only file in the data folder."""
+    port = int(plan.settings.redis.rpartition(":")[2].partition("/")[0])
+    return Part(
+        name="redis",
+        command=redis_command(find_redis(plan.environ), port, plan.folder.redis),
+        environ={},
+        is_ready=readiness.redis_answers(plan.settings),
+        cure="Try another port with --redis-port, or name a Redis that runs with --redis.",
+    )
+
+
+def headrace_parts(plan: Plan) -> list[Part]:
+    """Return Headrace's own processes."""
+    settings = plan.settings
+    checks = {
+        "worker": ("worker", readiness.beats(settings, "worker", state="running")),
+        "trainer": ("trainer", readiness.beats(settings, "trainer")),
+        "server": ("serve", readiness.server_is_ready(settings)),
+    }
+    own = {"broker": plan.options.kafka is None, "redis": plan.options.redis is None}
+    return [
+        Part(
+            name=name,
+            command=(sys.executable, "-m", "headrace.cli", command),
+            environ=plan.environ,
+            is_ready=check,
+            needs=tuple(need for need, is_own in own.items() if is_own),
+            # The broker comes back without its topics, and clients do not take well to that.
+            follows=("broker",) if own["broker"] else (),
+            cure="Its log says why.",
+            stop_within_s=3.0,
+        )
+        for name, (command, check) in checks.items()
+    ]
+
+
+class LocalStack:
+    """The parts of Headrace, started on entering and ended on leaving.
+
+    ```python
+    async with LocalStack(StackOptions(port=0), os.environ) as stack:
+        print(stack.url, stack.api_key)
+        await stack.wait()
+    ```
+
+    Variables in `environ` are settings of the parts, but for those that the stack itself decides:
+    the addresses, the artifacts' folder, and the key. `parts` makes the list of processes;
+    `on_change` gets each change of one, and `say` a line for the user on each death. Parts end with
+    the thread that entered the stack, even when that is killed.
+    """
+
+    def __init__(
+        self,
+        options: StackOptions,
+        environ: Mapping[str, str],
+        *,
+        parts: PartsOf = default_parts,
+        on_change: Callable[[PartStatus], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self._options = options
+        self._environ = environ
+        self._parts = parts
+        self._on_change = on_change
+        self._say = say
+        self._policy = policy
+        self._folder = DataFolder(options.data)
+        self._settings: Settings | None = None
+        self._supervisor: Supervisor | None = None
+        self._ready = False
+        self._started_at = 0.0
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the parts, with the addresses filled in."""
+        if self._settings is None:
+            raise StackError("The stack has no addresses before it is started.")
+        return self._settings
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP server answers."""
+        return self.settings.url
+
+    @property
+    def api_key(self) -> str:
+        """The key that the HTTP server asks for."""
+        return self.settings.api_key
+
+    @property
+    def folder(self) -> DataFolder:
+        """The data folder."""
+        return self._folder
+
+    @property
+    def statuses(self) -> list[PartStatus]:
+        """How each part fares."""
+        return self._supervisor.statuses if self._supervisor else []
+
+    async def __aenter__(self) -> LocalStack:
+        """Start every part and wait until all are ready.
+
+        Raises `HeadraceError` when that cannot be; nothing runs then.
+        """
+        self._folder.take()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End every part."""
+        await self._stop()
+
+    async def wait(self) -> None:
+        """Wait for as long as all goes well. Raises `StackError` when a part is given up."""
+        if self._supervisor is not None:
+            await self._supervisor.wait()
+
+    async def _start(self) -> None:
+        self._started_at = time.time()
+        self._settings = choose_settings(self._options, self._environ, self._folder)
+        plan = Plan(
+            options=self._options,
+            settings=self._settings,
+            folder=self._folder,
+            environ=part_environ(self._environ, self._settings),
+        )
+        self._supervisor = Supervisor(
+            self._parts(plan),
+            logs=self._folder.logs,
+            on_change=self._changed,
+            say=self._say,
+            policy=self._policy,
+        )
+        self._write_state()
+        await readiness.check_servers(
+            self._settings,
+            kafka=self._options.kafka is not None,
+            redis=self._options.redis is not None,
+        )
+        await self._supervisor.start()
+        self._ready = True
+        self._write_state()
+
+    async def _stop(self) -> None:
+        if self._supervisor is not None:
+            await self._supervisor.stop()
+        self._folder.release()
+
+    def _changed(self, status: PartStatus) -> None:
+        self._write_state()
+        self._on_change(status)
+
+    def _write_state(self) -> None:
+        self._folder.write(
+            StackState(
+                pid=os.getpid(),
+                started_at=self._started_at,
+                ready=self._ready,
+                variables=self.settings.environ(),
+                parts=self.statuses,
+            )
+        )
+
+
+def choose_settings(
+    options: StackOptions, environ: Mapping[str, str], folder: DataFolder
+) -> Settings:
+    """Return the user's settings with the addresses, the folder and the key of this stack.
+
+    Raises `StackError` when a port is taken, `InvalidSetting` for a wrong variable.
+    """
+    base = load_settings(
+        {key: value for key, value in environ.items() if key not in _decided_variables()}
+    )
+    _check_distinct(options)
+    kafka, redis = options.kafka, options.redis
+    if kafka is None:
+        kafka = f"{_HOST}:{_claim(options.kafka_port, 'the broker', '--kafka-port')}"
+    if redis is None:
+        redis = f"redis://{_HOST}:{_claim(options.redis_port, 'Redis', '--redis-port')}/0"
+    port = _claim(options.port, "the HTTP server", "--port", host=base.serving.host)
+    chosen = msgspec.structs.replace(
+        base,
+        kafka=kafka,
+        redis=redis,
+        artifacts=str(folder.artifacts),
+        url=f"http://{_HOST}:{port}",
+        api_key=folder.api_key(),
+        serving=msgspec.structs.replace(base.serving, port=port),
+    )
+    return load_settings(chosen.environ())
+
+
+def part_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of a part: the user's own, and all settings in place of theirs."""
+    others = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
+    return {**others, **settings.environ()}
+
+
+def _decided_variables() -> frozenset[str]:
+    names = ("KAFKA", "REDIS", "ARTIFACTS", "URL", "API_KEY", "SERVING_PORT")
+    return frozenset(PREFIX + name for name in names)
+
+
+def _check_distinct(options: StackOptions) -> None:
+    ports = {
+        "--port": options.port,
+        "--kafka-port": 0 if options.kafka else options.kafka_port,
+        "--redis-port": 0 if options.redis else options.redis_port,
+    }
+    for name, port in ports.items():
+        for other, taken in ports.items():
+            if port and name < other and port == taken:
+                raise StackError(f"{name} and {other} are both {port}; each needs its own.")
+
+
+def _claim(port: int, use: str, option: str, *, host: str = _HOST) -> int:
+    return claim_port(port, host=host, use=use, option=option)
+
+
+__all__ = [
+    "LocalStack",
+    "Part",
+    "Plan",
+    "StackOptions",
+    "broker_part",
+    "default_parts",
+    "headrace_parts",
+    "redis_part",
+]
