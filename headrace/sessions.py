@@ -7,10 +7,10 @@ which say up to which offset of each topic's partition events have been applied,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Union
+from typing import Annotated, Literal, Union
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
@@ -26,9 +26,9 @@ _EVENTS_A_CALL = 200
 class Interaction(Struct, frozen=True, omit_defaults=True):
     """The newest event of one item, as the HTTP API takes and shows it."""
 
-    timestamp: float
+    timestamp: Annotated[float, Meta(ge=0)]
     """Unix seconds."""
-    rating: float | None = None
+    rating: Annotated[float, Meta(ge=-1_000, le=1_000)] | None = None
     event: Kind = "rating"
 
 

@@ -67,6 +67,8 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
     batch_within_s: Seconds = 0.01
     """Longest wait for a batch to fill; the floor of an event's freshness."""
+    fetch_wait_ms: Annotated[int, Meta(ge=1, le=5_000)] = 500
+    """Longest that a fetch waits at a broker that has nothing new; Kafka answers when it has."""
     session_timeout_s: Annotated[float, Meta(ge=6)] = 6.0
     """Faust's default of 60 s makes a group's first assignment take 30 s."""
 

@@ -86,24 +86,22 @@ def version_folder(artifacts: Path, model_id: str, version: str) -> Path:
     return artifacts / model_id / version
 
 
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return what the manifest in a version's folder says, None when there is none."""
+    try:
+        return msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+
+
 def read_manifests(artifacts: Path, model_id: str) -> list[Manifest]:
-    """Return the manifests of the model's versions, newest first; a damaged one is left out."""
+    """Return the manifests of the model's versions, newest first."""
     folder = artifacts / model_id
     if not folder.is_dir():
         return []
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    paths = (folder / name / "manifest.json" for name in names if _VERSION.match(name))
-    return [manifest for path in paths if (manifest := _read_manifest(path)) is not None]
-
-
-def _read_manifest(path: Path) -> Manifest | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-        logger.warning("version %s has no manifest that can be read: %s", path.parent.name, exc)
-        return None
+    manifests = (read_manifest(folder / name) for name in names if _VERSION.match(name))
+    return [manifest for manifest in manifests if manifest is not None]
 
 
 class VersionStore:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from headrace.settings import Settings
 from serving.middleware import BearerKey, Measured
+from serving.paths import EncodedPath
 from serving.problems import FORESEEN, handle_error, handle_http
 from serving.routes import docs, events, health, items, models, recommendations, tasks, users
 from serving.services import create_services
@@ -66,7 +67,11 @@ def create_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=ROUTES,
-        middleware=[Middleware(Measured), Middleware(BearerKey, key=settings.api_key)],
+        middleware=[
+            Middleware(EncodedPath),
+            Middleware(Measured),
+            Middleware(BearerKey, key=settings.api_key),
+        ],
         exception_handlers={
             HTTPException: handle_http,
             **dict.fromkeys((*FORESEEN, Exception), handle_error),

@@ -17,7 +17,7 @@ from headrace.catalog import CatalogStore, Item
 from headrace.errors import ArtifactInvalid, VersionNotFound
 from headrace.sessions import Session
 from headrace.settings import Settings
-from headrace.versions import VersionStore, version_folder
+from headrace.versions import LiveVersion, VersionStore, version_folder
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever
 
@@ -36,7 +36,7 @@ class LiveModel:
         self._catalog = catalog
         self._retriever: Retriever | None = None
         self._sequence = 0
-        self._refused: str | None = None
+        self._refused: int | None = None
 
     @property
     def retriever(self) -> Retriever | None:
@@ -60,14 +60,15 @@ class LiveModel:
     async def refresh(self) -> None:
         """Look once for a new version, and for changes of the catalogue."""
         live = await self._versions.live(self._settings.model_id)
-        if live is not None and live.version not in (self.version, self._refused):
-            await self._take_up(live.version)
+        if live is not None and live.version != self.version and live.sequence != self._refused:
+            await self._take_up(live)
         elif self._retriever is not None:
             self._sequence, changes = await self._catalog.changes_since(self._sequence)
             if changes:
                 await asyncio.to_thread(_level, self._retriever, changes)
 
-    async def _take_up(self, version: str) -> None:
+    async def _take_up(self, live: LiveVersion) -> None:
+        version = live.version
         sequence, changes = await self._catalog.changes_since(0)
         try:
             folder = version_folder(
@@ -75,7 +76,8 @@ class LiveModel:
             )
             retriever = await asyncio.to_thread(_load, folder, changes)
         except (ArtifactInvalid, VersionNotFound) as exc:
-            self._refused = version
+            # Until it is activated again: it may have been mended by then.
+            self._refused = live.sequence
             logger.error(
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )

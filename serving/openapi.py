@@ -83,9 +83,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
-        answer=schemas.UserInteractions, errors=(503,)
+        answer=schemas.UserInteractions, errors=(422, 503)
     ),
-    ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(503,)),
+    ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,
         schemas.ItemsAccepted,
@@ -93,7 +93,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
-    ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 503)),
+    ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
     ("PUT", "/v1/items/{item_id}"): Operation(
         202,
         schemas.ItemsAccepted,

@@ -98,7 +98,7 @@ class Recommender:
         trouble: str | None,
     ) -> _List:
         if request.candidate_ids is not None:
-            return _rank(request, session, retriever)
+            return await self._rank(request, session, retriever, trouble)
         if retriever is None:
             return await self._trending_list(request, session, None, trouble or NO_MODEL)
         if not session.item_ids:
@@ -163,6 +163,26 @@ class Recommender:
         chosen = [Recommendation(at, shares.get(at, 0.0)) for at in item_ids[: request.k]]
         return _List(chosen, message if chosen else NO_ITEMS, from_model=False)
 
+    async def _rank(
+        self,
+        request: RecommendationRequest,
+        session: Session,
+        retriever: Retriever | None,
+        trouble: str | None,
+    ) -> _List:
+        """Rank the request's own candidates; equal scores keep the order of the request."""
+        candidate_ids = list(dict.fromkeys(request.candidate_ids or ()))
+        if not request.recommend_seen:
+            candidate_ids = await self._not_met(request, session, candidate_ids)
+        scored = retriever.score(session, candidate_ids) if retriever else None
+        if scored is not None:
+            return _List(sorted(_rows(scored), key=lambda row: -row.score)[: request.k])
+        unscored = [Recommendation(item_id, 0.0) for item_id in candidate_ids[: request.k]]
+        if trouble is None:
+            trouble = UNKNOWN_ITEMS if session.item_ids else UNKNOWN_USER
+        reason = NO_MODEL if retriever is None else trouble
+        return _List(unscored, f"{reason.partition(':')[0]}: scores are 0.", from_model=False)
+
     async def _not_met(
         self, request: RecommendationRequest, session: Session, item_ids: Sequence[str]
     ) -> list[str]:
@@ -172,21 +192,6 @@ class Recommender:
             return left
         seen = await self._seen(request.user_id, left)
         return [item_id for item_id, met_before in zip(left, seen, strict=True) if not met_before]
-
-
-def _rank(request: RecommendationRequest, session: Session, retriever: Retriever | None) -> _List:
-    """Rank the request's own candidates; equal scores keep the order of the request."""
-    candidate_ids = list(dict.fromkeys(request.candidate_ids or ()))
-    if not request.recommend_seen:
-        met = set(session.item_ids)
-        candidate_ids = [item_id for item_id in candidate_ids if item_id not in met]
-    scored = retriever.score(session, candidate_ids) if retriever else None
-    if scored is None:
-        unscored = [Recommendation(item_id, 0.0) for item_id in candidate_ids[: request.k]]
-        message = NO_MODEL if retriever is None else UNKNOWN_ITEMS
-        return _List(unscored, message.replace("these are trending items", "scores are 0"), False)
-    ranked = sorted(_rows(scored), key=lambda row: -row.score)
-    return _List(ranked[: request.k])
 
 
 def _rows(found: Recommendations) -> list[Recommendation]:

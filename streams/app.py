@@ -16,6 +16,7 @@ import kafka.errors
 from faust.types import TP
 
 from headrace.catalog import CatalogStore
+from headrace.dead_letters import DeadLetters, Record
 from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
@@ -24,8 +25,8 @@ from headrace.store import connect
 from headrace.topics import ITEMS, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent, Progress
-from headrace.dead_letters import DeadLetters, Record
 from streams.failure import AWAY, end_process, finish
+from streams.fetching import consumer_of
 from streams.triggers import CountTrigger
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     worker ends, because the offsets it holds mean nothing there.
     """
     app = faust.App(**faust_options(settings))
+    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
     topics = Topics(settings)
     topic_ids = {name: topic.id for name, topic in known_topics.items()}
     redis = connect(settings)

@@ -13,6 +13,7 @@ first, and if it can't be, the process ends without its acknowledgement.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -43,7 +44,7 @@ _MAX_WAIT_S = 5.0
 async def wait_out(action: Callable[[], Awaitable[object]], what: str) -> None:
     """Do an idempotent action, again and again with back-off while something is away."""
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(AWAY),
+        retry=tenacity.retry_if_exception(is_away),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=_MAX_WAIT_S),
         before_sleep=lambda state: _log_wait(state, what),
     )
@@ -52,19 +53,35 @@ async def wait_out(action: Callable[[], Awaitable[object]], what: str) -> None:
             await action()
 
 
+def is_away(error: BaseException) -> bool:
+    """Return whether the error says that something is away for now."""
+    # Redis refuses writes in this way while its disk is full.
+    disk_full = isinstance(error, redis.exceptions.ResponseError) and "MISCONF" in str(error)
+    return disk_full or isinstance(error, AWAY)
+
+
 async def finish(batch: Awaitable[object]) -> None:
     """Await the work on a batch so that Faust acknowledges it only when it is done."""
     work = asyncio.ensure_future(batch)
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait({work}, timeout=_STOP_GRACE_S)
+        await _wait_stubbornly(work)
         if not work.done() or work.cancelled() or work.exception() is not None:
             end_process("the worker stops with a batch that could not be applied; it comes again")
         raise
     except Exception:
         logger.exception("a batch failed in a way that nobody foresaw")
         end_process("the worker ends, so that the batch is delivered again")
+
+
+async def _wait_stubbornly(work: asyncio.Future[object]) -> None:
+    """Wait for the work while the grace lasts; being cancelled again does not cut it short."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _STOP_GRACE_S
+    while not work.done() and (left := deadline - loop.time()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({work}, timeout=left)
 
 
 def end_process(reason: str) -> NoReturn:

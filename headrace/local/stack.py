@@ -20,9 +20,11 @@ from headrace.local.keeper import RestartPolicy
 from headrace.local.parts import Part, PartStatus
 from headrace.local.ports import claim_port
 from headrace.local.supervisor import Supervisor
-from headrace.settings import PREFIX, Settings, load_settings
+from headrace.settings import PREFIX, Settings, WorkerSettings, load_settings
 
 _HOST = "127.0.0.1"
+_EMBEDDED_FETCH_WAIT_MS = 20
+"""Milliseconds; the embedded broker does not answer a waiting fetch when records arrive."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +279,16 @@ def choose_settings(
         artifacts=str(folder.artifacts),
         url=f"http://{_HOST}:{port}",
         api_key=folder.api_key(),
+        worker=_worker(base.worker, embedded=options.kafka is None),
         serving=msgspec.structs.replace(base.serving, port=port),
     )
     return load_settings(chosen.environ())
+
+
+def _worker(chosen: WorkerSettings, *, embedded: bool) -> WorkerSettings:
+    if not embedded:
+        return chosen
+    return msgspec.structs.replace(chosen, fetch_wait_ms=_EMBEDDED_FETCH_WAIT_MS)
 
 
 def part_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

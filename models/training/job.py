@@ -18,9 +18,9 @@ from headrace.catalog import CatalogStore, Item
 from headrace.errors import HeadraceError
 from headrace.local.launch import die_with_parent
 from headrace.log import read_columns
-from headrace.settings import Settings, TrainingSettings, load_settings
+from headrace.settings import Settings, load_settings
 from headrace.store import connect
-from models.training.runner import Job, Report
+from models.training.runner import Job, Report, training_settings
 
 _READING = 0.1
 """Share of the progress that reading the log is."""
@@ -46,7 +46,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     # Deferred: a job that cannot start should say so before TensorFlow's seconds of import.
     from models.training.pipeline import train as train_version
 
-    parameters = _parameters(settings, job.params)
+    parameters = training_settings(settings, job.params)
 
     def reading(fraction: float) -> None:
         _report(reports, Report(step="reading the log", fraction=fraction * _READING))
@@ -66,14 +66,6 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         job.version,
         training,
     )
-
-
-def _parameters(settings: Settings, overrides: dict[str, float]) -> TrainingSettings:
-    merged = {**msgspec.to_builtins(settings.training), **overrides}
-    try:
-        return msgspec.convert(merged, TrainingSettings, strict=False)
-    except msgspec.ValidationError as exc:
-        raise HeadraceError(f"The task's params cannot be used: {exc}.") from exc
 
 
 async def _catalogue(settings: Settings) -> Sequence[Item]:

@@ -17,9 +17,15 @@ from msgspec import Struct
 
 from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
-from headrace.settings import Settings
+from headrace.settings import Settings, TrainingSettings
 from headrace.tasks import Task, TaskStore
-from headrace.versions import VersionStore, version_folder, version_name
+from headrace.versions import (
+    Manifest,
+    VersionStore,
+    read_manifest,
+    version_folder,
+    version_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +85,12 @@ class Runner:
         """
         self.state = f"training {task.model_id}"
         try:
-            await self._succeed(await self._train(task))
+            through = await asyncio.to_thread(end_offsets, self._settings)
+            trained = await self._trained_already(task, through)
+            if trained is None:
+                await self._succeed(await self._train(task, through))
+            else:
+                await self._pass_over(task, trained)
         except LeaseLost as exc:
             logger.warning("task %s: %s", task.id, exc)
         except HeadraceError as exc:
@@ -90,9 +101,35 @@ class Runner:
         finally:
             self.state = "idle"
 
-    async def _train(self, task: Task) -> Task:
-        """Fix what to read, run the training on it, and return the task with its version."""
-        through = await asyncio.to_thread(end_offsets, self._settings)
+    async def _trained_already(self, task: Task, through: Offsets) -> Manifest | None:
+        """Return the live version, if the same training would only make it again."""
+        live = await self._versions.live(task.model_id)
+        if live is None:
+            return None
+        artifacts = Path(self._settings.artifacts)
+        manifest = await asyncio.to_thread(
+            read_manifest, version_folder(artifacts, task.model_id, live.version)
+        )
+        parameters = msgspec.to_builtins(training_settings(self._settings, task.params))
+        same = manifest is not None and manifest.data.through == through
+        return manifest if same and manifest and manifest.parameters == parameters else None
+
+    async def _pass_over(self, task: Task, trained: Manifest) -> None:
+        done = self._note(
+            task,
+            status="SUCCEEDED",
+            step="nothing new since the live version",
+            progress=1.0,
+            finished_at=self._clock(),
+            data=msgspec.to_builtins(trained.data),
+            metrics=trained.metrics,
+            version=trained.version,
+        )
+        await self._tasks.finish(done, self._trainer)
+        logger.info("task %s: nothing new since version %s", task.id, trained.version)
+
+    async def _train(self, task: Task, through: Offsets) -> Task:
+        """Run the training on the log up to these offsets; return the task with its version."""
         created_at = self._clock()
         job = Job(
             model_id=task.model_id,
@@ -176,9 +213,9 @@ class Runner:
     async def _succeed(self, task: Task) -> None:
         version = task.version or ""
         folder = version_folder(Path(self._settings.artifacts), task.model_id, version)
-        manifest = msgspec.json.decode(
-            await asyncio.to_thread((folder / "manifest.json").read_bytes), type=dict[str, Any]
-        )
+        manifest = await asyncio.to_thread(read_manifest, folder)
+        if manifest is None:
+            raise HeadraceError(f"The training left no version {version}.")
         await self._versions.activate(
             task.model_id, version, now=self._clock(), reason=f"task {task.id}"
         )
@@ -189,8 +226,8 @@ class Runner:
             step="live",
             progress=1.0,
             finished_at=now,
-            data=manifest["data"],
-            metrics=manifest["metrics"],
+            data=msgspec.to_builtins(manifest.data),
+            metrics=manifest.metrics,
         )
         await self._tasks.finish(done, self._trainer)
         self.trained += 1
@@ -223,3 +260,15 @@ def _why(status: int, log: Path) -> str:
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     tail = log.read_text(errors="replace").strip().splitlines()[-_LOG_TAIL:]
     return f"The training {how}; its log, {log.name}, ends: " + " | ".join(tail)
+
+
+def training_settings(settings: Settings, params: dict[str, float]) -> TrainingSettings:
+    """Return the settings of a training with a task's own in their place.
+
+    Raises `HeadraceError` for one that there is not, or whose value cannot be used.
+    """
+    merged = {**msgspec.to_builtins(settings.training), **params}
+    try:
+        return msgspec.convert(merged, TrainingSettings, strict=False)
+    except msgspec.ValidationError as exc:
+        raise HeadraceError(f"The task's params cannot be used: {exc}.") from exc

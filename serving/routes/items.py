@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +12,7 @@ from headrace.events import ItemId
 from headrace.producer import Outgoing
 from headrace.topics import ITEMS
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
+from serving.paths import path_id
 from serving.problems import Problem
 from serving.schemas import ItemBody, ItemsAccepted
 from serving.services import services
@@ -21,10 +20,10 @@ from serving.services import services
 
 async def get_item(request: Request) -> Response:
     """Return an item of the catalogue."""
-    item_id = request.path_params["item_id"]
+    item_id = _item_id(request)
     item = await services(request).catalog.get(item_id)
     if item is None:
-        raise Problem(404, f"The catalogue has no item with the id {item_id[:256]!r}.")
+        raise Problem(404, f"The catalogue has no item with the id {item_id!r}.")
     return json_response(item)
 
 
@@ -62,9 +61,4 @@ async def _send(request: Request, changes: list[tuple[str, bytes | None]]) -> Re
 
 
 def _item_id(request: Request) -> str:
-    raw: Any = request.path_params["item_id"]
-    try:
-        return str(msgspec.convert(raw, ItemId))
-    except msgspec.ValidationError as exc:
-        reason = str(exc).partition(" - at ")[0]
-        raise Problem(422, f"item_id: {reason}", [{"field": "item_id", "reason": reason}]) from exc
+    return path_id(request, "item_id", ItemId)

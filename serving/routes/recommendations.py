@@ -5,7 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.events import ItemId
 from serving.bodies import json_response, read_json
+from serving.paths import path_id
 from serving.problems import Problem
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
@@ -28,12 +30,12 @@ async def post_recommendations(request: Request) -> Response:
 async def get_similar(request: Request) -> Response:
     """Return the items most like one."""
     retriever = services(request).live.retriever
-    item_id = request.path_params["item_id"]
+    item_id = path_id(request, "item_id", ItemId)
     if retriever is None:
         return json_response(ItemList([], "There is no model yet."))
     similar = retriever.similar(item_id, _k(request))
     if similar is None:
-        raise Problem(404, f"The model knows no item with the id {item_id[:256]!r}.")
+        raise Problem(404, f"The model knows no item with the id {item_id!r}.")
     rows = map(Recommendation, similar.item_ids, similar.scores, similar.cold)
     return json_response(ItemList(list(rows)))
 
@@ -48,7 +50,7 @@ async def get_trending(request: Request) -> Response:
 
 def _k(request: Request) -> int:
     raw = request.query_params.get("k", "10")
-    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw[:6]) <= _MAX_K:
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not 1 <= int(raw) <= _MAX_K:
         reason = f"{raw[:32]!r} is not a whole number from 1 to {_MAX_K}"
         raise Problem(422, f"k: {reason}", [{"field": "k", "reason": reason}])
     return int(raw)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -22,6 +23,7 @@ _REDRAWN_EVERY_S = 0.25
 _UPPER_LINES, _LOWER_LINES = 8, 7
 """With the frame: the page fits into the 24 lines of the smallest terminal."""
 _LINE_EVERY_S = 5.0
+_WIDEST = 120
 _BARS = "▁▂▃▄▅▆▇█"
 _STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "red"}
 
@@ -39,11 +41,11 @@ async def show(figures: Figures, parts: Parts, console: Console, *, redraw: bool
 
 
 async def _redraw(screen: Screen, console: Console) -> None:
-    with Live(
-        screen.render(time.monotonic()), console=console, auto_refresh=False, transient=True
-    ) as live:
+    # The echo of Ctrl-C behind a full last line would move the page down.
+    width = min(console.width - 1, _WIDEST)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(screen.render(time.monotonic()), refresh=True)
+            live.update(Constrain(screen.render(time.monotonic()), width), refresh=True)
             await asyncio.sleep(_REDRAWN_EVERY_S)
 
 
@@ -192,10 +194,12 @@ class Screen:
         rows: list[RenderableType] = []
         for task in self._figures.tasks[:3]:
             row = Table.grid(padding=(0, 1))
-            for _ in range(4):
+            for _ in range(3):
                 row.add_column(no_wrap=True)
-            bar = ProgressBar(total=1.0, completed=task.progress, width=12)
-            row.add_row(bar, f"{task.progress:4.0%}", task.status.lower(), Text(task.step, "dim"))
+            row.add_column()
+            bar = ProgressBar(total=1.0, completed=task.progress, width=6)
+            step = Text(task.step, "dim", no_wrap=True, overflow="ellipsis")
+            row.add_row(bar, f"{task.progress:4.0%}", task.status.lower(), step)
             rows.append(row)
         return Group(*rows) if rows else Text("none yet", style="dim")
 
