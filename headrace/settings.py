@@ -132,22 +132,22 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     full_softmax_items: Count = 50_000
     """Up to so many items the loss runs over the whole catalogue."""
 
-    batch_size: Count = 32
+    batch_size: Count = 16
     """Windows of `session_length` positions a step."""
     learning_rate: PositiveNumber = 0.003
     """Adam's, at its highest; it falls along a cosine."""
-    epochs: Count = 12
+    epochs: Count = 8
     """At the most, on the events before the hold-out."""
     min_steps: Count = 400
     """Little data is gone through more often, until so many steps are made."""
     patience: Count = 3
-    """Epochs without a better hold-out HR@10 after which the training stops."""
+    """Epochs without a better NDCG@10 on the hold-out after which the training stops."""
     final_epochs: Annotated[int, Meta(ge=0)] = 2
     """On all events, the held-out ones too, so that the version shipped knows the newest."""
 
     train_split_ratio: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """Share of the events, in time order, before the hold-out."""
-    validation_events: Count = 4_000
+    validation_events: Count = 2_000
     """Held-out events looked at after each epoch, evenly spaced."""
     evaluation_events: Count = 20_000
     """Held-out events that the metrics and the calibration come from, evenly spaced."""

@@ -95,13 +95,21 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def read_manifests(artifacts: Path, model_id: str) -> list[Manifest]:
-    """Return the manifests of the model's versions, newest first."""
+    """Return the manifests of the model's versions, newest first; a damaged one is left out."""
     folder = artifacts / model_id
     if not folder.is_dir():
         return []
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    manifests = (read_manifest(folder / name) for name in names if _VERSION.match(name))
-    return [manifest for manifest in manifests if manifest is not None]
+    manifests: list[Manifest] = []
+    for name in filter(_VERSION.match, names):
+        try:
+            manifest = read_manifest(folder / name)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+            logger.warning("version %s has no manifest that can be read: %s", name, exc)
+            continue
+        if manifest is not None:
+            manifests.append(manifest)
+    return manifests
 
 
 class VersionStore:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,10 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew the
     worker ends, because the offsets it holds mean nothing there.
     """
-    app = faust.App(**faust_options(settings))
-    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
     topics = Topics(settings)
+    read = [known_topics[name] for name in (*topics.events, topics.name(ITEMS))]
+    app = faust.App(**faust_options(settings, consumer_group(settings, read)))
+    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
     topic_ids = {name: topic.id for name, topic in known_topics.items()}
     redis = connect(settings)
     producer = Producer(settings)
@@ -77,7 +79,18 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     return app
 
 
-def faust_options(settings: Settings) -> dict[str, Any]:
+def consumer_group(settings: Settings, topics: Iterable[TopicId]) -> str:
+    """Return the group that reads these topics, another one when one of them was made anew.
+
+    A worker that has not noticed yet may commit once more for the old topic; in the same group the
+    next worker would pass over as many of the new topic's records. In another one it reads all
+    topics from their beginning, and the marks tell what has been applied.
+    """
+    ids = ",".join(sorted(topic.id for topic in topics))
+    return f"{settings.worker.group}-{hashlib.sha256(ids.encode()).hexdigest()[:12]}"
+
+
+def faust_options(settings: Settings, group: str) -> dict[str, Any]:
     """Return how Faust is set up: at least once, one batch at a time, nothing of its own kept.
 
     What makes an event count once is its offset in Redis, so Faust needs neither tables nor
@@ -85,7 +98,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     """
     session_timeout = settings.worker.session_timeout_s
     return {
-        "id": settings.worker.group,
+        "id": group,
         "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
         "store": "memory://",
         "autodiscover": False,

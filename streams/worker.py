@@ -8,15 +8,12 @@ from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
 from streams.app import create_app
-from streams.positions import forget_stale_offsets
 
 
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
     configure_logging(settings)
-    topics = ensure_topics(settings)
-    forget_stale_offsets(settings, topics)
-    app = create_app(settings, topics)
+    app = create_app(settings, ensure_topics(settings))
     worker = faust.Worker(
         app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False
     )

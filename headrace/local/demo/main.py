@@ -36,6 +36,7 @@ SETTINGS = {
 }
 _FIRST_SHARE = 0.8
 """Of the events, sent at once; the rest follow one by one."""
+_SUMMARY, _REPORT = "summary.json", "report.html"
 _USERS_TOLD = 5
 _REASONS_TOLD = 5
 _INTERRUPTED = 130
@@ -113,7 +114,7 @@ async def _work(
 
 
 def _fresh_stack(options: DemoOptions) -> StackOptions:
-    """Return the options of a stack whose data folder is empty, so that counts begin at 0."""
+    """Remove what an earlier demo left; return the options of a stack whose counts begin at 0."""
     folder = options.folder / "stack"
     if DataFolder(folder).is_held():
         raise StackError(
@@ -123,6 +124,9 @@ def _fresh_stack(options: DemoOptions) -> StackOptions:
     # Only what a stack has made is removed.
     if (folder / "lock").exists():
         shutil.rmtree(folder)
+    # A demo that is broken off must not leave the figures of the one before.
+    for name in (_SUMMARY, _REPORT):
+        (options.folder / name).unlink(missing_ok=True)
     return StackOptions(data=folder, port=options.port, kafka_port=0, redis_port=0)
 
 
@@ -137,8 +141,8 @@ def _tell(outcome: Outcome, figures: Figures, options: DemoOptions, console: Con
         console.print(f"{count} times: {reason}", style="red", markup=False)
     for difference in outcome.differing[:_USERS_TOLD]:
         console.print(f"User {difference.user_id}: {difference.reason}.", style="red")
-    write_json(summary, options.folder / "summary.json")
-    report = options.folder / "report.html"
+    write_json(summary, options.folder / _SUMMARY)
+    report = options.folder / _REPORT
     report.write_text(render(figures, summary, lines), encoding="utf-8")
     console.print(f"{report} draws them over the stream.", highlight=False)
 

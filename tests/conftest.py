@@ -1,0 +1,100 @@
+"""What every test shares: a real broker and a real Redis, and settings that are the test's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from headrace.local import launch
+from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
+from headrace.local.ports import claim_port
+from headrace.settings import Settings, TopicSettings
+from headrace.store import connect
+
+_STARTS_WITHIN_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an embedded broker that the whole run shares: `127.0.0.1:PORT`."""
+    port = claim_port(0, host="127.0.0.1", use="the tests' broker", option="")
+    command = broker_command(find_broker(os.environ), port)
+    with _server(command, port, tmp_path_factory.mktemp("broker")):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an empty Redis that the whole run shares."""
+    port = claim_port(0, host="127.0.0.1", use="the tests' Redis", option="")
+    folder = tmp_path_factory.mktemp("redis")
+    with _server(redis_command(find_redis(os.environ), port, folder), port, folder):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def settings(broker: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings with the keys, the topics and the consumer group of this test alone.
+
+    The topics are not made yet; `headrace.topics.ensure_topics(settings)` makes them.
+    """
+    token = uuid.uuid4().hex[:12]
+    base = Settings()
+    return Settings(
+        kafka=broker,
+        redis=redis_url,
+        namespace=f"test-{token}",
+        artifacts=str(tmp_path / "artifacts"),
+        topics=TopicSettings(prefix=f"test-{token}-"),
+        worker=type(base.worker)(group=f"test-{token}"),
+    )
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client of the Redis of `settings`."""
+    client = connect(settings)
+    yield client
+    await client.aclose()
+
+
+@contextmanager
+def _server(command: tuple[str, ...], port: int, folder: Path) -> Iterator[None]:
+    """Run a server until the block ends; it ends with this process, however that ends."""
+    launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            (*launcher, *command), stdout=output, stderr=output, cwd=folder, env={}
+        )
+    try:
+        _wait_for_port(process, port, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"{process.args!r} does not listen on {port}:\n{log.read_text()[-2000:]}")

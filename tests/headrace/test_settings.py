@@ -1,0 +1,146 @@
+"""Settings: variables over a file, and every mistake named with its cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.errors import InvalidSetting
+from headrace.settings import Settings, load_settings
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    assert load_settings({"PATH": "/bin", "HEADRACER": "no setting of ours"}) == Settings()
+
+
+def test_variables_set_plain_and_grouped_settings() -> None:
+    settings = load_settings(
+        {
+            "HEADRACE_KAFKA": "a:9092,b:9092",
+            "HEADRACE_SESSIONS_LIMIT": "17",
+            "HEADRACE_TRENDING_HALF_LIFE_S": "3600.5",
+            "HEADRACE_TOPICS_PREFIX": "",
+        }
+    )
+    assert settings.kafka == "a:9092,b:9092"
+    assert settings.sessions.limit == 17
+    assert settings.trending.half_life_s == 3600.5
+    assert settings.topics.prefix == ""
+
+
+def test_variables_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text('kafka = "file:1"\nmodel_id = "of-file"\n[sessions]\nlimit = 5\nttl_s = 90\n')
+    settings = load_settings({"HEADRACE_CONFIG": str(file), "HEADRACE_SESSIONS_LIMIT": "6"})
+    assert (settings.kafka, settings.model_id) == ("file:1", "of-file")
+    assert (settings.sessions.limit, settings.sessions.ttl_s) == (6, 90)
+
+
+def test_environ_gives_the_same_settings_back(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(
+        'redis = "unix:///run/redis.sock"\napi_key = "a=b c"\n'
+        "[trending]\nhalf_life_s = 0.1\n[retrain]\nevery_events = 0\n[topics]\nprefix = 'p-'\n"
+    )
+    settings = load_settings({"HEADRACE_CONFIG": str(file)})
+    assert settings != Settings()
+    assert load_settings(settings.environ()) == settings
+
+
+def test_every_setting_has_a_variable_of_its_own() -> None:
+    raw = msgspec.to_builtins(Settings())
+    leaves = sum(len(value) if isinstance(value, dict) else 1 for value in raw.values())
+    assert len(Settings().environ()) == leaves
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("HEADRACE_KAFKKA", "HEADRACE_KAFKA"),
+        ("HEADRACE_SESSION_LIMIT", "HEADRACE_SESSIONS_LIMIT"),
+        ("HEADRACE_sessions_limit", None),
+    ],
+)
+def test_an_unknown_variable_is_named_with_what_was_meant(variable: str, meant: str | None) -> None:
+    with pytest.raises(InvalidSetting, match=variable) as caught:
+        load_settings({variable: "1"})
+    if meant is not None:
+        assert f"did you mean {meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("HEADRACE_SERVING_PORT", "http", "int"),
+        ("HEADRACE_SERVING_PORT", "0", ">= 1"),
+        ("HEADRACE_SERVING_PORT", "65536", "<= 65535"),
+        ("HEADRACE_SESSIONS_LIMIT", "", "int"),
+        ("HEADRACE_SESSIONS_SEEN_LIMIT", "1000", ">= 1001"),
+        ("HEADRACE_TRENDING_HALF_LIFE_S", "0", "> 0"),
+        ("HEADRACE_TRENDING_HALF_LIFE_S", "nan", "> 0"),
+        ("HEADRACE_REDIS", "localhost:6379", "regex"),
+        ("HEADRACE_MODEL_ID", "Not/An Id", "regex"),
+        ("HEADRACE_MODEL_ID", "default\n", "regex"),
+        ("HEADRACE_NAMESPACE", "two{braces}", "regex"),
+        ("HEADRACE_LOG_LEVEL", "LOUD", "regex"),
+        ("HEADRACE_WORKER_SESSION_TIMEOUT_S", "5", ">= 6"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_variable_and_reason(
+    variable: str, value: str, reason: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings({variable: value})
+    message = str(caught.value)
+    assert message.startswith(f"{variable} has value {value!r}")
+    assert reason in message
+
+
+def test_a_bad_value_of_the_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text("[serving]\nport = 99999\n")
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_SERVING_PORT has value 99999\. .*65535"):
+        load_settings({"HEADRACE_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[serving]\nprot = 1\n", "serving.prot is not a setting; did you mean"),
+        ("kafkaa = 'x'\n", "kafkaa is not a setting; did you mean HEADRACE_KAFKA?"),
+        ("serving = 3\n", "HEADRACE_SERVING"),
+        ("kafka = \n", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(text: str, named: str, tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings({"HEADRACE_CONFIG": str(file)})
+    assert named in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_bytes(b"kafka = '\xff'\n")
+    with pytest.raises(InvalidSetting, match=r"headrace\.toml is not valid TOML"):
+        load_settings({"HEADRACE_CONFIG": str(file)})
+
+
+def test_a_variable_under_what_the_file_made_no_table_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text("serving = 3\n")
+    with pytest.raises(InvalidSetting, match="serving"):
+        load_settings({"HEADRACE_CONFIG": str(file), "HEADRACE_SERVING_PORT": "80"})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_CONFIG is 'no/such\.toml'"):
+        load_settings({"HEADRACE_CONFIG": "no/such.toml"})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Settings().kafka = "other:1"  # type: ignore[misc]

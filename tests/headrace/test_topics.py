@@ -1,0 +1,53 @@
+"""Topics on a real broker: made when missing, known again when made anew."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+from kafka_tools import delete_topic
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+from headrace.topics import ALL, EVENT_TOPICS, Topics, TopicWatch, ensure_topics
+
+
+def test_missing_topics_are_made_and_present_ones_are_left(settings: Settings) -> None:
+    made = ensure_topics(settings)
+    assert sorted(made) == sorted(settings.topics.prefix + name for name in ALL)
+    assert {topic.partitions for topic in made.values()} == {settings.topics.partitions}
+    assert len({topic.id for topic in made.values()}) == len(ALL)
+    assert ensure_topics(settings) == made
+
+
+def test_several_parts_may_make_them_at_once(settings: Settings) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(lambda _: ensure_topics(settings), range(3))
+    assert sorted(first) == sorted(settings.topics.prefix + name for name in ALL)
+    assert all(other == first for other in others)
+
+
+def test_a_topic_made_anew_is_noticed(settings: Settings) -> None:
+    known = ensure_topics(settings)
+    watch = TopicWatch(settings, known)
+    try:
+        assert watch.made_anew() == []
+        delete_topic(settings, "ratings")
+        ensure_topics(settings)
+        assert watch.made_anew() == [Topics(settings).name("ratings")]
+    finally:
+        watch.close()
+
+
+def test_a_broker_that_is_away_is_named(settings: Settings) -> None:
+    # Port 9 (discard) has no listener here.
+    away = msgspec.structs.replace(settings, kafka="127.0.0.1:9")
+    with pytest.raises(HeadraceError, match=r"127\.0\.0\.1:9 .*HEADRACE_KAFKA"):
+        ensure_topics(away)
+
+
+def test_names_carry_the_prefix(settings: Settings) -> None:
+    topics = Topics(settings)
+    assert topics.events == tuple(settings.topics.prefix + name for name in EVENT_TOPICS)
+    assert [topics.plain(name) for name in topics.events] == list(EVENT_TOPICS)

@@ -1,0 +1,95 @@
+"""Trending items: decayed counts, derived by hand, over several partitions, each event once."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from events_log import NOW, logged
+from redis.asyncio import Redis
+
+from headrace.settings import Settings, TrendingSettings
+from headrace.trending import TrendingStore
+
+HOUR = 3_600.0
+
+
+@pytest.fixture
+def store(redis: Redis, settings: Settings) -> TrendingStore:
+    return trending(redis, settings, half_life_s=HOUR, purchase_weight=3.0)
+
+
+def trending(redis: Redis, settings: Settings, **changes: float) -> TrendingStore:
+    return TrendingStore(
+        redis,
+        msgspec.structs.replace(settings, trending=TrendingSettings(**changes)),  # type: ignore[arg-type]
+    )
+
+
+async def test_counts_decay_by_half_in_a_half_life(store: TrendingStore) -> None:
+    # At NOW + 2 h: a = 1/4 + 1/2 = 3/4, b = 1, c = 3 · 1/4 = 3/4 (a purchase), together 5/2.
+    await store.apply(
+        [
+            logged(0, item_id="a", timestamp=NOW),
+            logged(1, item_id="a", timestamp=NOW + HOUR),
+            logged(0, item_id="b", timestamp=NOW + 2 * HOUR, kind="click"),
+            logged(0, item_id="c", timestamp=NOW, kind="purchase"),
+        ]
+    )
+    top = await store.top(10)
+    assert top[0] == ("b", pytest.approx(1 / 2.5))
+    assert dict(top) == pytest.approx({"a": 0.75 / 2.5, "b": 1 / 2.5, "c": 0.75 / 2.5})
+    assert await store.top(1) == top[:1]
+
+
+async def test_late_events_count_what_is_left_of_them(store: TrendingStore) -> None:
+    for n, hours in enumerate((2, 0)):
+        await store.apply([logged(n, item_id="a", timestamp=NOW + hours * HOUR)])
+    await store.apply([logged(2, item_id="b", timestamp=NOW + 2 * HOUR)])
+    assert dict(await store.top(2)) == pytest.approx({"a": 1.25 / 2.25, "b": 1 / 2.25})
+
+
+async def test_an_item_is_added_up_over_partitions_and_topics(store: TrendingStore) -> None:
+    await store.apply(
+        [logged(n, item_id="a", partition=n % 2, kind="click") for n in range(4)]
+        + [logged(0, item_id="a", partition=3), logged(0, item_id="b", partition=1)]
+    )
+    assert dict(await store.top(2)) == pytest.approx({"a": 5 / 6, "b": 1 / 6})
+    assert await store.events_counted() == 6
+
+
+async def test_an_event_counts_once(store: TrendingStore) -> None:
+    batch = [logged(n, item_id=f"i{n % 2}") for n in range(10)]
+    assert await store.apply(batch) == 10
+    assert await store.apply(batch) == 0
+    assert await store.apply([*batch[5:], logged(10, item_id="i0")]) == 1
+    assert await store.events_counted() == 11
+    assert dict(await store.top(2)) == pytest.approx({"i0": 6 / 11, "i1": 5 / 11})
+
+
+async def test_a_topic_made_anew_counts_on(store: TrendingStore) -> None:
+    await store.apply([logged(n) for n in range(5)])
+    assert await store.apply([logged(0, topic_id="second")]) == 1
+    assert await store.events_counted() == 6
+
+
+async def test_the_least_trending_items_are_dropped(redis: Redis, settings: Settings) -> None:
+    store = trending(redis, settings, limit=10)
+    await store.apply([logged(n, item_id=f"i{n}", timestamp=NOW + n) for n in range(30)])
+    assert [item_id for item_id, _ in await store.top(100)] == [f"i{n}" for n in range(29, 19, -1)]
+    assert await store.events_counted() == 30
+
+
+async def test_ages_of_events_do_not_overflow(redis: Redis, settings: Settings) -> None:
+    store = trending(redis, settings, half_life_s=0.5)
+    await store.apply(
+        [logged(0, item_id="old", timestamp=0.0), logged(1, item_id="new", timestamp=4e9)]
+    )
+    assert await store.top(2) == [("new", pytest.approx(1.0)), ("old", 0.0)]
+
+
+async def test_before_any_event_nothing_is_trending_and_asking_writes_nothing(
+    store: TrendingStore, redis: Redis, settings: Settings
+) -> None:
+    assert await store.top(5) == []
+    assert await store.events_counted() == 0
+    assert [key async for key in redis.scan_iter(f"{settings.namespace}:*")] == []

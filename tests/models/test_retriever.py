@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toy import RING, WORLDS, item_id, walk
+
+from headrace.catalog import Item
+from headrace.sessions import Session
+from models.retrieval import Artifact, Retriever, ScannIndex
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_who_met_item_n_gets_item_n_plus_1(retriever: Retriever, world: str) -> None:
+    hits = 0
+    for start in range(RING):
+        session = walk(world, start, start + 1, start + 2)
+        found = retriever.recommend(session, 3, exclude=session.item_ids)
+        assert found is not None
+        hits += found.item_ids[0] == item_id(world, start + 3)
+    assert hits >= RING - 2
+
+
+def test_scores_are_probabilities_best_first(retriever: Retriever) -> None:
+    found = retriever.recommend(walk("alpha", 1, 2), 10)
+    assert found is not None
+    assert len(found.item_ids) == len(set(found.item_ids)) == 10
+    assert all(0 <= score <= 1 for score in found.scores)
+    assert found.scores == sorted(found.scores, reverse=True)
+    assert found.scores[0] > 0.5
+
+
+def test_excluded_items_are_not_recommended(retriever: Retriever) -> None:
+    excluded = {item_id("alpha", number) for number in range(10)} | {"no such item"}
+    found = retriever.recommend(walk("alpha", 1, 2), 5, exclude=excluded)
+    assert found is not None
+    assert len(found.item_ids) == 5
+    assert not excluded & set(found.item_ids)
+
+
+def test_unknown_items_are_passed_over(retriever: Retriever) -> None:
+    known = walk("alpha", 1, 2)
+    mixed = Session(
+        item_ids=("nobody's", *known.item_ids),
+        timestamps=(known.timestamps[0], *known.timestamps),
+        kinds=("click", *known.kinds),
+        ratings=(None, *known.ratings),
+    )
+    assert retriever.recommend(mixed, 5) == retriever.recommend(known, 5)
+
+
+def test_it_cannot_say_without_a_known_item(retriever: Retriever) -> None:
+    unknown = Session(("nobody's",), (1.0,), ("click",), (None,))
+    for session in (Session(), unknown):
+        assert retriever.recommend(session, 5) is None
+        assert retriever.score(session, ["alpha-1"]) is None
+
+
+def test_a_long_session_counts_as_its_newest_part(retriever: Retriever) -> None:
+    long = walk("alpha", *range(RING))
+    short = Session(long.item_ids[-6:], long.timestamps[-6:], long.kinds[-6:], long.ratings[-6:])
+    ours, theirs = retriever.score(long, ["alpha-0"]), retriever.score(short, ["alpha-0"])
+    assert ours is not None
+    assert theirs is not None
+    # The gap before the oldest of the six is known only to the longer session.
+    assert ours.scores[0] == pytest.approx(theirs.scores[0], abs=0.2)
+
+
+def test_given_items_are_scored_in_their_order(retriever: Retriever) -> None:
+    session = walk("alpha", 1, 2)
+    found = retriever.recommend(session, 4)
+    assert found is not None
+    asked = ["nobody's", *reversed(found.item_ids)]
+    scored = retriever.score(session, asked)
+    assert scored is not None
+    assert scored.item_ids == asked
+    assert scored.scores[0] == 0.0
+    np.testing.assert_allclose(scored.scores[1:], found.scores[::-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_cold_item_ranks_where_its_features_belong(retriever: Retriever, world: str) -> None:
+    cold = [Item(item_id=f"new-{of}", categories=(of,)) for of in WORLDS]
+    retriever.add_items(cold)
+    other = WORLDS[1 - WORLDS.index(world)]
+    asked = [f"new-{world}", f"new-{other}"]
+    scored = retriever.score(walk(world, 3, 4, 5), asked)
+    assert scored is not None
+    assert scored.cold == [True, True]
+    assert scored.scores[0] > 2 * scored.scores[1]
+    found = retriever.recommend(walk(world, 3, 4, 5), 2 * RING + 2)
+    assert found is not None
+    ranks = [found.item_ids.index(name) for name in asked]
+    assert ranks[0] < ranks[1]
+    assert found.cold[ranks[0]]
+
+
+def test_a_cold_item_counts_in_a_session(retriever: Retriever) -> None:
+    retriever.add_items([Item(item_id="new", categories=("beta",))])
+    session = Session(("new",), (1_700_000_000.0,), ("rating",), (5.0,))
+    found = retriever.recommend(session, 5)
+    assert found is not None
+    assert sum(name.startswith("beta") for name in found.item_ids) >= 4
+
+
+def test_a_removed_item_is_no_candidate_until_it_is_added_again(retriever: Retriever) -> None:
+    session = walk("alpha", 1, 2)
+    before = retriever.recommend(session, 1)
+    assert before is not None
+    (best,) = before.item_ids
+    retriever.remove_items([best, best, "nobody's"])
+    assert best not in retriever
+    after, scored = retriever.recommend(session, 2 * RING), retriever.score(session, [best])
+    assert after is not None
+    assert scored is not None
+    assert best not in after.item_ids
+    assert scored.scores == [0.0]
+    retriever.add_items([Item(item_id=best, categories=("alpha",))])
+    assert retriever.recommend(session, 1) == before
+
+
+def test_sessions_with_a_removed_item_still_count_it(retriever: Retriever) -> None:
+    session = walk("alpha", 4)
+    retriever.remove_items(session.item_ids)
+    found = retriever.recommend(session, 1)
+    assert found is not None
+    assert found.item_ids == [item_id("alpha", 5)]
+
+
+def test_asking_twice_answers_the_same(retriever: Retriever) -> None:
+    session = walk("beta", 5, 6, 7)
+    first = retriever.recommend(session, 10)
+    retriever.recommend(walk("alpha", 1), 10, exclude=["alpha-3"])
+    retriever.score(session, ["nobody's"])
+    retriever.similar("beta-1", 3)
+    assert "nobody's" not in retriever
+    assert retriever.recommend(session, 10) == first
+
+
+def test_similar_items_are_of_the_same_world(retriever: Retriever) -> None:
+    similar = retriever.similar("alpha-3", 5)
+    assert similar is not None
+    assert "alpha-3" not in similar.item_ids
+    assert sum(name.startswith("alpha") for name in similar.item_ids) >= 4
+    assert all(0 <= score <= 1 for score in similar.scores)
+    assert retriever.similar("nobody's", 5) is None
+
+
+def test_another_index_finds_the_same(toy_artifact: Artifact) -> None:
+    exact = Retriever(toy_artifact)
+    scann = Retriever(toy_artifact, ScannIndex.build(toy_artifact.item_vectors))
+    session = walk("alpha", 1, 2)
+    ours, theirs = exact.recommend(session, 3), scann.recommend(session, 3)
+    assert ours is not None
+    assert theirs is not None
+    assert ours.item_ids == theirs.item_ids
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-4)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.retrieval.features import INTERACTION_FEATURES, SLOTS
+
+WIDTH, LENGTH = 8, 5
+
+
+@pytest.fixture(scope="module")
+def two_tower():  # type: ignore[no-untyped-def]
+    from models.training import two_tower
+
+    return two_tower
+
+
+@pytest.fixture(scope="module")
+def query_tower(two_tower):  # type: ignore[no-untyped-def]
+    tower = two_tower.QueryTower(WIDTH, LENGTH, 2, 0.5, 4, 3.0, 1.0)
+    session = np.zeros((1, LENGTH, WIDTH), "f4"), np.zeros((1, LENGTH, INTERACTION_FEATURES), "f4")
+    tower(*session, np.array([1]))
+    rng = np.random.default_rng(0)
+    tower.set_weights([rng.normal(size=w.shape) for w in tower.get_weights()])
+    return tower
+
+
+def session(interactions: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(1, LENGTH, WIDTH)).astype("f4")
+    features = rng.normal(size=(1, LENGTH, INTERACTION_FEATURES)).astype("f4")
+    return vectors, features, np.array([interactions], np.int32)
+
+
+def test_whole_catalogue_loss_by_hand(two_tower) -> None:  # type: ignore[no-untyped-def]
+    # Two queries, three candidates of width 1; logits are q · c:
+    #   q = 1: 0, 1, 2;  q = 2: 0, 2, 4.  Targets: 2 for the first, 0 and 1 for the second.
+    queries, candidates = np.array([[1], [2]], "f4"), np.array([[0], [1], [2]], "f4")
+    targets = np.array([[[2], [2]], [[0], [1]]], "f4")
+    weights = np.array([[1, 0], [0.75, 0.25]], "f4")
+    loss = two_tower.CatalogueRetrieval()(queries, candidates, targets, weights, sampled_share=1)
+    first = np.log(np.exp([0, 1, 2]).sum()) - 2
+    second = np.log(np.exp([0, 2, 4]).sum()) - (0.75 * 0 + 0.25 * 2)
+    assert float(loss) == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_sampled_loss_by_hand(two_tower) -> None:  # type: ignore[no-untyped-def]
+    # One query, two candidates out of eight items: each stands for four.
+    queries, candidates = np.array([[1]], "f4"), np.array([[0], [1]], "f4")
+    targets, weights = np.array([[[2]]], "f4"), np.array([[1]], "f4")
+    loss = two_tower.CatalogueRetrieval()(queries, candidates, targets, weights, sampled_share=0.25)
+    expected = np.log(4 * np.exp([0, 1]).sum() + np.exp(2)) - 2
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_target_no_loss(two_tower) -> None:  # type: ignore[no-untyped-def]
+    nothing = np.zeros((1, 1), "f4")
+    loss = two_tower.CatalogueRetrieval()(nothing, nothing, nothing[None], nothing, sampled_share=1)
+    assert float(loss) == 0.0
+
+
+def test_a_query_does_not_see_what_comes_after(query_tower) -> None:  # type: ignore[no-untyped-def]
+    vectors, features, length = session(LENGTH)
+    before = query_tower(vectors, features, length).numpy()
+    vectors[0, 3] += 1.0
+    after = query_tower(vectors, features, length).numpy()
+    np.testing.assert_array_equal(before[0, :3], after[0, :3])
+    assert np.abs(before[0, 3:] - after[0, 3:]).max() > 1e-3
+
+
+def test_padding_does_not_matter(query_tower) -> None:  # type: ignore[no-untyped-def]
+    vectors, features, length = session(2)
+    query = query_tower(vectors, features, length).numpy()[0, -1]
+    vectors[0, :3], features[0, :3] = 9.0, -9.0
+    np.testing.assert_allclose(query_tower(vectors, features, length).numpy()[0, -1], query)
+
+
+def test_a_query_has_a_constant_for_the_bias(query_tower) -> None:  # type: ignore[no-untyped-def]
+    np.testing.assert_array_equal(query_tower(*session(4)).numpy()[..., -1], 1.0)
+
+
+def test_candidate_tower_adds_the_mean_of_features(two_tower) -> None:  # type: ignore[no-untyped-def]
+    features = np.zeros((3, SLOTS), np.int32)
+    features[2, :2] = [5, 9]
+    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, id_dropout=0.5)
+    rng = np.random.default_rng(0)
+    ids, buckets = (rng.normal(size=w.shape).astype("f4") for w in (tower.ids, tower.buckets))
+    tower.set_weights([ids, buckets])
+    content = (buckets[5] + buckets[9]) / 2
+    expected = np.stack([ids[0], ids[1], ids[2] + content])
+    np.testing.assert_allclose(tower(np.arange(3)), expected, rtol=1e-6)
+    np.testing.assert_allclose(tower.catalogue(), expected, rtol=1e-6)
+    np.testing.assert_allclose(tower.cold(features)[2], ids[0] + content, rtol=1e-6)
+
+
+def test_ids_are_dropped_only_of_items_with_features(two_tower) -> None:  # type: ignore[no-untyped-def]
+    features = np.zeros((3, SLOTS), np.int32)
+    features[2, 0] = 5
+    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, id_dropout=0.5)
+    drawn = np.stack([tower.catalogue(training=True).numpy() for _ in range(50)])
+    assert len(np.unique(drawn[:, 1, -1])) == 1
+    assert sorted(np.unique(drawn[:, 2, -1]).tolist()) == [0.0, 2.0]
+
+
+def test_large_catalogues_are_sampled(two_tower) -> None:  # type: ignore[no-untyped-def]
+    candidates = two_tower.CandidateTower(
+        np.zeros((500, SLOTS), np.int32), np.zeros(500, "f4"), WIDTH, id_dropout=0.1
+    )
+    tower = two_tower.QueryTower(WIDTH, LENGTH, 1, 0.0, 4, 0.0, 1.0)
+    model = two_tower.SessionModel(candidates, tower, items=500, negatives=256)
+    loss = model.compute_loss(
+        {
+            "items": np.ones((2, LENGTH), np.int32),
+            "features": np.zeros((2, LENGTH, INTERACTION_FEATURES), "f4"),
+            "length": np.full(2, LENGTH, np.int32),
+            "targets": np.full((2, LENGTH, 3), 7, np.int32),
+            "weights": np.ones((2, LENGTH, 3), "f4"),
+        },
+        training=True,
+    )
+    # Vectors near 0 and no bias: every item as likely as any of 500.
+    assert float(loss) == pytest.approx(np.log(500), abs=0.3)
