@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from msgspec import Struct
 
 from headrace.settings import Settings
 
-_REQUEST_TIMEOUT_MS = 10_000
+_TIMEOUT_S = 10.0
 
 
 class Outgoing(Struct, frozen=True):
@@ -39,16 +39,24 @@ class Producer:
     partition whoever sends.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._settings = settings
+        self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
 
     async def send(self, records: Sequence[Outgoing]) -> list[Position]:
         """Send records and wait until each is acknowledged; return where each one stands.
 
-        Raises `aiokafka.errors.KafkaError`; some of the records may have arrived then.
+        Raises `aiokafka.errors.KafkaError`, after `timeout_s` at the latest; some of the records
+        may have arrived then, or may do so yet.
         """
+        try:
+            return await asyncio.wait_for(self._send(records), self._timeout_s)
+        except asyncio.TimeoutError as exc:
+            raise KafkaTimeoutError(f"{self._settings.kafka} has not acknowledged") from exc
+
+    async def _send(self, records: Sequence[Outgoing]) -> list[Position]:
         producer = await self.connect()
         pending = [
             await producer.send(
@@ -66,7 +74,7 @@ class Producer:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._settings.kafka,
                     acks="all",
-                    request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                    request_timeout_ms=int(self._timeout_s * 1000),
                 )
                 try:
                     await producer.start()

@@ -145,10 +145,12 @@ class TaskStore:
 
     async def renew(self, task: Task, trainer: str) -> bool:
         """Keep the lease on the task's model; False when another trainer holds it by now."""
-        holder = await self._redis.get(self._lease_key(task.model_id))
-        if holder is None or text(holder) != trainer:
-            return False
-        return bool(await self._redis.pexpire(self._lease_key(task.model_id), self._lease_ms))
+        lease = self._lease_key(task.model_id)
+        holder = await self._redis.get(lease)
+        if holder is None:
+            # It ran out, while Redis was away perhaps, and nobody else wanted it.
+            return bool(await self._redis.set(lease, trainer, nx=True, px=self._lease_ms))
+        return text(holder) == trainer and bool(await self._redis.pexpire(lease, self._lease_ms))
 
     async def save(self, task: Task) -> None:
         """Store the task as it stands."""

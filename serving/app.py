@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -11,12 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from headrace.cancellation import cancel_until_done
 from headrace.settings import Settings
 from serving.middleware import BearerKey, Measured
 from serving.paths import EncodedPath
 from serving.problems import FORESEEN, handle_error, handle_http
 from serving.routes import docs, events, health, items, models, recommendations, tasks, users
 from serving.services import create_services
+
+logger = logging.getLogger(__name__)
 
 ROUTES = [
     Route("/v1/events", events.post_events, methods=["POST"]),
@@ -56,12 +62,11 @@ def create_app(settings: Settings) -> Starlette:
         services = create_services(settings)
         app.state.services = services
         follower = asyncio.create_task(services.live.follow(), name="follow the live version")
+        follower.add_done_callback(_end_without)
         try:
             yield
         finally:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
+            await cancel_until_done(follower)
             await services.producer.close()
             await services.redis.aclose()
 
@@ -78,3 +83,10 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+def _end_without(task: asyncio.Task[None]) -> None:
+    """End the server when what it cannot do without has failed; its supervisor starts it again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s: failed; the server ends", task.get_name(), exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

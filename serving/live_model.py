@@ -23,6 +23,8 @@ from models.retrieval.retriever import Retriever
 
 logger = logging.getLogger(__name__)
 
+_ITEMS_AT_ONCE = 64
+"""Requests wait while items are put in: a millisecond or two for so many."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
 
@@ -61,13 +63,24 @@ class LiveModel:
         """Look once for a new version, and for changes of the catalogue."""
         live = await self._versions.live(self._settings.model_id)
         if live is not None and live.version != self.version and live.sequence != self._refused:
-            await self._take_up(live)
+            taken = await self._take_up(live)
+            if not taken and self._retriever is None:
+                await self._fall_back()
         elif self._retriever is not None:
             self._sequence, changes = await self._catalog.changes_since(self._sequence)
             if changes:
                 await asyncio.to_thread(_level, self._retriever, changes)
 
-    async def _take_up(self, live: LiveVersion) -> None:
+    async def _fall_back(self) -> None:
+        """Take up the newest version, of those that were live before, that is whole."""
+        refused = self._refused
+        for earlier in (await self._versions.history(self._settings.model_id))[1:]:
+            if await self._take_up(earlier):
+                break
+        self._refused = refused
+
+    async def _take_up(self, live: LiveVersion) -> bool:
+        """Load a version aside and swap it in; return whether it could be."""
         version = live.version
         sequence, changes = await self._catalog.changes_since(0)
         try:
@@ -81,9 +94,10 @@ class LiveModel:
             logger.error(
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
-            return
+            return False
         self._retriever, self._sequence = retriever, sequence
         logger.info("version %s is live here", version)
+        return True
 
 
 def _load(folder: Path, changes: Mapping[str, Item | None]) -> Retriever:
@@ -103,4 +117,6 @@ def _load(folder: Path, changes: Mapping[str, Item | None]) -> Retriever:
 
 def _level(retriever: Retriever, changes: Mapping[str, Item | None]) -> None:
     retriever.remove_items([item_id for item_id, item in changes.items() if item is None])
-    retriever.add_items([item for item in changes.values() if item is not None])
+    added = [item for item in changes.values() if item is not None]
+    for first in range(0, len(added), _ITEMS_AT_ONCE):
+        retriever.add_items(added[first : first + _ITEMS_AT_ONCE])

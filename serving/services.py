@@ -24,6 +24,8 @@ from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.trending import TrendingCache
 
+_KAFKA_TIMEOUT_S = 5.0
+"""Who sends events hears in time that Kafka is away."""
 _REDIS_TIMEOUT_S = 0.5
 """An answer without the session beats one that comes later than this."""
 
@@ -52,7 +54,7 @@ class Services:
 def create_services(settings: Settings) -> Services:
     """Return the services of a server; they connect when they are first used."""
     redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
-    producer = Producer(settings)
+    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
     sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)

@@ -7,9 +7,11 @@ import hashlib
 import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -26,7 +28,7 @@ from headrace.store import connect
 from headrace.topics import ITEMS, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent, Progress
-from streams.failure import AWAY, end_process, finish
+from streams.failure import AWAY, end_process, end_process_after, finish
 from streams.fetching import consumer_of
 from streams.triggers import CountTrigger
 
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 _TRIGGER_S = 0.5
 _TOPIC_CHECK_S = 1.0
 _COMMIT_S = 0.5
+_STOP_WITHIN_S = 2.5
+"""Faust waits much longer for a broker that goes away at the same time."""
 
 
 def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
@@ -72,6 +76,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     app.timer(_TOPIC_CHECK_S, name="topic-ids")(chores.check_topics)
 
     async def close(*_: Any, **__: Any) -> None:
+        end_process_after(_STOP_WITHIN_S)
         await producer.close()
         await redis.aclose()
 
@@ -111,6 +116,8 @@ def faust_options(settings: Settings, group: str) -> dict[str, Any]:
         "broker_session_timeout": session_timeout,
         "broker_heartbeat_interval": session_timeout / 4,
         "stream_wait_empty": False,
+        # Faust makes this folder although nothing of ours is put there.
+        "datadir": Path(tempfile.gettempdir()) / f"headrace-faust-{os.getuid()}",
         "loghandlers": [],
     }
 

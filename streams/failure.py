@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -89,6 +90,13 @@ def end_process(reason: str) -> NoReturn:
     logger.critical(reason)
     logging.shutdown()
     os._exit(os.EX_SOFTWARE)
+
+
+def end_process_after(seconds: float) -> None:
+    """End this process then if it has not ended by itself; what was not committed comes again."""
+    timer = threading.Timer(seconds, end_process, ("the worker takes too long to stop",))
+    timer.daemon = True
+    timer.start()
 
 
 def _log_wait(state: tenacity.RetryCallState, what: str) -> None:

@@ -39,7 +39,7 @@ def check_heartbeat(settings: Settings, part: str) -> None:
     except RedisError as exc:
         raise HeadraceError(f"Redis at {settings.redis} cannot be asked: {exc}.") from exc
     host = socket.gethostname()
-    if not any(name.rpartition("-")[0] == host for name in names):
+    if not any(name.startswith(f"{host}-") for name in names):
         raise HeadraceError(f"The {part} on {host} gives no sign of life in Redis.")
 
 

@@ -44,9 +44,9 @@ class Evaluation:
     popularity_hr: float
     """HR@10 of the most popular items that the user has not met, on the same events."""
     scores: NDArray[np.float32]
-    """`[s, 10]`: the lists' scores, of events whose users had a session."""
+    """`[p]`: the score of each item listed for an event whose user had a session."""
     came_true: NDArray[np.bool_]
-    """`[s, 10]`: whether the listed item was among the user's next 10 events, as a positive one."""
+    """`[p]`: whether that item was among the user's next 10 events, as a positive one."""
 
 
 class UnseenTopK(tfrs.layers.factorized_top_k.TopK):  # type: ignore[misc]
@@ -123,7 +123,9 @@ class Evaluator:
             )
             scores, listed = (part.numpy() for part in top(tf.constant(queries)))
             true = self._came_true(positions, listed)
-            parts.append((_gain(listed, wanted), scores[~none_yet], true[~none_yet]))
+            # A user who has met nearly all items gets a shorter list than its ten places.
+            scored = ~none_yet[:, None] & (scores > _NEVER)
+            parts.append((_gain(listed, wanted), scores[scored], true[scored]))
         gains, scores, true = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Evaluation(
             events=len(self._positions),

@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from redis.exceptions import RedisError
 
+from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, TrainingSettings
@@ -26,6 +28,7 @@ from headrace.versions import (
     version_folder,
     version_name,
 )
+from models.retrieval.artifact import load_artifact
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ class Runner:
         self._versions = versions
         self._trainer = trainer
         self._clock = clock
+        self._task: Task
         self.state = "idle"
         self.trained = 0
         self.failed = 0
@@ -83,107 +87,92 @@ class Runner:
 
         Raises `RedisError` when even that cannot be stored; the task is taken again later.
         """
+        self._task = task
         self.state = f"training {task.model_id}"
         try:
             through = await asyncio.to_thread(end_offsets, self._settings)
-            trained = await self._trained_already(task, through)
+            trained = await self._trained_already(through)
             if trained is None:
-                await self._succeed(await self._train(task, through))
+                await self._succeed(await self._train(through))
             else:
-                await self._pass_over(task, trained)
+                await self._finish("nothing new since the live version", trained)
         except LeaseLost as exc:
             logger.warning("task %s: %s", task.id, exc)
         except HeadraceError as exc:
-            await self._fail(task, str(exc))
+            await self._fail(str(exc))
         except asyncio.CancelledError:
             await self._tasks.release(task, self._trainer)
             raise
         finally:
             self.state = "idle"
 
-    async def _trained_already(self, task: Task, through: Offsets) -> Manifest | None:
+    async def _trained_already(self, through: Offsets) -> Manifest | None:
         """Return the live version, if the same training would only make it again."""
-        live = await self._versions.live(task.model_id)
+        model_id = self._task.model_id
+        live = await self._versions.live(model_id)
         if live is None:
             return None
-        artifacts = Path(self._settings.artifacts)
-        manifest = await asyncio.to_thread(
-            read_manifest, version_folder(artifacts, task.model_id, live.version)
-        )
-        parameters = msgspec.to_builtins(training_settings(self._settings, task.params))
-        same = manifest is not None and manifest.data.through == through
-        return manifest if same and manifest and manifest.parameters == parameters else None
+        folder = version_folder(Path(self._settings.artifacts), model_id, live.version)
+        manifest = await asyncio.to_thread(read_manifest, folder)
+        parameters = training_settings(self._settings, self._task.params)
+        if manifest is None or manifest.data.through != through:
+            return None
+        return manifest if manifest.parameters == msgspec.to_builtins(parameters) else None
 
-    async def _pass_over(self, task: Task, trained: Manifest) -> None:
-        done = self._note(
-            task,
-            status="SUCCEEDED",
-            step="nothing new since the live version",
-            progress=1.0,
-            finished_at=self._clock(),
-            data=msgspec.to_builtins(trained.data),
-            metrics=trained.metrics,
-            version=trained.version,
-        )
-        await self._tasks.finish(done, self._trainer)
-        logger.info("task %s: nothing new since version %s", task.id, trained.version)
-
-    async def _train(self, task: Task, through: Offsets) -> Task:
-        """Run the training on the log up to these offsets; return the task with its version."""
+    async def _train(self, through: Offsets) -> Path:
+        """Run the training on the log up to these offsets; return the version's folder."""
         created_at = self._clock()
         job = Job(
-            model_id=task.model_id,
+            model_id=self._task.model_id,
             version=version_name(created_at, secrets.token_hex(3)),
             created_at=created_at,
             through=through,
-            params=task.params,
+            params=self._task.params,
         )
-        task = self._note(task, step="reading the log", data={"through": through})
-        await self._tasks.save(task)
-        task = await self._watch(job, task)
-        return self._note(task, version=job.version)
-
-    async def _watch(self, job: Job, task: Task) -> Task:
-        log = self._log_path(task)
+        await self._save(step="reading the log", data={"through": through})
+        log = Path(self._settings.artifacts) / "logs" / f"{self._task.id}.log"
         await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
-        process = await self._start(job, log)
-        keeper = asyncio.create_task(self._keep_lease(task, process))
+        await self._watch(await self._start(job, log), log)
+        return version_folder(Path(self._settings.artifacts), job.model_id, job.version)
+
+    async def _watch(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        """Follow the training's process to its end. Raises `HeadraceError` when it gave up."""
+        keeper = asyncio.create_task(self._keep_lease(process))
         limit = self._settings.trainer.timeout_s
         try:
-            task, error = await asyncio.wait_for(self._follow(process, task), limit)
+            error = await asyncio.wait_for(self._follow(process), limit)
         except asyncio.TimeoutError as exc:
             raise HeadraceError(
                 f"The training took longer than {limit:.0f} s (HEADRACE_TRAINER_TIMEOUT_S)."
             ) from exc
         finally:
-            keeper.cancel()
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        if keeper.done() and not keeper.cancelled() and keeper.exception():
-            raise LeaseLost(str(keeper.exception()))
+            await cancel_until_done(keeper)
+        if not keeper.cancelled() and (lost := keeper.exception()) is not None:
+            raise lost
         if error is not None:
             raise HeadraceError(error)
         if process.returncode:
             raise HeadraceError(await asyncio.to_thread(_why, process.returncode, log))
-        return task
 
-    async def _follow(
-        self, process: asyncio.subprocess.Process, task: Task
-    ) -> tuple[Task, str | None]:
-        """Store what the training reports, until it ends; return the task, and why it gave up."""
+    async def _follow(self, process: asyncio.subprocess.Process) -> str | None:
+        """Store what the training reports, until it ends; return why it gave up, if it did."""
         error = None
         async for report in _reports(process):
             error = report.error
-            task = self._note(
-                task,
-                step=report.step,
-                progress=report.fraction,
-                metrics={**task.metrics, **report.figures},
-            )
-            await self._tasks.save(task)
+            try:
+                await self._save(
+                    step=report.step,
+                    progress=report.fraction,
+                    metrics={**self._task.metrics, **report.figures},
+                )
+            except (RedisError, OSError) as exc:
+                # The training goes on; the next report may get through.
+                logger.warning("the progress cannot be stored: %r", exc)
         await process.wait()
-        return task, error
+        return error
 
     async def _start(self, job: Job, log: Path) -> asyncio.subprocess.Process:
         with log.open("ab") as errors:
@@ -202,48 +191,60 @@ class Runner:
             process.stdin.close()
         return process
 
-    async def _keep_lease(self, task: Task, process: asyncio.subprocess.Process) -> None:
+    async def _keep_lease(self, process: asyncio.subprocess.Process) -> None:
         while True:
             await asyncio.sleep(self._settings.trainer.lease_s / 3)
-            if not await self._tasks.renew(task, self._trainer):
+            try:
+                held = await self._tasks.renew(self._task, self._trainer)
+            except (RedisError, OSError) as exc:
+                # Whether the lease is still ours shows when Redis is back.
+                logger.warning("the lease cannot be renewed: %r", exc)
+                continue
+            if not held:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                raise LeaseLost(f"another trainer has taken model {task.model_id} over.")
+                raise LeaseLost(f"another trainer has taken model {self._task.model_id} over.")
 
-    async def _succeed(self, task: Task) -> None:
-        version = task.version or ""
-        folder = version_folder(Path(self._settings.artifacts), task.model_id, version)
-        manifest = await asyncio.to_thread(read_manifest, folder)
-        if manifest is None:
-            raise HeadraceError(f"The training left no version {version}.")
+    async def _succeed(self, folder: Path) -> None:
+        # What no server could load must not be announced.
+        manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
         await self._versions.activate(
-            task.model_id, version, now=self._clock(), reason=f"task {task.id}"
+            manifest.model_id,
+            manifest.version,
+            now=self._clock(),
+            reason=f"task {self._task.id}",
         )
+        self.trained += 1
+        await self._finish("live", manifest)
+
+    async def _finish(self, step: str, manifest: Manifest) -> None:
         now = self._clock()
-        done = self._note(
-            task,
+        self._task = msgspec.structs.replace(
+            self._task,
             status="SUCCEEDED",
-            step="live",
+            step=step,
             progress=1.0,
+            updated_at=now,
             finished_at=now,
             data=msgspec.to_builtins(manifest.data),
             metrics=manifest.metrics,
+            version=manifest.version,
         )
-        await self._tasks.finish(done, self._trainer)
-        self.trained += 1
-        logger.info("task %s: version %s is live", task.id, version)
+        await self._tasks.finish(self._task, self._trainer)
+        logger.info("task %s: version %s: %s", self._task.id, manifest.version, step)
 
-    async def _fail(self, task: Task, error: str) -> None:
-        failed = self._note(task, status="FAILED", error=error, finished_at=self._clock())
-        await self._tasks.finish(failed, self._trainer)
+    async def _fail(self, error: str) -> None:
+        now = self._clock()
+        self._task = msgspec.structs.replace(
+            self._task, status="FAILED", error=error, updated_at=now, finished_at=now
+        )
+        await self._tasks.finish(self._task, self._trainer)
         self.failed += 1
-        logger.error("task %s failed: %s", task.id, error)
+        logger.error("task %s failed: %s", self._task.id, error)
 
-    def _note(self, task: Task, **changes: Any) -> Task:
-        return msgspec.structs.replace(task, updated_at=self._clock(), **changes)
-
-    def _log_path(self, task: Task) -> Path:
-        return Path(self._settings.artifacts) / "logs" / f"{task.id}.log"
+    async def _save(self, **changes: Any) -> None:
+        self._task = msgspec.structs.replace(self._task, updated_at=self._clock(), **changes)
+        await self._tasks.save(self._task)
 
 
 async def _reports(process: asyncio.subprocess.Process) -> AsyncIterator[Report]:

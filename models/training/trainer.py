@@ -19,6 +19,8 @@ from collections.abc import Callable
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headrace.cancellation import cancel_until_done
+from headrace.errors import HeadraceError
 from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
 from headrace.logs import configure_logging
 from headrace.producer import Producer
@@ -81,8 +83,7 @@ class Trainer:
             await asyncio.gather(*parts)
         finally:
             for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+                await cancel_until_done(part)
             await self._producer.close()
             await self._redis.aclose()
 
@@ -90,7 +91,7 @@ class Trainer:
         while True:
             try:
                 await self._requests.follow()
-            except (RedisError, KafkaError, OSError) as exc:
+            except (RedisError, KafkaError, OSError, HeadraceError) as exc:
                 logger.warning("retrain events cannot be read: %r", exc)
             await asyncio.sleep(_AGAIN_S)
 

@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Options for the command behind a goal: `make demo ARGS="--stay"`. The words that begin with dashes in
+# `make demo -- --stay` reach make as goals of their own: they are passed on, and there is nothing to make of them.
+override ARGS += $(filter --%,$(MAKECMDGOALS))
+--%:
+	@:
+
+help:  ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+install: $(INSTALLED)  ## Set up .venv with every pinned dependency (2.5 GB, minutes once, then nothing)
+
+$(INSTALLED): constraints.txt pyproject.toml tools/install
+	@tools/install $(VENV)
+	@touch $@
+
+demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it up
+	@$(BIN)/headrace demo $(ARGS)
+
+test: install  ## Run the tests; ARGS="tests/local -x" chooses
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install  ## Check style, types and the imports between the parts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" lint-imports
+
+format: install  ## Put the code in order: imports, layout, what ruff mends by itself
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+# The images' files hold the same pins as constraints.txt, fewer of them.
+PIN := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --generate-hashes \
+	--no-header --no-annotate --no-emit-package headrace
+UPGRADE := --upgrade
+
+lock: install  ## Renew the pinned dependencies; UPGRADE= keeps the versions that still fit
+	@$(PIN) $(UPGRADE) --group dev --all-extras --output-file constraints.txt
+	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra serving \
+		--output-file constraints-serving.txt
+	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra training \
+		--output-file constraints-training.txt
+
+clean:  ## Remove .venv, build/ and caches; the local stack's data in .headrace stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

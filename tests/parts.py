@@ -1,0 +1,130 @@
+"""Parts of Headrace as real processes, and waiting for what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from headrace.local import launch
+from headrace.settings import Settings
+
+PATIENCE_S = 60.0
+"""Only there against hanging: nothing is measured by it."""
+
+
+class Part(AbstractContextManager["Part"]):
+    """`headrace <command>` in a process that is ended on leaving, and with this one."""
+
+    def __init__(self, command: str, settings: Settings, folder: Path) -> None:
+        self._command = command
+        self._settings = settings
+        self._log = folder / f"{command}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end(signal.SIGKILL)
+        if exc is not None:
+            print(f"--- {self._command}:\n{self.log()[-6_000:]}")
+
+    def start(self) -> None:
+        """Start the process; its output is appended to the log."""
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+        code = "from headrace.cli import main; main()"
+        environ = {**os.environ, **self._settings.environ()}
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                (*launcher, sys.executable, "-c", code, self._command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._log.parent,
+                env=environ,
+            )
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; return the exit status."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(PATIENCE_S)
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself; return the exit status."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE_S)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process has not ended."""
+        assert self._process is not None
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        """What the process has logged, over all its starts."""
+        return self._log.read_text(errors="replace")
+
+
+async def eventually(holds: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not await holds():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_S:.0f} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+class OwnRedis(AbstractContextManager["OwnRedis"]):
+    """A Redis of a test's own, to be stopped and started; it keeps its data and its port."""
+
+    def __init__(self, command: tuple[str, ...], port: int, folder: Path) -> None:
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._command = command
+        self._folder = folder
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(signal.SIGCONT)
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+        self._process = subprocess.Popen(
+            (*launcher, *self._command), cwd=self._folder, env={}, stdout=subprocess.DEVNULL
+        )
+        client = Redis.from_url(self.url)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                client.ping()
+                break
+            except RedisError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        client.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it; what it has is on disk then."""
+        self._process.terminate()
+        self._process.wait(PATIENCE_S)

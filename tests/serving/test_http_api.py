@@ -1,0 +1,243 @@
+"""What holds for the whole API: problems, keys, paths, the documents, the figures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from events_log import logged
+from kafka_tools import read_topic
+from redis.asyncio import Redis
+from serving_tools import Serve, check_problem, walk
+
+from headrace.catalog import CatalogStore, Item, ItemChange
+from headrace.errors import InvalidSetting
+from headrace.sessions import Session, SessionStore
+from headrace.settings import ServingSettings, Settings
+from serving.app import ROUTES
+from serving.main import check_exposure
+
+KEY = "s3cret key"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/events", 405),
+        ("DELETE", "/v1/recommendations", 405),
+        ("GET", "/v1/tasks/nothing", 404),
+        ("GET", "/v1/items/nothing", 404),
+        ("GET", "/v1/items/" + "x" * 257, 422),
+        ("PUT", "/v1/items/" + "x" * 257, 422),
+        ("DELETE", "/v1/items/a%0A", 422),
+        ("GET", "/v1/users/" + "x" * 257 + "/interactions", 422),
+        ("DELETE", "/v1/users/%00", 422),
+        ("GET", "/v1/models/Not-An-Id/versions", 422),
+        ("POST", "/v1/models/default%0A/train", 422),
+        ("GET", "/v1/models/..%2F../versions", 422),
+    ],
+)
+async def test_what_is_refused_is_a_problem_document(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    body: dict[str, Any] = {"json": {}} if method in ("PUT", "POST") else {}
+    problem = check_problem(await client.request(method, path, **body), status)
+    assert problem["detail"]
+
+
+async def test_with_a_key_nothing_of_a_user_is_told_without_it(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(msgspec.structs.replace(settings, api_key=KEY)) as client:
+        for route in ROUTES:
+            if not route.path.startswith("/v1/"):
+                continue
+            path = route.path.replace("{", "").replace("}", "")
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                for value in (None, "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"):
+                    headers = {"authorization": value} if value else {}
+                    answer = await client.request(method, path, headers=headers)
+                    check_problem(answer, 401, "Bearer")
+                    assert answer.headers["www-authenticate"] == "Bearer"
+        for path in ("/v1%2Fevents", "/%76%31/events", "//v1/events", "/livez/../v1/events"):
+            assert (await client.post(path)).status_code in (401, 404)
+        for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
+            assert (await client.get(path)).status_code == 200
+        allowed = await client.get("/v1/tasks", headers={"authorization": f"bearer {KEY}"})
+        assert allowed.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])  # noqa: S104
+def test_without_a_key_the_server_is_for_this_machine_alone(host: str) -> None:
+    open_to_all = Settings(serving=ServingSettings(host=host))
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_SERVING_HOST.*HEADRACE_API_KEY"):
+        check_exposure(open_to_all)
+    check_exposure(msgspec.structs.replace(open_to_all, api_key=KEY))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_the_loopback_no_key_is_needed(host: str) -> None:
+    check_exposure(Settings(serving=ServingSettings(host=host)))
+
+
+ODD_IDS = ["a/b", "a b", "Ærøskøbing", "用户", "100%", "a%2Fb", "a?b#c", "..", "{x}", "a+b"]
+
+
+async def test_any_id_can_stand_in_a_path(
+    client: httpx.AsyncClient, redis: Redis, settings: Settings, sessions: SessionStore
+) -> None:
+    from urllib.parse import quote
+
+    catalog = CatalogStore(redis, settings)
+    for number, odd in enumerate(ODD_IDS):
+        path = quote(odd, safe="").replace("..", "%2E%2E")
+        await sessions.apply([logged(number, odd, f"i{number}")])
+        held = (await client.get(f"/v1/users/{path}/interactions")).json()
+        assert (held["user_id"], list(held["interactions"])) == (odd, [f"i{number}"])
+        assert (await client.delete(f"/v1/users/{path}")).status_code == 204
+        assert await sessions.read(odd) == Session()
+        item = Item(item_id=odd, title=f"t{number}")
+        await catalog.apply([ItemChange(odd, item, "t", 0, number)])
+        assert (await client.get(f"/v1/items/{path}")).json()["title"] == f"t{number}"
+        put = await client.put(f"/v1/items/{path}", json={"title": "new"})
+        assert put.status_code == 202
+        assert (await client.delete(f"/v1/items/{path}")).status_code == 202
+    records = await asyncio.to_thread(read_topic, settings, "items")
+    for odd in ODD_IDS:
+        values = [record.value for record in records if record.key == odd.encode()]
+        assert msgspec.json.decode(values[0], type=Item) == Item(item_id=odd, title="new")
+        assert values[1:] == [None]
+
+
+async def test_items_in_bulk_are_all_or_none(client: httpx.AsyncClient, settings: Settings) -> None:
+    items = [{"item_id": f"i{n}", "price": n} for n in range(5)]
+    wrong = [*items, {"item_id": "x", "price": -1}]
+    problem = check_problem(await client.post("/v1/items", json=wrong), 422, "1 of 6 items")
+    assert [(each["index"], each["field"]) for each in problem["errors"]] == [(5, "price")]
+    assert await asyncio.to_thread(read_topic, settings, "items") == []
+    answer = await client.post("/v1/items", json=items)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 5})
+    records = await asyncio.to_thread(read_topic, settings, "items")
+    assert sorted(record.key for record in records) == [f"i{n}".encode() for n in range(5)]
+
+
+async def test_a_training_that_is_asked_for_is_a_task_and_a_retrain_event(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    body = {"reason": "new season", "params": {"width": 32}, "idempotency_key": "k1"}
+    answer = await client.post("/v1/models/default/train", json=body)
+    assert answer.status_code == 202
+    task = answer.json()
+    assert (task["status"], task["reason"], task["params"]) == (
+        "QUEUED",
+        "new season",
+        {"width": 32.0},
+    )
+    assert (await client.get(answer.headers["location"])).json() == task
+    again = await client.post("/v1/models/default/train", json=body)
+    assert again.json()["id"] == task["id"]
+    assert (await client.get("/v1/tasks")).json() == {"tasks": [task]}
+    records = await asyncio.to_thread(read_topic, settings, "retrain")
+    assert {msgspec.json.decode(each.value)["idempotency_key"] for each in records} == {"k1"}
+    wrong = await client.post("/v1/models/default/train", json={"params": {"width": "x"}})
+    check_problem(wrong, 422, "params")
+
+
+async def test_the_openapi_document_describes_every_route(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1.")
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+    operations = {}
+    for route in ROUTES:
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            if route.path.startswith("/v1/"):
+                operations[method, route.path] = document["paths"][route.path][method.lower()]
+    assert len({each["operationId"] for each in operations.values()}) == len(operations)
+    for (method, path), operation in operations.items():
+        assert operation["summary"], path
+        assert operation["security"] == [{"key": []}]
+        named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+        assert [f"{{{name}}}" for name in named] == [
+            part for part in path.split("/") if part.startswith("{")
+        ]
+        assert "401" in operation["responses"]
+        assert any(status.startswith("2") for status in operation["responses"])
+        assert all(each["description"] for each in operation["responses"].values())
+        has_body = method in ("POST", "PUT") and not path.endswith(("activate", "rollback"))
+        assert ("requestBody" in operation) == has_body, path
+    references = list(find_references(document))
+    assert references
+    for reference in references:
+        target = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part.replace("~1", "/").replace("~0", "~")]
+
+
+def find_references(node: Any) -> Any:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            yield from find_references(each)
+
+
+async def test_the_examples_of_the_document_are_taken(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path in ("/v1/events", "/v1/recommendations", "/v1/items", "/v1/models/{model_id}/train"):
+        operation = document["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = await client.post(path.replace("{model_id}", "default"), json=example)
+        assert str(answer.status_code) in operation["responses"]
+        assert answer.is_success, answer.text
+
+
+async def test_the_page_shows_every_route_and_needs_nothing_else(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    for route in ROUTES:
+        if route.path.startswith("/v1/"):
+            assert route.path in answer.text
+    assert "<script" not in answer.text
+    assert "http://" not in answer.text
+    assert "https://" not in answer.text
+
+
+async def test_requests_are_counted_under_their_route(
+    client: httpx.AsyncClient, sessions: SessionStore
+) -> None:
+    await walk(sessions, "ann", 1)
+    for user in ("ann", "bob", "a/b"):
+        await client.get(f"/v1/users/{user.replace('/', '%2F')}/interactions")
+    await client.post("/v1/recommendations", json={})
+    await client.get("/no/such/path")
+    figures = (await client.get("/metrics")).text
+    route = 'route="/v1/users/{user_id}/interactions"'
+    assert f'headrace_http_requests_total{{method="GET",{route},status="200"}} 3.0' in figures
+    assert f"headrace_http_request_seconds_count{{{route}}} 3.0" in figures
+    assert (
+        'headrace_http_requests_total{method="POST",route="/v1/recommendations",status="422"} 1.0'
+        in figures
+    )
+    assert 'route="none",status="404"' in figures
+    assert "/no/such/path" not in figures
+
+
+async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.AsyncClient) -> None:
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"ready": True, "redis": True, "kafka": True, "model": None},
+    )
+    models = (await client.get("/v1/models")).json()
+    assert models == {"models": [{"id": "default", "live": None}]}
+    assert (await client.get("/v1/models/default/versions")).json() == {"versions": []}

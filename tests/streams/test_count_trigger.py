@@ -1,0 +1,98 @@
+"""The retrain trigger: at each multiple of so many events, one task, whoever looks how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from aiokafka.errors import KafkaError
+from events_log import logged
+from kafka_tools import read_topic
+from redis.asyncio import Redis
+
+from headrace.producer import Producer
+from headrace.settings import RetrainSettings, Settings
+from headrace.tasks import RetrainRequest, TaskStore, parse_request
+from headrace.topics import ensure_topics
+from headrace.trending import TrendingStore
+from streams.triggers import CountTrigger
+
+
+@pytest.fixture
+def every_ten(settings: Settings) -> Settings:
+    settings = msgspec.structs.replace(settings, retrain=RetrainSettings(every_events=10))
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[Producer]:
+    producer = Producer(settings)
+    yield producer
+    await producer.close()
+
+
+class Counted:
+    """Events counted so far, over two partitions."""
+
+    def __init__(self, trending: TrendingStore) -> None:
+        self._trending = trending
+        self._next = 0
+
+    async def up_to(self, count: int) -> None:
+        await self._trending.apply([logged(n, partition=n % 2) for n in range(self._next, count)])
+        self._next = count
+
+
+def requests(settings: Settings) -> list[RetrainRequest]:
+    return [parse_request(record.value) for record in read_topic(settings, "retrain")]
+
+
+async def test_two_workers_fire_at_each_multiple_and_each_is_one_task(
+    every_ten: Settings, redis: Redis, producer: Producer
+) -> None:
+    trending = TrendingStore(redis, every_ten)
+    triggers = [CountTrigger(redis, every_ten, trending, producer) for _ in range(2)]
+    counted, keys = Counted(trending), []
+    for count, due in ((9, None), (10, 10), (19, None), (20, 20), (47, 30), (49, None), (50, 50)):
+        await counted.up_to(count)
+        fired = await asyncio.gather(*(trigger.check() for trigger in triggers))
+        assert any(fired) == (due is not None), count
+        again = await asyncio.gather(*(trigger.check() for trigger in triggers))
+        assert not any(again), count
+        if due is not None:
+            keys.append(f"count-default-{due}")
+    sent = await asyncio.to_thread(requests, every_ten)
+    assert list(dict.fromkeys(request.idempotency_key for request in sent)) == keys
+    assert {request.model_id for request in sent} == {"default"}
+    tasks = TaskStore(redis, every_ten)
+    made = set()
+    for number, request in enumerate(sent):
+        task = await tasks.create(request, f"t{number}", now=float(number))
+        if task.status == "QUEUED" and (claimed := await tasks.claim("me", now=0.0)):
+            done = msgspec.structs.replace(claimed, status="SUCCEEDED")
+            await tasks.finish(done, "me")
+        made.add(task.id)
+    assert len(made) == len(keys)
+
+
+async def test_a_worker_that_dies_before_it_notes_the_sending_misses_nothing(
+    every_ten: Settings, redis: Redis, producer: Producer
+) -> None:
+    trending = TrendingStore(redis, every_ten)
+    await Counted(trending).up_to(12)
+    gone = Producer(msgspec.structs.replace(every_ten, kafka="127.0.0.1:9"))
+    with pytest.raises(KafkaError):
+        await CountTrigger(redis, every_ten, trending, gone).check()
+    assert await CountTrigger(redis, every_ten, trending, producer).check()
+    assert [each.idempotency_key for each in requests(every_ten)] == ["count-default-10"]
+
+
+async def test_zero_means_never(every_ten: Settings, redis: Redis, producer: Producer) -> None:
+    never = msgspec.structs.replace(every_ten, retrain=RetrainSettings(every_events=0))
+    trending = TrendingStore(redis, never)
+    await Counted(trending).up_to(100)
+    assert not await CountTrigger(redis, never, trending, producer).check()
+    assert requests(never) == []
