@@ -6,7 +6,7 @@ import logging
 
 from headrace.settings import Settings
 
-_TALKATIVE = ("aiokafka", "faust", "mode")
+_TALKATIVE = ("aiokafka", "faust", "mode", "streams.fetching")
 
 
 def configure_logging(settings: Settings) -> None:

@@ -116,10 +116,12 @@ class SessionStore:
     async def read(self, user_id: str) -> Session:
         """Return the user's session; empty for an unknown user."""
         items, _, marks = self._keys(user_id)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hgetall(items)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            # Marks first: an event applied in between makes the dictionary newer than they say,
+            # never older.
             pipeline.hgetall(marks)
-            rows, fields = await pipeline.execute()
+            pipeline.hgetall(items)
+            fields, rows = await pipeline.execute()
         return _session(rows, fields)
 
     async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:

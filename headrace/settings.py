@@ -65,8 +65,7 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     group: Name = "headrace"
     """Consumer group; workers of one group share the partitions."""
     batch_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
-    batch_within_s: Seconds = 0.01
-    """Longest wait for a batch to fill; the floor of an event's freshness."""
+    """Records applied in one pipeline at the most; fewer when no more have arrived."""
     fetch_wait_ms: Annotated[int, Meta(ge=1, le=5_000)] = 500
     """Longest that a fetch waits at a broker that has nothing new; Kafka answers when it has."""
     session_timeout_s: Annotated[float, Meta(ge=6)] = 6.0
@@ -87,7 +86,7 @@ class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A trainer that has not renewed its lease for so long has died; its task is taken over."""
     timeout_s: Seconds = 6 * 3600.0
     """Longest a training may take."""
-    niceness: Annotated[int, Meta(ge=0, le=19)] = 15
+    niceness: Annotated[int, Meta(ge=0, le=19)] = 19
     """Serving goes first on the same machine."""
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,19 +135,37 @@ def raw_topic(app: faust.App, *names: str) -> Any:
 
 
 def batches(agent: Any, settings: Settings) -> Any:
-    """Return the agent as Faust wants it: a function of a stream."""
+    """Return the agent as Faust wants it: a function of a stream.
+
+    A batch is what has arrived while the one before was applied, so an event never waits for others
+    to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
+    acknowledges a batch even when its work was broken off.
+    """
+    size = settings.worker.batch_size
 
     async def consume(stream: Any) -> None:
-        size, within = settings.worker.batch_size, settings.worker.batch_within_s
-        async for batch in stream.take_events(size, within=within):
-            await finish(agent(_records(batch)))
+        batch: list[Any] = []
+        async for event in stream.noack().events():
+            batch.append(event)
+            if len(batch) < size and not stream.channel.empty():
+                continue
+            await finish(agent([_record(each.message) for each in batch]))
+            for each in batch:
+                await stream.ack(each)
+            batch.clear()
 
     return consume
 
 
-def _records(batch: Sequence[Any]) -> list[Record]:
-    messages = (event.message for event in batch)
-    return [Record(m.topic, m.partition, m.offset, m.timestamp, m.key, m.value) for m in messages]
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.timestamp,
+        message.key,
+        message.value,
+    )
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
 - What nobody foresaw ends the process, at once and before anything more is committed; whoever
   supervises it starts it again, and Kafka delivers the batch anew.
 
-No exception may leave an agent: Faust 0.15 acknowledges the batch on the way out, whatever left it,
-cancellation included. So a batch that is being applied when the worker is asked to stop is finished
-first, and if it can't be, the process ends without its acknowledgement.
+No exception may leave an agent: Faust 0.15 would start it again behind the records that it had in
+hand, and commit past them. A batch that is being applied when the worker is asked to stop is
+finished first, and if it can't be, the process ends without its acknowledgement.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def is_away(error: BaseException) -> bool:
 
 
 async def finish(batch: Awaitable[object]) -> None:
-    """Await the work on a batch so that Faust acknowledges it only when it is done."""
+    """Await the work on a batch; return only when it is done and may be acknowledged."""
     work = asyncio.ensure_future(batch)
     try:
         await asyncio.shield(work)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import faust
+import uvloop
 
 from headrace.logs import configure_logging
 from headrace.settings import Settings
@@ -13,6 +16,8 @@ from streams.app import create_app
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
     configure_logging(settings)
+    # Before Faust makes its loops, the one of its consumer's thread too.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     app = create_app(settings, ensure_topics(settings))
     worker = faust.Worker(
         app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False

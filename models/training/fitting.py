@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import KINDS
 from models.retrieval.features import INTERACTION_FEATURES
-from models.training.dataset import Histories, batches_in_epoch, training_batches
+from models.training.dataset import Batch, Histories, batches_in_epoch, training_batches
 from models.training.evaluation import Evaluator
 from models.training.framework import keras, tf
 from models.training.parameters import Parameters
@@ -99,8 +100,10 @@ def _run(
     rng = np.random.default_rng(parameters.seed)
     shape = (None, parameters.session_length)
     future = (*shape, parameters.future)
+    # An epoch's batches and no more: TensorFlow takes seconds to let go of a generator that could
+    # still give some, while the machine is busy.
     batches = tf.data.Dataset.from_generator(
-        lambda: training_batches(data, parameters, rng),
+        lambda: itertools.islice(_endless(data, parameters, rng), steps),
         output_signature={
             "items": tf.TensorSpec(shape, tf.int32),
             "features": tf.TensorSpec((*shape, INTERACTION_FEATURES), tf.float32),
@@ -109,13 +112,17 @@ def _run(
             "weights": tf.TensorSpec(future, tf.float32),
         },
     )
-    model.fit(
-        batches.repeat().prefetch(2),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        callbacks=[keras.callbacks.LearningRateScheduler(rate), watch],
-        verbose=0,
-    )
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+    callbacks = [keras.callbacks.LearningRateScheduler(rate), watch]
+    for epoch in range(epochs):
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=0)
+        if model.stop_training:
+            break
+
+
+def _endless(data: Histories, parameters: Parameters, rng: np.random.Generator) -> Iterator[Batch]:
+    while True:
+        yield from training_batches(data, parameters, rng)
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
