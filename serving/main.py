@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
+import sys
 
 import uvicorn
 
@@ -22,6 +24,8 @@ def run(settings: Settings) -> None:
     """
     configure_logging(settings)
     check_exposure(settings)
+    # uvicorn raises the signal that stopped it once more when it is done.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         create_app(settings),
         host=settings.serving.host,

@@ -57,9 +57,9 @@ def test_figures_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
     assert result.ndcg == pytest.approx((1 / np.log2(4) + 0 + 1) / 3)
     # Ties go to the lower item, so popularity too finds items 4, 14 and 2.
     assert result.popularity_hr == pytest.approx(1.0)
-    assert result.scores.shape == result.came_true.shape == (3, 10)
+    assert result.scores.shape == result.came_true.shape == (3 * 10,)
     # The first list is 2 … 11; of the coming events' items 4, 14 and 2 it holds 2 and 4.
-    assert np.flatnonzero(result.came_true[0]).tolist() == [0, 2]
+    assert np.flatnonzero(result.came_true[:10]).tolist() == [0, 2]
 
 
 def test_a_user_without_a_session_gets_what_is_popular(evaluation) -> None:  # type: ignore[no-untyped-def]
@@ -70,7 +70,17 @@ def test_a_user_without_a_session_gets_what_is_popular(evaluation) -> None:  # t
     parameters = TrainingSettings(session_length=4)
     result = evaluation.Evaluator(data, np.array([1]), popularity, parameters)(StandInModel(15))
     assert (result.hr, result.ndcg) == (1.0, 1.0)
-    assert result.scores.shape == (0, 10)
+    assert result.scores.shape == (0,)
+
+
+def test_a_user_who_has_met_nearly_all_has_scores_for_what_is_left_alone(evaluation) -> None:  # type: ignore[no-untyped-def]
+    data = evaluation_data(columns([(0, item, RATING, 5.0) for item in range(11)]))
+    parameters = TrainingSettings(session_length=4)
+    # Of rows 1 … 11, ten are met before the last event: one place of its list's ten is filled.
+    last = np.array([10])
+    result = evaluation.Evaluator(data, last, np.zeros(12, "f4"), parameters)(StandInModel(12))
+    assert result.scores.tolist() == [-11.0]
+    assert result.came_true.tolist() == [True]
 
 
 def test_nothing_to_predict(evaluation) -> None:  # type: ignore[no-untyped-def]
