@@ -36,7 +36,7 @@ def parse_item(raw: bytes) -> Item:
     """Read an item from JSON. Raises `InvalidItem` for anything that is not an item."""
     if len(raw) > MAX_BYTES:
         raise InvalidItem("", f"the record is {len(raw):,} bytes long; at most {MAX_BYTES:,}")
-    item: Item = decode(_decoder, raw, InvalidItem)
+    item: Item = decode(_decoder, raw, InvalidItem, own="attributes")
     return item
 
 

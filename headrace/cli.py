@@ -266,7 +266,7 @@ def train(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of it.")] = False,
     model: ModelOption = None,
 ) -> None:
-    """Retrain on all events so far; a good version goes live."""
+    """Retrain on all events in the topics; the version goes live."""
     from rich.console import Console
 
     from headrace.commands import show

@@ -88,18 +88,23 @@ def parse_event(raw: bytes | None, kind: str | None, *, received_at: float) -> A
         raise InvalidEvent("", "the record has no value; an event is a JSON object")
     if len(raw) > MAX_BYTES:
         raise InvalidEvent("", f"the record is {len(raw):,} bytes long; at most {MAX_BYTES:,}")
-    event: AnyEvent = decode(_decoders[kind], raw, InvalidEvent)
+    event: AnyEvent = decode(_decoders[kind], raw, InvalidEvent, own="context")
     if event.timestamp > received_at + MAX_AHEAD_S:
         raise InvalidEvent(
             "timestamp",
-            f"{event.timestamp:.0f} is more than {MAX_AHEAD_S:.0f} seconds past the record's own "
+            f"{event.timestamp:.15g} is more than {MAX_AHEAD_S:.0f} seconds past the record's own "
             f"time, {received_at:.0f}; send Unix seconds, not milliseconds",
         )
     return event
 
 
-def decode(decoder: msgspec.json.Decoder[Any], raw: bytes, error: type[InvalidEvent]) -> Any:
-    """Decode JSON, turning every way in which bytes can be wrong into `error`."""
+def decode(
+    decoder: msgspec.json.Decoder[Any], raw: bytes, error: type[InvalidEvent], *, own: str = ""
+) -> Any:
+    """Decode JSON, turning every way in which bytes can be wrong into `error`.
+
+    `own` is the field that takes what has no field of its own.
+    """
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as exc:
@@ -110,7 +115,12 @@ def decode(decoder: msgspec.json.Decoder[Any], raw: bytes, error: type[InvalidEv
             reason = "is required"
         elif reason.startswith("Object contains unknown field `"):
             field = ".".join(part for part in (field, reason.split("`")[1]) if part)
-            reason = "is not a field of this; data of your own goes into `context`"
+            hint = f"; data of your own goes into `{own}`" if own else ""
+            reason = f"is not a field of this{hint}"
+        elif reason.startswith("Expected `str` matching regex"):
+            reason = "has a character, or a form, that is not allowed"
+        elif field == "type" and reason.startswith("Invalid value"):
+            reason = f"{reason}; it is one of {', '.join(KINDS)}"
         raise error(field, reason) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise error("", f"not JSON: {exc}") from exc

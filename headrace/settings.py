@@ -209,6 +209,28 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return _convert(raw)
 
 
+def training_settings(settings: Settings, params: Mapping[str, float]) -> TrainingSettings:
+    """Return the settings of a training with a task's own in their place.
+
+    Raises `InvalidSetting` for one that there is not, or whose value cannot be used.
+    """
+    fields = {field.name for field in msgspec.structs.fields(TrainingSettings)}
+    for name in params:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = (
+                f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(fields))}."
+            )
+            raise InvalidSetting(f"params.{name} is not a training setting; {hint}")
+    merged = {**msgspec.to_builtins(settings.training), **params}
+    try:
+        return msgspec.convert(merged, TrainingSettings, strict=False)
+    except msgspec.ValidationError as exc:
+        reason, _, where = str(exc).partition(" - at `$.")
+        name = where.strip("`")
+        raise InvalidSetting(f"params.{name} has value {merged[name]!r}. {reason}.") from exc
+
+
 def variable_of(path: tuple[str, ...]) -> str:
     """Return the environment variable of the setting at this path."""
     return PREFIX + "_".join(path).upper()
@@ -246,8 +268,7 @@ def _convert(raw: dict[str, Any]) -> Settings:
             unknown = reason.split("`")[1]
             path = (*_path(where), unknown)
             raise InvalidSetting(
-                f"{'.'.join(path)} is not a setting"
-                f"{_suggestion(variable_of(path), dict(_variables()))}"
+                f"{'.'.join(path)} in the file is not a setting{_suggestion_in_file(path)}"
             ) from exc
         path = _path(where)
         raise InvalidSetting(
@@ -262,6 +283,17 @@ def _path(where: str) -> tuple[str, ...]:
 def _suggestion(variable: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(variable, known, n=1)
     return f"; did you mean {close[0]}?" if close else "; `headrace settings` lists them all."
+
+
+def _suggestion_in_file(path: tuple[str, ...]) -> str:
+    known = dict(_variables())
+    name = variable_of(path).replace(PREFIX * 2, PREFIX)
+    close = difflib.get_close_matches(name, known, n=1)
+    if not close:
+        return "; `headrace settings` lists them all."
+    *table, field = known[close[0]]
+    where = f"`{field}` under `[{table[0]}]`" if table else f"`{field}`, before any table"
+    return f"; did you mean {where}?"
 
 
 def _get(raw: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.errors import InvalidEvent
+from headrace.events import decode
 from serving.problems import Problem
 
 MAX_BYTES = 1 << 20
@@ -34,17 +35,13 @@ async def read_body(request: Request, limit: int = MAX_BYTES) -> bytes:
 
 
 async def read_json(request: Request, of: type[_Body]) -> _Body:
-    """Return the body as this type. Raises `Problem` 422 naming the field that is wrong."""
+    """Return the body as this type; an empty one counts as `{}`.
+
+    Raises `InvalidEvent`, naming the field that is wrong, which is answered with 422.
+    """
     raw = await read_body(request)
-    try:
-        return msgspec.json.decode(raw, type=of)
-    except msgspec.ValidationError as exc:
-        reason, _, where = str(exc).partition(" - at `$")
-        field = where.strip("`.")
-        detail = f"{field}: {reason}" if field else reason
-        raise Problem(422, detail, [{"field": field, "reason": reason}]) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Problem(422, f"The body is not JSON: {exc}") from exc
+    body: _Body = decode(msgspec.json.Decoder(of), raw.strip() or b"{}", InvalidEvent)
+    return body
 
 
 async def read_bulk(request: Request) -> list[bytes]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
+import socket
 import sys
 
 import uvicorn
@@ -26,10 +28,9 @@ def run(settings: Settings) -> None:
     check_exposure(settings)
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
+    listener = _listen(settings)
+    config = uvicorn.Config(
         create_app(settings),
-        host=settings.serving.host,
-        port=settings.serving.port,
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -37,6 +38,20 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens. Raises `InvalidSetting` when the address cannot be had."""
+    host, port = settings.serving.host, settings.serving.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as exc:
+        raise InvalidSetting(
+            f"The server cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}. Choose another "
+            f"with {variable_of(('serving', 'port'))} or {variable_of(('serving', 'host'))}."
+        ) from exc
 
 
 def check_exposure(settings: Settings) -> None:

@@ -85,7 +85,9 @@ FORESEEN = (Problem, HeadraceError, KafkaError, redis.exceptions.RedisError, OSE
 async def handle_error(_: Request, error: Exception) -> Response:
     """Answer an error that left a route."""
     problem = from_error(error)
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logger.warning("%s (%r)", problem.detail, error)
+    elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s", problem.detail, exc_info=error)
     return respond(problem)
 

@@ -30,6 +30,7 @@ NO_SESSION = "The session store is away: these are popular items."
 UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
 UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
 NO_ITEMS = "There are no items to recommend yet."
+NONE_LEFT = "This user has met every item there is to recommend."
 FEWER = "There are fewer items left to recommend than were asked for."
 
 
@@ -158,10 +159,13 @@ class Recommender:
             # A version knows what the catalogue has deleted; it also has items when Redis is away.
             known = dict.fromkeys([*item_ids, *retriever.popular])
             item_ids = [item_id for item_id in known if item_id in retriever]
+        some = bool(item_ids)
         if not request.recommend_seen:
             item_ids = await self._not_met(request, session, item_ids)
         chosen = [Recommendation(at, shares.get(at, 0.0)) for at in item_ids[: request.k]]
-        return _List(chosen, message if chosen else NO_ITEMS, from_model=False)
+        return _List(
+            chosen, message if chosen else NONE_LEFT if some else NO_ITEMS, from_model=False
+        )
 
     async def _rank(
         self,

@@ -20,6 +20,10 @@ def run(settings: Settings) -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     app = create_app(settings, ensure_topics(settings))
     worker = faust.Worker(
-        app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False
+        app,
+        loglevel=settings.log_level,
+        redirect_stdouts=False,
+        override_logging=False,
+        quiet=True,
     )
     worker.execute_from_commandline()

@@ -18,9 +18,9 @@ from headrace.catalog import CatalogStore, Item
 from headrace.errors import HeadraceError
 from headrace.local.launch import die_with_parent
 from headrace.log import read_columns
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings, load_settings, training_settings
 from headrace.store import connect
-from models.training.runner import Job, Report, training_settings
+from models.training.runner import Job, Report
 
 _READING = 0.1
 """Share of the progress that reading the log is."""

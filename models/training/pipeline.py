@@ -119,13 +119,14 @@ def _check(columns: EventColumns, parameters: Parameters) -> None:
     if len(columns) < parameters.min_events:
         raise TooFewEvents(
             f"There are {len(columns):,} events; a training needs {parameters.min_events:,}. "
-            f"Send more, or lower min_events."
+            "Send more, or lower HEADRACE_TRAINING_MIN_EVENTS."
         )
     targets = int(histories(columns, parameters).is_target.sum())
     if targets < 2:
         raise TooFewEvents(
             f"{targets} of {len(columns):,} events are positive; a training needs 2 at the least. "
-            f"Send more, or lower positive_threshold, which is {parameters.positive_threshold:g}."
+            "Send more, or lower HEADRACE_TRAINING_POSITIVE_THRESHOLD, which is "
+            f"{parameters.positive_threshold:g}."
         )
 
 

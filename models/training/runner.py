@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
-from headrace.settings import Settings, TrainingSettings
+from headrace.settings import Settings, training_settings
 from headrace.tasks import Task, TaskStore
 from headrace.versions import (
     Manifest,
@@ -261,15 +261,3 @@ def _why(status: int, log: Path) -> str:
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     tail = log.read_text(errors="replace").strip().splitlines()[-_LOG_TAIL:]
     return f"The training {how}; its log, {log.name}, ends: " + " | ".join(tail)
-
-
-def training_settings(settings: Settings, params: dict[str, float]) -> TrainingSettings:
-    """Return the settings of a training with a task's own in their place.
-
-    Raises `HeadraceError` for one that there is not, or whose value cannot be used.
-    """
-    merged = {**msgspec.to_builtins(settings.training), **params}
-    try:
-        return msgspec.convert(merged, TrainingSettings, strict=False)
-    except msgspec.ValidationError as exc:
-        raise HeadraceError(f"The task's params cannot be used: {exc}.") from exc

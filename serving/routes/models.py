@@ -9,8 +9,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.errors import InvalidSetting
 from headrace.producer import Outgoing
-from headrace.settings import ModelId
+from headrace.settings import ModelId, training_settings
 from headrace.tasks import RetrainRequest
 from headrace.topics import RETRAIN
 from headrace.versions import describe, read_manifests, version_folder
@@ -61,6 +62,10 @@ async def train(request: Request) -> Response:
     server = services(request)
     model_id = _model_id(request)
     body = await read_json(request, TrainRequest)
+    try:
+        training_settings(server.settings, body.params)
+    except InvalidSetting as exc:
+        raise Problem(422, str(exc), [{"field": "params", "reason": str(exc)}]) from exc
     asked = RetrainRequest(
         idempotency_key=body.idempotency_key or server.new_id(),
         model_id=model_id,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from headrace.errors import InvalidSetting
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings, load_settings, training_settings
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -108,8 +108,14 @@ def test_a_bad_value_of_the_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[serving]\nprot = 1\n", "serving.prot is not a setting; did you mean"),
-        ("kafkaa = 'x'\n", "kafkaa is not a setting; did you mean HEADRACE_KAFKA?"),
+        (
+            "[serving]\nprot = 1\n",
+            "serving.prot in the file is not a setting; did you mean `port` under",
+        ),
+        (
+            "kafkaa = 'x'\n",
+            "kafkaa in the file is not a setting; did you mean `kafka`, before",
+        ),
         ("serving = 3\n", "HEADRACE_SERVING"),
         ("kafka = \n", "not valid TOML"),
     ],
@@ -144,3 +150,20 @@ def test_a_missing_file_is_named() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         Settings().kafka = "other:1"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"epoch": 3.0}, "params.epoch is not a training setting; did you mean epochs?"),
+        ({"epochs": 0.0}, "params.epochs has value 0.0. Expected `int` >= 1."),
+    ],
+)
+def test_what_is_wrong_in_a_tasks_params_is_named(params: dict[str, float], named: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        training_settings(Settings(), params)
+    assert str(caught.value) == named
+
+
+def test_a_tasks_params_stand_in_for_the_settings() -> None:
+    assert training_settings(Settings(), {"epochs": 3.0}).epochs == 3

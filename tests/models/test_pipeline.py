@@ -92,7 +92,7 @@ def test_too_few_events(tmp_path: Path) -> None:
     with pytest.raises(TooFewEvents, match=r"20 events.*needs 100"):
         train(toy_columns(10, 2), [], TOY, tmp_path, "toy", "v", silent)
     picky = TrainingSettings(positive_threshold=9.0)
-    with pytest.raises(TooFewEvents, match="positive_threshold, which is 9"):
+    with pytest.raises(TooFewEvents, match="POSITIVE_THRESHOLD, which is 9"):
         train(toy_columns(), toy_items(), picky, tmp_path, "toy", "v", silent)
     assert read_manifests(tmp_path, "toy") == []
 
