@@ -49,8 +49,8 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as exc:
         raise InvalidSetting(
-            f"The server cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}. Choose "
-            f"another with {variable_of(('serving', 'port'))} or {variable_of(('serving', 'host'))}."
+            f"The server cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}. "
+            f"Choose another {variable_of(('serving', 'port'))}."
         ) from exc
 
 
