@@ -144,6 +144,17 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     final_epochs: Annotated[int, Meta(ge=0)] = 2
     """On all events, the held-out ones too, so that the version shipped knows the newest."""
 
+    rules_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone."""
+    rules_last: Annotated[int, Meta(ge=1, le=50)] = 5
+    """Items of the session that rules look from, the newest ones."""
+    rules_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    """Weight of each further one of them, relative to the one after it."""
+    rules_smoothing: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    """Added to an item's total weight, so that few observations say little."""
+    blend_candidates: Annotated[int, Meta(ge=10, le=2_000)] = 200
+    """Items that the towers contribute to a list, the best ones."""
+
     train_split_ratio: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """Share of the events, in time order, before the hold-out."""
     validation_events: Count = 2_000

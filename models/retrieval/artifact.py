@@ -5,7 +5,9 @@ query_tower.tflite      a session's item vectors and features → query vector
 candidate_tower.tflite  an item's hashed features → item vector
 items.json              item ids, by position
 item_vectors.npy        float32 [items, width]
-calibration.json        slope and intercept: score → probability
+rules_*.npy             sequential rules: starts, targets, weights, totals; `Rules`
+blend.json              with what towers and rules are blended
+calibration.json        slope and intercept: blended score → probability
 popular.json            item ids, the most popular of late first
 index/                  ScaNN's files, when the version has them
 savedmodel/             for TensorFlow Serving; serving here does not read it
@@ -24,19 +26,32 @@ from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
 from headrace.versions import Manifest
+from models.retrieval.blend import Blend
 from models.retrieval.calibration import Calibration
+from models.retrieval.rules import Rules
 
 MANIFEST = "manifest.json"
 QUERY_TOWER = "query_tower.tflite"
 CANDIDATE_TOWER = "candidate_tower.tflite"
 ITEMS = "items.json"
 ITEM_VECTORS = "item_vectors.npy"
+RULES = tuple(f"rules_{name}.npy" for name in ("starts", "targets", "weights", "totals"))
+BLEND = "blend.json"
 CALIBRATION = "calibration.json"
 POPULAR = "popular.json"
 INDEX = "index"
 SAVED_MODEL = "savedmodel"
 
-_REQUIRED = (QUERY_TOWER, CANDIDATE_TOWER, ITEMS, ITEM_VECTORS, CALIBRATION, POPULAR)
+_REQUIRED = (
+    QUERY_TOWER,
+    CANDIDATE_TOWER,
+    ITEMS,
+    ITEM_VECTORS,
+    *RULES,
+    BLEND,
+    CALIBRATION,
+    POPULAR,
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -51,6 +66,9 @@ class Artifact:
     item_ids: list[str]
     item_vectors: NDArray[np.float32]
     """`[items, width]`: one row per item id."""
+    rules: Rules
+    """Between the positions of the item ids."""
+    blend: Blend
     calibration: Calibration
     popular: list[str]
 
@@ -75,6 +93,8 @@ def load_artifact(folder: Path) -> Artifact:
         candidate_tower=_read(folder, CANDIDATE_TOWER),
         item_ids=item_ids,
         item_vectors=_read_vectors(folder, item_ids),
+        rules=_read_rules(folder, len(item_ids)),
+        blend=_decode(folder, BLEND, Blend),
         calibration=_decode(folder, CALIBRATION, Calibration),
         popular=_decode(folder, POPULAR, list[str]),
     )
@@ -107,10 +127,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
-    try:
-        vectors: NDArray[Any] = np.load(folder / ITEM_VECTORS, allow_pickle=False)
-    except (OSError, ValueError) as exc:
-        raise _invalid(folder, ITEM_VECTORS, str(exc)) from exc
+    vectors = _read_array(folder, ITEM_VECTORS)
     if vectors.dtype != np.float32 or vectors.ndim != 2:
         raise _invalid(folder, ITEM_VECTORS, "must hold float32 [items, width]")
     if len(vectors) != len(item_ids) or len(set(item_ids)) != len(item_ids):
@@ -120,6 +137,24 @@ def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
     if not len(vectors) or not np.isfinite(vectors).all():
         raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
     return vectors
+
+
+def _read_rules(folder: Path, items: int) -> Rules:
+    rules = Rules(*(_read_array(folder, name) for name in RULES))
+    flaw = rules.flaw()
+    if flaw is None and rules.items != items:
+        flaw = f"are of {rules.items} items where the version has {items}"
+    if flaw is not None:
+        raise _invalid(folder, "rules_*.npy", flaw)
+    return rules
+
+
+def _read_array(folder: Path, name: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
+    except (EOFError, OSError, ValueError) as exc:
+        raise _invalid(folder, name, str(exc)) from exc
+    return array
 
 
 def _decode(folder: Path, name: str, of: type[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -20,8 +20,8 @@ class Calibration(Struct, frozen=True):
     slope: _Finite
     intercept: _Finite
 
-    def __call__(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities, in [0, 1], of `[n]` dot products."""
+    def __call__(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return the probabilities, in [0, 1], of `[n]` scores."""
         # tanh does not overflow where exp would.
         logits = self.slope * scores.astype(np.float64) + self.intercept
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))

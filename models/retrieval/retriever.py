@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import RLock
 
 import numpy as np
@@ -14,6 +15,7 @@ from headrace.errors import ArtifactInvalid
 from headrace.sessions import Session
 from headrace.versions import Manifest
 from models.retrieval.artifact import CANDIDATE_TOWER, INDEX, QUERY_TOWER, Artifact
+from models.retrieval.blend import blended_scores, log_normaliser
 from models.retrieval.features import (
     INTERACTION_FEATURES,
     SLOTS,
@@ -22,6 +24,7 @@ from models.retrieval.features import (
     kind_codes,
 )
 from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
+from models.retrieval.rules import LiveRules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.retrieval.vectors import ItemVectors
 
@@ -57,6 +60,8 @@ class Retriever:
         self._query_tower, self._candidate_tower = _load_towers(artifact)
         self._items = ItemVectors(artifact.item_ids, artifact.item_vectors)
         self._index = index or _load_index(artifact)
+        self._rules = LiveRules(artifact.rules)
+        self._blend = artifact.blend
         self._lock = RLock()
 
     def __contains__(self, item_id: str) -> bool:
@@ -75,13 +80,16 @@ class Retriever:
             query = self._query(session)
             if query is None:
                 return None
-            positions, scores = self._index.search(query, k, self._items.positions(exclude))
+            positions, scores = self._best(session, query, k, self._items.positions(exclude))
             return self._recommendations(positions, scores)
 
-    def score(self, session: Session, candidate_ids: Sequence[str]) -> Recommendations | None:
+    def score(
+        self, session: Session, candidate_ids: Sequence[str], *, exclude: Collection[str] = ()
+    ) -> Recommendations | None:
         """Return the score of each of these items, 0 for one that is not known.
 
-        Returns None when the session holds no known item.
+        The scores are those of `recommend` with the same `exclude`. Returns None when the session
+        holds no known item.
         """
         with self._lock:
             query = self._query(session)
@@ -89,7 +97,15 @@ class Retriever:
                 return None
             found = [self._items.candidate(item_id) for item_id in candidate_ids]
             positions = np.array([0 if at is None else at for at in found], np.int64)
-            scores = self._calibration(self._items.vectors[positions] @ query)
+            excluded = self._items.positions(exclude)
+            _, best = self._index.search(query, self._blend.candidates, excluded)
+            logs = blended_scores(
+                self._items.vectors[positions] @ query,
+                _looked_up(positions, *self._ruled(session)),
+                log_normaliser(best),
+                self._blend.rules,
+            )
+            scores = self._calibration(logs)
             return Recommendations(
                 list(candidate_ids),
                 [0.0 if at is None else s for at, s in zip(found, scores.tolist(), strict=True)],
@@ -160,14 +176,54 @@ class Retriever:
         )
         return self._query_tower(self._items.vectors[positions], features)
 
+    def _best(
+        self, session: Session, query: NDArray[np.float32], k: int, excluded: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the positions and blended scores of the k best items, best first."""
+        blend = self._blend
+        positions, dots = self._index.search(query, max(blend.candidates, k), excluded)
+        normaliser = log_normaliser(dots[: blend.candidates])
+        ruled, probabilities = self._ruled(session)
+        wanted = self._items.are_candidates(ruled)
+        wanted &= ~np.isin(ruled, positions) & ~np.isin(ruled, excluded)
+        more = ruled[wanted]
+        positions = np.concatenate([positions, more])
+        scores = blended_scores(
+            np.concatenate([dots, self._items.vectors[more] @ query]),
+            _looked_up(positions, ruled, probabilities),
+            normaliser,
+            blend.rules,
+        )
+        best = np.argsort(-scores, kind="stable")[:k]
+        return positions[best], scores[best]
+
+    def _ruled(self, session: Session) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the items that rules lead to from the session, and their probabilities."""
+        blend = self._blend
+        if not blend.rules:
+            return np.zeros(0, np.int64), np.zeros(0)
+        known = (self._items.position(item_id) for item_id in reversed(session.item_ids))
+        recent = islice((at for at in known if at is not None), blend.last)
+        return self._rules.candidates(np.fromiter(recent, np.int64), blend.decay, blend.smoothing)
+
     def _recommendations(
-        self, positions: NDArray[np.int64], scores: NDArray[np.float32]
+        self, positions: NDArray[np.int64], scores: NDArray[np.float64]
     ) -> Recommendations:
         return Recommendations(
             self._items.ids(positions),
             self._calibration(scores).tolist(),
             [self._items.is_cold(position) for position in positions.tolist()],
         )
+
+
+def _looked_up(
+    positions: NDArray[np.int64], ruled: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probability of each position; 0 for one that is not among the sorted `ruled`."""
+    if not len(ruled):
+        return np.zeros(len(positions))
+    at = np.minimum(np.searchsorted(ruled, positions), len(ruled) - 1)
+    return np.where(ruled[at] == positions, probabilities[at], 0.0)
 
 
 def _load_towers(artifact: Artifact) -> tuple[QueryTower, CandidateTower]:

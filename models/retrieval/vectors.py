@@ -21,6 +21,7 @@ class ItemVectors:
         self._table = vectors
         self._trained = len(item_ids)
         self._withdrawn: set[int] = set()
+        self._is_candidate = np.ones(len(item_ids), np.bool_)
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -45,6 +46,10 @@ class ItemVectors:
         position = self._position.get(item_id)
         return None if position in self._withdrawn else position
 
+    def are_candidates(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of each position whether a candidate stands there."""
+        return self._is_candidate[positions]
+
     def is_cold(self, position: int) -> bool:
         """Return whether the item at this position came after the training."""
         return position >= self._trained
@@ -64,18 +69,22 @@ class ItemVectors:
             # Room for as many again, so that items that come one by one are not copied each time.
             spare = np.zeros((missing + len(self._table), self._table.shape[1]), np.float32)
             self._table = np.concatenate([self._table, spare])
+            self._is_candidate = np.pad(self._is_candidate, (0, len(spare)))
         at = self.positions(item_ids)
         self._table[at] = vectors
         self._withdrawn.update(at.tolist())
+        self._is_candidate[at] = False
 
     def restore(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Make withdrawn items candidates; return the positions of those that were not."""
         restored = [at for at in self.positions(item_ids).tolist() if at in self._withdrawn]
         self._withdrawn.difference_update(restored)
+        self._is_candidate[restored] = True
         return np.array(sorted(set(restored)), np.int64)
 
     def withdraw(self, item_ids: Collection[str]) -> NDArray[np.int64]:
         """Make items no candidates; return the positions of those that were."""
         at = [p for p in self.positions(item_ids).tolist() if p not in self._withdrawn]
         self._withdrawn.update(at)
+        self._is_candidate[at] = False
         return np.array(at, np.int64)

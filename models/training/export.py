@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from headrace.errors import HeadraceError
 from headrace.versions import Manifest
 from models.retrieval import artifact as layout
+from models.retrieval.blend import Blend
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import INTERACTION_FEATURES, SLOTS
 from models.retrieval.index import ScannIndex
+from models.retrieval.rules import Rules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.training.evaluation import item_vectors
 from models.training.framework import tf
@@ -45,6 +47,8 @@ class Contents:
     model: SessionModel
     item_ids: Sequence[str]
     """Of items 1, 2, … of the model."""
+    rules: Rules
+    blend: Blend
     calibration: Calibration
     popular: Sequence[str]
     session_length: int
@@ -65,8 +69,11 @@ def export(contents: Contents, folder: Path) -> dict[str, str]:
     (folder / layout.QUERY_TOWER).write_bytes(query_tower)
     (folder / layout.CANDIDATE_TOWER).write_bytes(candidate_tower)
     np.save(folder / layout.ITEM_VECTORS, vectors[1:], allow_pickle=False)
+    for name, array in zip(layout.RULES, contents.rules.arrays(), strict=True):
+        np.save(folder / name, array, allow_pickle=False)
     for name, value in (
         (layout.ITEMS, contents.item_ids),
+        (layout.BLEND, contents.blend),
         (layout.CALIBRATION, contents.calibration),
         (layout.POPULAR, contents.popular),
     ):

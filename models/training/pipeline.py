@@ -16,7 +16,9 @@ from headrace.catalog import Item
 from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
+from models.retrieval.blend import Blend
 from models.retrieval.features import SLOTS, item_features
+from models.retrieval.rules import count_rules
 from models.training.calibration import fit_calibration
 from models.training.dataset import before, histories
 from models.training.evaluation import Evaluation, Evaluator, held_out
@@ -95,6 +97,9 @@ def train(
     contents = Contents(
         model=model,
         item_ids=columns.item_ids,
+        # Positions of items are 1 less than their codes in histories, where 0 is the unknown one.
+        rules=count_rules(everything.item - 1, everything.first, len(columns.item_ids)),
+        blend=_blend(parameters),
         calibration=calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
@@ -152,6 +157,16 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         "popularity_hr_at_10": evaluation.popularity_hr,
         "events": float(evaluation.events),
     }
+
+
+def _blend(parameters: Parameters) -> Blend:
+    return Blend(
+        rules=parameters.rules_share,
+        last=parameters.rules_last,
+        decay=parameters.rules_decay,
+        smoothing=parameters.rules_smoothing,
+        candidates=parameters.blend_candidates,
+    )
 
 
 def _popular(columns: EventColumns) -> list[str]:

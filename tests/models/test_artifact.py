@@ -111,6 +111,35 @@ def test_vectors_that_are_not_finite(folder: Path) -> None:
     refused(folder, "item_vectors.npy", "finite")
 
 
+def test_rules_that_lead_out_of_the_items(folder: Path) -> None:
+    targets = np.load(folder / "rules_targets.npy")
+    targets[0] = len(np.load(folder / "item_vectors.npy"))
+    np.save(folder / "rules_targets.npy", targets)
+    resign(folder)
+    refused(folder, "rules_", "target outside")
+
+
+def test_rules_of_other_items(folder: Path) -> None:
+    for name in ("starts", "totals"):
+        array = np.load(folder / f"rules_{name}.npy")
+        np.save(folder / f"rules_{name}.npy", np.append(array, array[-1]))
+    resign(folder)
+    refused(folder, "rules_", "25 items where the version has 24")
+
+
+def test_an_empty_file_of_rules(folder: Path) -> None:
+    (folder / "rules_weights.npy").write_bytes(b"")
+    resign(folder)
+    refused(folder, "rules_weights.npy")
+
+
+def test_a_blend_out_of_bounds(folder: Path) -> None:
+    blend = msgspec.json.decode((folder / "blend.json").read_bytes())
+    (folder / "blend.json").write_bytes(msgspec.json.encode({**blend, "rules": 2}))
+    resign(folder)
+    refused(folder, "blend.json", "rules")
+
+
 def test_vectors_of_another_width(folder: Path) -> None:
     vectors = np.load(folder / "item_vectors.npy")
     np.save(folder / "item_vectors.npy", np.ascontiguousarray(vectors[:, 1:]))
