@@ -117,6 +117,10 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Interactions that the query tower looks at, the newest ones."""
     blocks: Count = 1
     """Transformer blocks; a second one overfits below some hundred thousand events."""
+    heads: Count = 1
+    """Attention heads of a block; they share the width, which is a multiple of them."""
+    temperature: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Above 0, a score is the cosine of two vectors over this; 0: their dot product."""
     dropout: Share = 0.2
     """Of attention weights, hidden units and input vectors."""
     id_dropout: Share = 0.1
@@ -131,6 +135,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     full_softmax_items: Count = 50_000
     """Up to so many items the loss runs over the whole catalogue."""
 
+    context: Share = 0.5
+    """Share of a window of a long history that is context alone, and no example."""
     batch_size: Count = 16
     """Windows of `session_length` positions a step."""
     learning_rate: PositiveNumber = 0.003
@@ -144,8 +150,9 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     final_epochs: Annotated[int, Meta(ge=0)] = 2
     """On all events, the held-out ones too, so that the version shipped knows the newest."""
 
-    rules_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
-    """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone."""
+    rules_share: Annotated[float, Meta(ge=-1, le=1)] = -1.0
+    """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone; below
+    0: the share that lists best on the hold-out."""
     rules_last: Annotated[int, Meta(ge=1, le=50)] = 5
     """Items of the session that rules look from, the newest ones."""
     rules_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7

@@ -1,4 +1,4 @@
-"""The log of events as training reads it: users' histories, windows of them, and batches.
+"""The log of events as training reads it: users' histories, and windows of them packed in rows.
 
 A history is a user's events in time order; a window is a piece of one, at most `session_length`
 long, which the query tower sees as it sees a session when serving. Each position of a window is an
@@ -8,7 +8,6 @@ targets, as in SASRec (Kang & McAuley, 2018).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from headrace.events import KINDS, EventColumns
 from models.retrieval.features import interaction_features
+from models.training.packing import pack
 from models.training.parameters import Parameters
-
-Batch = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -107,20 +105,81 @@ class Windows:
         return len(self.start)
 
 
-def windows(data: Histories, length: int, rng: np.random.Generator) -> Windows:
+def windows(
+    data: Histories, length: int, context: int, rng: np.random.Generator, since: int = 0
+) -> Windows:
     """Cut the histories into windows, long ones at places drawn anew at each call.
 
-    A window reaches back before its examples as far as `length` allows, so that cutting a history
-    does not make short sessions of long ones.
+    Up to `context` positions before its examples a window reaches back to, so that cutting a
+    history does not make short sessions of long ones. Events before the `since`-th of the log are
+    context alone.
     """
     position = np.arange(len(data))
     begins = np.flatnonzero(position == data.first)
     sizes = np.diff(begins, append=len(data))
-    shift = np.where(sizes > length, rng.integers(0, length, len(sizes)), 0)
-    piece = (position - data.first + np.repeat(shift, sizes)) // length
+    # The first window of a long history has no context, so it may hold that many more examples.
+    first = np.where(sizes > length, rng.integers(context + 1, length + 1, len(sizes)), length)
+    beyond = position - data.first - np.repeat(first, sizes)
+    piece = np.where(beyond < 0, 0, 1 + beyond // (length - context))
     fresh = np.flatnonzero((position == data.first) | (np.diff(piece, prepend=-1) != 0))
     end = np.append(fresh[1:], len(data))
-    return Windows(start=np.maximum(data.first[fresh], end - length), end=end, fresh=fresh)
+    start = np.maximum(data.first[fresh], fresh - context)
+    if since:
+        new = np.add.reduceat(data.event >= since, fresh) > 0
+        start, end, fresh = start[new], end[new], fresh[new]
+    return Windows(start=start, end=end, fresh=fresh)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """r rows of windows, each row as long as the longest window; what is left of it is padding."""
+
+    position: NDArray[np.int32]
+    """`[r, length]`, 0 for padding."""
+    segment: NDArray[np.int32]
+    """`[r, length]`: 1, 2, … for the windows of a row, 0 for padding."""
+    fresh: NDArray[np.bool_]
+    """`[r, length]`: whether the position is an example."""
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+def rows_of(cut: Windows, length: int, rng: np.random.Generator) -> Rows:
+    """Pack windows into rows, in an order drawn at random."""
+    order = rng.permutation(len(cut))
+    start, end, fresh = cut.start[order], cut.end[order], cut.fresh[order]
+    sizes = end - start
+    packed = pack(sizes, length)
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    at = (
+        np.repeat(rng.permutation(packed.rows)[packed.row] * length + packed.offset, sizes) + within
+    )
+    position = np.repeat(start, sizes) + within
+    shape = (packed.rows, length)
+    rows = Rows(np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.bool_))
+    rows.position.ravel()[at] = position
+    # Unlike its neighbours in the row is enough: an offset is, and no two windows share one.
+    rows.segment.ravel()[at] = np.repeat(packed.offset + 1, sizes)
+    rows.fresh.ravel()[at] = position >= np.repeat(fresh, sizes)
+    return rows
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The positive events to predict, and where in them each position's future begins."""
+
+    position: NDArray[np.int32]
+    """`[t]`: of the events that are targets."""
+    following: NDArray[np.int32]
+    """`[n]`: of each position the number, in `position`, of the first target after it."""
+
+
+def targets_of(data: Histories) -> Targets:
+    """Return the histories' targets."""
+    position = np.flatnonzero(data.is_target)
+    following = np.searchsorted(position, np.arange(len(data)), side="right")
+    return Targets(position.astype(np.int32), following.astype(np.int32))
 
 
 def sessions_before(
@@ -129,70 +188,14 @@ def sessions_before(
     """Return the query tower's input for the sessions that ended just before these positions.
 
     `items`: int32 `[m, length]`, left-padded with 0; `features`: float32 `[m, length, …]`;
-    `length`: int32 `[m]`, 0 for a user's first event.
+    `length`: int32 `[m]`.
     """
     start = np.maximum(data.first[positions], positions - length)
-    return _padded(data, start, positions, length)
-
-
-def training_batches(
-    data: Histories, parameters: Parameters, rng: np.random.Generator
-) -> Iterator[Batch]:
-    """Yield one epoch of batches, in an order drawn from `rng`; the last, smaller one is left out.
-
-    Beside what `sessions_before` gives: `targets`: int32 `[b, length, future]`, the items of the
-    next positive events; `weights`: float32 of the same shape, 0 where there is none.
-    """
-    cut = windows(data, parameters.session_length, rng)
-    targets = np.flatnonzero(data.is_target)
-    size = min(parameters.batch_size, len(cut))
-    shuffled = rng.permutation(len(cut))
-    for at in range(0, len(cut) - size + 1, size):
-        rows = shuffled[at : at + size]
-        start, end, fresh = cut.start[rows], cut.end[rows], cut.fresh[rows]
-        yield {
-            **_padded(data, start, end, parameters.session_length),
-            **_next_targets(data, targets, fresh, end, parameters),
-        }
-
-
-def batches_in_epoch(data: Histories, parameters: Parameters) -> int:
-    """Return a lower bound of the batches that an epoch yields, at least 1."""
-    cut = windows(data, parameters.session_length, np.random.default_rng(parameters.seed))
-    return max(1, len(cut) // parameters.batch_size)
-
-
-def _padded(
-    data: Histories, start: NDArray[np.int64], end: NDArray[np.int64], length: int
-) -> dict[str, NDArray[Any]]:
-    position = end[:, None] + np.arange(-length, 0)
+    position = positions[:, None] + np.arange(-length, 0)
     valid = position >= start[:, None]
     position = np.where(valid, position, 0)
     return {
         "items": np.where(valid, data.item[position], 0).astype(np.int32),
         "features": np.where(valid[:, :, None], data.features[position], np.float32(0)),
-        "length": (end - start).astype(np.int32),
-    }
-
-
-def _next_targets(
-    data: Histories,
-    targets: NDArray[np.int64],
-    fresh: NDArray[np.int64],
-    end: NDArray[np.int64],
-    parameters: Parameters,
-) -> dict[str, NDArray[Any]]:
-    future = np.arange(parameters.future)
-    position = end[:, None] + np.arange(-parameters.session_length, 0)
-    nth = np.searchsorted(targets, np.maximum(position, 0) + 1)[:, :, None] + future
-    there = nth < len(targets)
-    at = targets[np.minimum(nth, len(targets) - 1)]
-    same_user = data.first[at] == data.first[end - 1][:, None, None]
-    example = (position >= fresh[:, None])[:, :, None]
-    wanted = there & same_user & example
-    weights = np.where(wanted, parameters.future_decay**future, 0.0)
-    total = weights.sum(-1, keepdims=True)
-    return {
-        "targets": np.where(wanted, data.item[at], 0).astype(np.int32),
-        "weights": np.divide(weights, total, out=weights, where=total > 0).astype(np.float32),
+        "length": (positions - start).astype(np.int32),
     }

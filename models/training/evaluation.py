@@ -1,170 +1,161 @@
 """How good the recommendations are on events that come after those trained on.
 
-The protocol is prequential: before each held-out event the user's session is all that came before
-it, those held-out events included that have happened by then; ten items are recommended that the
-user has not met; a hit is the coming item among them. A user without a session gets the most
-popular items, as when serving.
+The protocol is prequential: before each event to predict, the user's session is all that came
+before it, and rules have been counted up to there. All items are ranked, without sampling; equal
+scores count against the model. A user without a session gets the most popular items, as when
+serving.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.retrieval.blend import Blend
+from models.retrieval.rules import STEPS, LiveRules, Rules, count_rules
 from models.training.dataset import Histories, sessions_before
-from models.training.framework import tf, tfrs
+from models.training.framework import tf
+from models.training.metrics import Ranks, ranks
 from models.training.parameters import Parameters
 from models.training.two_tower import SessionModel
 
 K = 10
-"""Length of the lists measured, and number of coming events that the calibration looks at."""
+"""Length of the lists, and number of coming events that the calibration looks at."""
 
 _ROWS = 256
-"""Sessions in one call of the query tower."""
+"""Sessions in one call of the query tower, and events ranked at once at the most."""
 _SCORES_AT_ONCE = 1 << 23
-"""Bounds the matrix of scores (32 MiB): fewer sessions at once when there are more items."""
+"""Bounds the matrix of scores (32 MiB): fewer events at once when there are more items."""
 _SEEN_LIMIT = 5_000
 """Newest items met by a user that are left out of the lists."""
-_NEVER = np.float32(-1e30)
-"""Score of an item that is not to be recommended; finite, for TFRS subtracts scores."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What the lists of n held-out events came to."""
+class Lists:
+    """What was recommended before n events: the scores of the listed items, and what came true."""
 
-    events: int
-    hr: float
-    """Share of events whose item was in the list of 10."""
-    ndcg: float
-    """Mean of 1 / log2(1 + rank) of the coming item, 0 when it is not in the list."""
-    popularity_hr: float
-    """HR@10 of the most popular items that the user has not met, on the same events."""
     scores: NDArray[np.float32]
-    """`[p]`: the score of each item listed for an event whose user had a session."""
+    """`[p]`: the blended log score of each item listed for an event whose user had a session."""
     came_true: NDArray[np.bool_]
     """`[p]`: whether that item was among the user's next 10 events, as a positive one."""
 
 
-class UnseenTopK(tfrs.layers.factorized_top_k.TopK):  # type: ignore[misc]
-    """TFRS's exact top k of all items but those that each user has met."""
-
-    def __init__(self, vectors: Any) -> None:
-        """`vectors`: `[items, width]`; an item's id is its row."""
-        super().__init__(k=K)
-        self._vectors = vectors
-        self._seen = tf.zeros([0, 2], tf.int64)
-
-    def leave_out(self, seen: NDArray[np.int64]) -> None:
-        """Set what the next queries leave out: `[p, 2]` pairs of a query's row and an item."""
-        self._seen = tf.constant(seen, tf.int64)
-
-    def call(self, queries: Any, k: int | None = None) -> tuple[Any, Any]:
-        """Return `[n, k]` scores and item ids, best first, of `[n, width]` queries."""
-        scores = tf.matmul(queries, self._vectors, transpose_b=True)
-        never = tf.fill(tf.shape(self._seen)[:1], _NEVER)
-        scores = tf.tensor_scatter_nd_update(scores, self._seen, never)
-        best: tuple[Any, Any] = tf.math.top_k(scores, k=min(k or K, int(scores.shape[1])))
-        return best
-
-    def index(self, candidates: Any, identifiers: Any = None) -> UnseenTopK:
-        """Index `[items, width]` vectors, the ids being their rows."""
-        self._vectors = candidates
-        return self
-
-    def is_exact(self) -> bool:
-        """Return True: all scores are computed."""
-        return True
+@dataclass(frozen=True)
+class _Chunk:
+    positions: NDArray[np.int64]
+    wanted: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    """`[events, items]`: dot products, -inf for what is not to be recommended."""
 
 
 class Evaluator:
-    """Evaluates models on the same held-out events."""
+    """Ranks the items that came next, by different models, on the same events."""
 
     def __init__(
         self,
         data: Histories,
         positions: NDArray[np.int64],
-        popularity: NDArray[np.float32],
+        items: int,
         parameters: Parameters,
+        *,
+        unseen: bool = True,
     ) -> None:
-        """`positions`: of the events to predict; `popularity`: `[items]`, the larger the better."""
+        """`positions`: of the events to predict, in time; `items`: with the unknown one.
+
+        `unseen`: items that a user has met are not recommended again.
+        """
         self._data = data
         self._positions = positions
-        self._popularity = popularity
+        self._items = items
         self._length = parameters.session_length
+        self._unseen = unseen
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __call__(self, model: SessionModel) -> Evaluation:
-        """Measure the model. All figures are 0 when there are no events to predict."""
-        vectors = item_vectors(model)
-        # One coordinate more is popularity: a query of that alone lists the most popular items.
-        extended = np.column_stack([vectors, self._popularity])
-        popular = np.zeros(extended.shape[1], np.float32)
-        popular[-1] = 1.0
-        top = UnseenTopK(tf.constant(extended))
-        metric, baseline = (
-            tfrs.metrics.FactorizedTopK(top, ks=[K], name=name) for name in ("model", "popularity")
-        )
-        parts = []
-        for positions in self._pieces(len(extended)):
-            queries = self._queries(model, vectors, positions)
-            none_yet = self._data.first[positions] == positions
-            queries[none_yet] = popular
-            wanted = self._data.item[positions]
-            top.leave_out(self._seen(positions))
-            metric.update_state(queries, extended[wanted], true_candidate_ids=wanted)
-            baseline.update_state(
-                np.tile(popular, (len(positions), 1)), extended[wanted], true_candidate_ids=wanted
-            )
-            scores, listed = (part.numpy() for part in top(tf.constant(queries)))
-            true = self._came_true(positions, listed)
-            # A user who has met nearly all items gets a shorter list than its ten places.
-            scored = ~none_yet[:, None] & (scores > _NEVER)
-            parts.append((_gain(listed, wanted), scores[scored], true[scored]))
-        gains, scores, true = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Evaluation(
-            events=len(self._positions),
-            hr=float(metric.result()[0]),
-            ndcg=float(gains.mean()) if len(gains) else 0.0,
-            popularity_hr=float(baseline.result()[0]),
-            scores=scores,
-            came_true=true,
-        )
+    def towers(self, model: SessionModel) -> Ranks:
+        """Return `[n]`: the ranks that the towers alone give the items that came, from 1."""
+        return _joined(ranks(chunk.scores, chunk.wanted) for chunk in self._chunks(model))
 
-    def _pieces(self, items: int) -> list[NDArray[np.int64]]:
-        rows = min(4096, max(1, _SCORES_AT_ONCE // items))
+    def popularity(self, counts: NDArray[np.float32]) -> Ranks:
+        """Return `[n]`: the ranks by popularity; `counts`: `[items]`."""
+        found = []
+        for positions in self._pieces():
+            scores = np.tile(counts, (len(positions), 1))
+            self._mask(scores, positions)
+            found.append(ranks(scores, self._data.item[positions]))
+        return _joined(found)
+
+    def blended(
+        self, model: SessionModel, rules: RulesSoFar, blends: Sequence[Blend]
+    ) -> list[Ranks]:
+        """Return for each blend, `[n]`, the ranks of towers and rules together.
+
+        The blends differ in their share alone.
+        """
+        found: list[list[Ranks]] = [[] for _ in blends]
+        for chunk in self._chunks(model):
+            towers = _probabilities(chunk.scores, blends[0])
+            follows = self._rules(chunk, rules, blends[0])
+            for blend, of_blend in zip(blends, found, strict=True):
+                of_blend.append(ranks(_mixed(chunk, towers, follows, blend), chunk.wanted))
+        return [_joined(of_blend) for of_blend in found]
+
+    def lists(self, model: SessionModel, rules: RulesSoFar, blend: Blend) -> Lists:
+        """Return what is listed for users with a session, and what of it came true."""
+        parts = []
+        for chunk in self._chunks(model):
+            towers, follows = _probabilities(chunk.scores, blend), self._rules(chunk, rules, blend)
+            scores = _mixed(chunk, towers, follows, blend)
+            k = min(K, self._items - 1)
+            listed = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+            found = np.take_along_axis(scores, listed, axis=1)
+            true = self._came_true(chunk.positions, listed)
+            # A user who has met nearly all items gets a shorter list than its ten places.
+            known = (self._data.first[chunk.positions] < chunk.positions)[:, None] & (found > 0)
+            parts.append((np.log(found[known]), true[known]))
+        if not parts:
+            return Lists(np.zeros(0, np.float32), np.zeros(0, np.bool_))
+        scores, true = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Lists(scores.astype(np.float32), true)
+
+    def _chunks(self, model: SessionModel) -> Iterator[_Chunk]:
+        vectors = item_vectors(model)
+        for positions in self._pieces():
+            queries = session_queries(model, vectors, self._data, positions, self._length)
+            scores = tf.matmul(queries, vectors, transpose_b=True).numpy()
+            self._mask(scores, positions)
+            yield _Chunk(positions, self._data.item[positions], scores)
+
+    def _pieces(self) -> list[NDArray[np.int64]]:
+        rows = min(_ROWS, max(1, _SCORES_AT_ONCE // self._items))
         return np.array_split(self._positions, range(rows, len(self._positions), rows))
 
-    def _queries(
-        self, model: SessionModel, vectors: NDArray[np.float32], positions: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return `[n, width + 1]`: the sessions' query vectors, blind to popularity."""
-        queries = np.zeros((len(positions), vectors.shape[1] + 1), np.float32)
-        for at in range(0, len(positions), _ROWS):
-            # A full batch each time, so that one compiled graph serves them all.
-            batch = np.resize(positions[at : at + _ROWS], _ROWS)
-            session = sessions_before(self._data, batch, self._length)
-            found = model.queries(vectors[session["items"]], session["features"], session["length"])
-            rows = queries[at : at + _ROWS]
-            rows[:, :-1] = found.numpy()[: len(rows)]
-        return queries
+    def _mask(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
+        """Put the unknown item, and the items met where they are not wanted, out of the running."""
+        scores[:, 0] = -np.inf
+        if self._unseen:
+            met = np.minimum(positions - self._data.first[positions], _SEEN_LIMIT)
+            rows = np.repeat(np.arange(len(positions)), met)
+            within = np.arange(len(rows)) - np.repeat(np.cumsum(met) - met, met)
+            scores[rows, self._data.item[positions[rows] - 1 - within]] = -np.inf
 
-    def _seen(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return pairs of a row and an item not to list: those met before, and the unknown one."""
-        met = np.minimum(positions - self._data.first[positions], _SEEN_LIMIT)
-        rows = np.repeat(np.arange(len(positions)), met)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(met) - met, met)
-        seen = np.column_stack([rows, self._data.item[positions[rows] - 1 - within]])
-        unknown = np.column_stack([np.arange(len(positions)), np.zeros_like(positions)])
-        return np.concatenate([seen, unknown])
+    def _rules(self, chunk: _Chunk, rules: RulesSoFar, blend: Blend) -> NDArray[np.float32]:
+        """Return `[events, items]`: how probable rules alone find each item."""
+        rules.count_until(self._data.event[chunk.positions].min())
+        found = np.zeros(chunk.scores.shape, np.float32)
+        for row, position in enumerate(chunk.positions.tolist()):
+            begin = max(int(self._data.first[position]), position - blend.last)
+            recent = self._data.item[begin:position][::-1].astype(np.int64) - 1
+            targets, probabilities = rules.live.candidates(recent, blend.decay, blend.smoothing)
+            found[row, targets + 1] = probabilities
+        return found
 
     def _came_true(
-        self, positions: NDArray[np.int64], listed: NDArray[np.int32]
+        self, positions: NDArray[np.int64], listed: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         coming = positions[:, None] + np.arange(K)
         at = np.minimum(coming, len(self._data) - 1)
@@ -172,6 +163,29 @@ class Evaluator:
         good = (coming < len(self._data)) & same_user & self._data.is_positive[at]
         item = np.where(good, self._data.item[at], -1)
         return np.asarray((listed[:, :, None] == item[:, None, :]).any(axis=2))
+
+
+class RulesSoFar:
+    """Rules counted on the first events of a log, and brought up to date as it goes on."""
+
+    def __init__(self, data: Histories, base: Rules, counted: int) -> None:
+        """`base` was counted on the first `counted` events of the log."""
+        self.live = LiveRules(base)
+        self._data = data
+        self._counted = counted
+        self._position_of = np.empty(len(data), np.int64)
+        self._position_of[data.event] = np.arange(len(data))
+
+    def count_until(self, event: int) -> None:
+        """Count the events before this one of the log."""
+        if event <= self._counted:
+            return
+        position = self._position_of[self._counted : event]
+        before = position[:, None] - np.arange(1, STEPS + 1)
+        same_user = before >= self._data.first[position][:, None]
+        previous = np.where(same_user, self._data.item[np.maximum(before, 0)] - 1, -1)
+        self.live.add(previous.astype(np.int64), self._data.item[position].astype(np.int64) - 1)
+        self._counted = event
 
 
 def held_out(data: Histories, split: int, at_most: int) -> NDArray[np.int64]:
@@ -185,6 +199,11 @@ def held_out(data: Histories, split: int, at_most: int) -> NDArray[np.int64]:
     return positions[spaced.astype(np.int64)]
 
 
+def rules_of(data: Histories, items: int) -> Rules:
+    """Return the rules counted on these histories; `items`: with the unknown one."""
+    return count_rules(data.item - 1, data.first, items - 1)
+
+
 def item_vectors(model: SessionModel) -> NDArray[np.float32]:
     """Return `[items, width]`, the unknown item's first."""
     parts = [
@@ -194,7 +213,42 @@ def item_vectors(model: SessionModel) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _gain(listed: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return NDCG@10 of each list (Järvelin & Kekäläinen, 2002) with one relevant item."""
-    hits = listed == wanted[:, None]
-    return np.asarray((hits / np.log2(np.arange(2, listed.shape[1] + 2))).sum(axis=1))
+def session_queries(
+    model: SessionModel,
+    vectors: NDArray[np.float32],
+    data: Histories,
+    positions: NDArray[np.int64],
+    length: int,
+) -> NDArray[np.float32]:
+    """Return `[n, width]`: the query vectors of the sessions that ended before these positions."""
+    queries = np.zeros((len(positions), vectors.shape[1]), np.float32)
+    for at in range(0, len(positions), _ROWS):
+        # A full batch each time, so that one compiled graph serves them all.
+        batch = np.resize(positions[at : at + _ROWS], _ROWS)
+        session = sessions_before(data, batch, length)
+        found = model.queries(vectors[session["items"]], session["features"], session["length"])
+        queries[at : at + _ROWS] = found.numpy()[: len(queries) - at]
+    return queries
+
+
+def _joined(parts: Iterable[Ranks]) -> Ranks:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _probabilities(scores: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:
+    """Return `[events, items]`: the softmax, normalised over the best `candidates` of each row."""
+    best = scores
+    if scores.shape[1] > blend.candidates:
+        best = -np.partition(-scores, blend.candidates - 1, axis=1)[:, : blend.candidates]
+    highest = best.max(axis=1, keepdims=True)
+    total = np.exp(best - highest).sum(axis=1, keepdims=True)
+    return np.asarray(np.exp(scores - highest) / total)
+
+
+def _mixed(
+    chunk: _Chunk, towers: NDArray[np.float32], follows: NDArray[np.float32], blend: Blend
+) -> NDArray[np.float32]:
+    """Return `[events, items]`: `models.retrieval.blend`'s mixture, of which logs are no use."""
+    scores = (1 - blend.rules) * towers + blend.rules * follows
+    scores[chunk.scores == -np.inf] = -np.inf
+    return np.asarray(scores)

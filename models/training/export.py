@@ -119,7 +119,7 @@ def convert_query_tower(model: SessionModel, length: int, width: int) -> bytes:
         ]
     )
     def query(vectors: Any, features: Any, length: Any) -> Any:
-        return model.query_tower(vectors, features, length)[:, -1]
+        return model.query_tower.last(vectors, features, length)
 
     return _convert(query, model)
 
@@ -147,11 +147,11 @@ def check_query_tower(model: SessionModel, tower: bytes, vectors: NDArray[np.flo
         session = vectors[rng.integers(0, len(vectors), length)]
         features = rng.random((length, INTERACTION_FEATURES), np.float32)
         padding = ((lite.session_length - length, 0), (0, 0))
-        expected = model.query_tower(
+        expected = model.query_tower.last(
             np.pad(session, padding)[None],
             np.pad(features, padding)[None],
             np.array([length], np.int32),
-        ).numpy()[0, -1]
+        ).numpy()[0]
         _compare("query tower", lite(session, features), expected)
 
 

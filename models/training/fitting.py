@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import KINDS
-from models.retrieval.features import INTERACTION_FEATURES
-from models.training.dataset import Batch, Histories, batches_in_epoch, training_batches
-from models.training.evaluation import Evaluator
-from models.training.framework import keras, tf
+from models.training.dataset import Histories
+from models.training.evaluation import Evaluator, K
+from models.training.framework import keras
+from models.training.inputs import Inputs
+from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
 from models.training.two_tower import CandidateTower, QueryTower, SessionModel
 
@@ -22,6 +22,8 @@ EpochDone = Callable[[int, int, dict[str, float]], None]
 
 _FINAL_RATE = 0.1
 """Of the learning rate: what the cosine ends at, and the final epochs run with."""
+_RISING_STEPS = 200
+"""Steps in which the learning rate rises from there to its highest, a tenth of all at the most."""
 
 
 def build_model(
@@ -35,12 +37,21 @@ def build_model(
     column = len(KINDS) + 1
     ratings = data.features[data.features[:, column - 1] > 0, column]
     return SessionModel(
-        CandidateTower(features, bias, parameters.width, parameters.id_dropout, parameters.seed),
+        CandidateTower(
+            features,
+            bias,
+            parameters.width,
+            parameters.id_dropout,
+            normalised=parameters.temperature > 0,
+            seed=parameters.seed,
+        ),
         QueryTower(
             width=parameters.width,
             length=parameters.session_length,
             blocks=parameters.blocks,
+            heads=parameters.heads,
             dropout=parameters.dropout,
+            temperature=parameters.temperature,
             rating_column=column,
             rating_mean=float(ratings.mean()) if len(ratings) else 0.0,
             rating_stddev=float(ratings.std()) or 1.0 if len(ratings) else 1.0,
@@ -53,7 +64,7 @@ def build_model(
 
 def fit(
     model: SessionModel,
-    data: Histories,
+    inputs: Inputs,
     parameters: Parameters,
     evaluator: Evaluator | None,
     on_epoch: EpochDone,
@@ -62,67 +73,53 @@ def fit(
 
     Stops after `patience` epochs without a better one; without an evaluator runs to the end.
     """
-    epochs = parameters.epochs
-
-    def rate(epoch: int) -> float:
-        falling = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        return parameters.learning_rate * (_FINAL_RATE + (1 - _FINAL_RATE) * falling)
-
-    model.compile(optimizer=keras.optimizers.Adam(), jit_compile=True)
-    watch = _Watch(evaluator, parameters.patience, epochs, on_epoch)
-    _run(model, data, parameters, epochs, rate, watch)
+    watch = _Watch(evaluator, parameters.patience, parameters.epochs, on_epoch)
+    _run(model, inputs, parameters, parameters.epochs, parameters.learning_rate, watch)
     watch.restore()
 
 
 def fit_on(
-    model: SessionModel, data: Histories, parameters: Parameters, on_epoch: EpochDone
+    model: SessionModel, inputs: Inputs, parameters: Parameters, on_epoch: EpochDone
 ) -> None:
     """Go on with a fitted model for the final epochs, on data that holds newer events."""
     epochs = parameters.final_epochs
-    if not epochs:
-        return
-    rate = _FINAL_RATE * parameters.learning_rate
-    watch = _Watch(None, epochs, epochs, on_epoch)
-    _run(model, data, parameters, epochs, lambda _: rate, watch)
+    if epochs:
+        watch = _Watch(None, epochs, epochs, on_epoch)
+        _run(model, inputs, parameters, epochs, _FINAL_RATE * parameters.learning_rate, watch)
 
 
 def _run(
     model: SessionModel,
-    data: Histories,
+    inputs: Inputs,
     parameters: Parameters,
     epochs: int,
-    rate: Callable[[int], float],
+    rate: float,
     watch: _Watch,
 ) -> None:
+    """`rate`: the learning rate at its highest."""
     # With little data an epoch goes through it more than once.
     least = math.ceil(parameters.min_steps / parameters.epochs)
-    steps = max(batches_in_epoch(data, parameters), least)
     rng = np.random.default_rng(parameters.seed)
-    shape = (None, parameters.session_length)
-    future = (*shape, parameters.future)
-    # An epoch's batches and no more: TensorFlow takes seconds to let go of a generator that could
-    # still give some, while the machine is busy.
-    batches = tf.data.Dataset.from_generator(
-        lambda: itertools.islice(_endless(data, parameters, rng), steps),
-        output_signature={
-            "items": tf.TensorSpec(shape, tf.int32),
-            "features": tf.TensorSpec((*shape, INTERACTION_FEATURES), tf.float32),
-            "length": tf.TensorSpec(shape[:1], tf.int32),
-            "targets": tf.TensorSpec(future, tf.int32),
-            "weights": tf.TensorSpec(future, tf.float32),
-        },
-    )
-    batches = batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
-    callbacks = [keras.callbacks.LearningRateScheduler(rate), watch]
+    batches, steps = inputs.epoch(rng, least)
+    _compile(model, epochs * steps, rate)
     for epoch in range(epochs):
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=0)
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], verbose=0)
         if model.stop_training:
             break
+        batches, _ = inputs.epoch(rng, least)
 
 
-def _endless(data: Histories, parameters: Parameters, rng: np.random.Generator) -> Iterator[Batch]:
-    while True:
-        yield from training_batches(data, parameters, rng)
+def _compile(model: SessionModel, steps: int, rate: float) -> None:
+    """Give the model an optimizer whose rate rises for a while, then falls along a cosine."""
+    rising = min(_RISING_STEPS, steps // 10)
+    pace = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=rate * _FINAL_RATE,
+        warmup_target=rate,
+        warmup_steps=rising,
+        decay_steps=max(1, steps - rising),
+        alpha=_FINAL_RATE,
+    )
+    model.compile(optimizer=keras.optimizers.Adam(pace), jit_compile=True)
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -143,10 +140,10 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         figures = {"loss": float((logs or {})["mean_loss"])}
         if self._evaluator is not None:
-            evaluation = self._evaluator(self.model)
-            figures |= {"hr_at_10": evaluation.hr, "ndcg_at_10": evaluation.ndcg}
-            if evaluation.ndcg > self._best:
-                self._best, self._best_epoch = evaluation.ndcg, epoch
+            found = self._evaluator.towers(self.model)
+            figures |= {"hr_at_10": hr(found, K), "ndcg_at_10": ndcg(found, K)}
+            if figures["ndcg_at_10"] > self._best:
+                self._best, self._best_epoch = figures["ndcg_at_10"], epoch
                 self._weights = self.model.get_weights()
             self.model.stop_training = epoch - self._best_epoch >= self._patience
         self._on_epoch(epoch + 1, self._epochs, figures)

@@ -18,16 +18,20 @@ from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.blend import Blend
 from models.retrieval.features import SLOTS, item_features
-from models.retrieval.rules import count_rules
 from models.training.calibration import fit_calibration
 from models.training.dataset import before, histories
-from models.training.evaluation import Evaluation, Evaluator, held_out
+from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
+from models.training.inputs import Inputs
+from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
+from models.training.two_tower import SessionModel
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
+_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+"""Of the rules in a score, of which the hold-out chooses one."""
 _POPULAR = 200
 """Ids listed as popular."""
 _POPULAR_SHARE = 0.1
@@ -62,33 +66,46 @@ def train(
 
     # 1. Fit to the events before the hold-out, for as long as that helps on the hold-out.
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
+    items_known = len(columns.item_ids) + 1
     split = int(len(columns) * parameters.train_split_ratio)
     everything = histories(columns, parameters)
     known = histories(before(columns, split), parameters)
-    popularity = np.bincount(known.item, minlength=len(columns.item_ids) + 1).astype(np.float32)
 
     def evaluator(at_most: int) -> Evaluator:
         positions = held_out(everything, split, at_most)
-        return Evaluator(everything, positions, popularity, parameters)
+        return Evaluator(everything, positions, items_known, parameters)
 
     model = build_model(known, _features(columns, items), parameters)
     watch = evaluator(parameters.validation_events)
     fit(
         model,
-        known,
+        Inputs(known, parameters),
         parameters,
         watch if len(watch) else None,
         _epochs(progress, "fit", 0.05, 0.65),
     )
 
-    # 2. Measure it on the hold-out, and learn there what a score is worth.
-    evaluation = evaluator(parameters.evaluation_events)(model)
-    calibration = fit_calibration(evaluation.scores, evaluation.came_true)
-    metrics = _metrics(evaluation)
+    # 2. On the hold-out, choose how much the rules say, measure, and learn what a score is worth.
+    judge = evaluator(parameters.evaluation_events)
+    rules = rules_of(known, items_known)
+
+    def rules_so_far() -> RulesSoFar:
+        return RulesSoFar(everything, rules, split)
+
+    blend, metrics = _choose_blend(judge, model, rules_so_far, parameters)
+    popularity = np.bincount(known.item, minlength=items_known).astype(np.float32)
+    metrics["popularity_hr_at_10"] = hr(judge.popularity(popularity), K)
+    lists = judge.lists(model, rules_so_far(), blend)
+    calibration = fit_calibration(lists.scores, lists.came_true)
     progress("evaluate", 0.7, **metrics)
 
     # 3. Go on with all events, so that the version knows the newest.
-    fit_on(model, everything, parameters, _epochs(progress, "fit on all", 0.7, 0.85))
+    fit_on(
+        model,
+        Inputs(everything, parameters),
+        parameters,
+        _epochs(progress, "fit on all", 0.7, 0.85),
+    )
 
     # 4. Write it aside, and let it appear whole.
     progress("export", 0.85)
@@ -97,9 +114,8 @@ def train(
     contents = Contents(
         model=model,
         item_ids=columns.item_ids,
-        # Positions of items are 1 less than their codes in histories, where 0 is the unknown one.
-        rules=count_rules(everything.item - 1, everything.first, len(columns.item_ids)),
-        blend=_blend(parameters),
+        rules=rules_of(everything, items_known),
+        blend=blend,
         calibration=calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
@@ -150,23 +166,34 @@ def _epochs(progress: Progress, step: str, start: float, end: float) -> EpochDon
     return on_epoch
 
 
-def _metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {
-        "hr_at_10": evaluation.hr,
-        "ndcg_at_10": evaluation.ndcg,
-        "popularity_hr_at_10": evaluation.popularity_hr,
-        "events": float(evaluation.events),
+def _choose_blend(
+    evaluator: Evaluator,
+    model: SessionModel,
+    rules: Callable[[], RulesSoFar],
+    parameters: Parameters,
+) -> tuple[Blend, dict[str, float]]:
+    """Return the blend that lists best on the hold-out, and what it and its parts reach there."""
+    shares = [*_SHARES] if parameters.rules_share < 0 else [parameters.rules_share]
+    blends = [
+        Blend(
+            rules=share,
+            last=parameters.rules_last,
+            decay=parameters.rules_decay,
+            smoothing=parameters.rules_smoothing,
+            candidates=parameters.blend_candidates,
+        )
+        for share in [0.0, *shares, 1.0]
+    ]
+    towers, *found, alone = evaluator.blended(model, rules(), blends)
+    best = int(np.argmax([ndcg(each, K) for each in found]))
+    return blends[1 + best], {
+        "hr_at_10": hr(found[best], K),
+        "ndcg_at_10": ndcg(found[best], K),
+        "towers_hr_at_10": hr(towers, K),
+        "rules_hr_at_10": hr(alone, K),
+        "rules_share": shares[best],
+        "events": float(len(towers)),
     }
-
-
-def _blend(parameters: Parameters) -> Blend:
-    return Blend(
-        rules=parameters.rules_share,
-        last=parameters.rules_last,
-        decay=parameters.rules_decay,
-        smoothing=parameters.rules_smoothing,
-        candidates=parameters.blend_candidates,
-    )
 
 
 def _popular(columns: EventColumns) -> list[str]:

@@ -62,7 +62,7 @@ class SessionRecommender(tf.Module):  # type: ignore[misc]
         sessions = tf.shape(items)[0]
         features = tf.tile(self._features[None], [sessions, 1, 1])
         vectors = tf.gather(self._vectors, items)
-        query = self._query_tower(vectors, features, tf.minimum(length, self._length))[:, -1]
+        query = self._query_tower.last(vectors, features, tf.minimum(length, self._length))
         scores = tf.matmul(query, self._vectors, transpose_b=True)
         met = self._items.lookup(item_ids)
         row = tf.tile(tf.range(sessions)[:, None], [1, tf.shape(met)[1]])

@@ -33,10 +33,15 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         bias: NDArray[np.float32],
         width: int,
         id_dropout: float,
+        normalised: bool = False,
         seed: int = 0,
     ) -> None:
-        """`features`: `[items, SLOTS]` buckets, 0 for none; `bias`: `[items]` to begin with."""
+        """`features`: `[items, SLOTS]` buckets, 0 for none; `bias`: `[items]` to begin with.
+
+        `normalised`: vectors, biases apart, have length 1.
+        """
         super().__init__(name="candidate_tower")
+        self._normalised = normalised
         self._features = tf.constant(features)
         self._has_features = tf.constant(features.any(axis=1))
         item, slot = np.nonzero(features)
@@ -52,7 +57,9 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
     def call(self, items: Any, training: bool = False) -> Any:
         """Return `[n, width]` vectors of `[n]` items."""
         ids = self._drop_ids(items, training)
-        return tf.gather(self.ids, ids) + self.content(tf.gather(self._features, items))
+        return self._finished(
+            tf.gather(self.ids, ids) + self.content(tf.gather(self._features, items))
+        )
 
     def catalogue(self, training: bool = False) -> Any:
         """Return `[items, width]` vectors of all items, sooner than `call` for it skips padding."""
@@ -61,7 +68,7 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         content = tf.gather(_with_dense_gradient(self.buckets), bucket) * self._shares
         content = tf.math.unsorted_segment_sum(content, item, items)
         ids = self._drop_ids(tf.range(items), training)
-        return tf.gather(_with_dense_gradient(self.ids), ids) + content
+        return self._finished(tf.gather(_with_dense_gradient(self.ids), ids) + content)
 
     def content(self, features: Any) -> Any:
         """Return `[n, width]`: the mean embedding of `[n, SLOTS]` features, zeros for none."""
@@ -71,7 +78,12 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
 
     def cold(self, features: Any) -> Any:
         """Return `[n, width]` vectors of items known by their features alone."""
-        return self.ids[0] + self.content(features)
+        return self._finished(self.ids[0] + self.content(features))
+
+    def _finished(self, vectors: Any) -> Any:
+        if not self._normalised:
+            return vectors
+        return tf.concat([tf.math.l2_normalize(vectors[:, :-1], 1), vectors[:, -1:]], axis=1)
 
     def _drop_ids(self, items: Any, training: bool) -> Any:
         if not (training and self._id_dropout):
@@ -94,33 +106,52 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
     """Causal self-attention and a feed-forward layer, each normalised first and added.
 
     Attention sees how many interactions lie between two, not where in the session they stand (a
-    bias by distance as in T5, Raffel et al. 2020): windows may be cut anywhere.
+    bias by distance and head as in T5, Raffel et al. 2020): windows may be cut and packed anywhere.
     """
 
-    def __init__(self, width: int, length: int, dropout: float) -> None:
+    def __init__(self, width: int, length: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self._scale = width**-0.5
+        self._heads = heads
+        self._scale = (width // heads) ** -0.5
         steps = np.arange(length)
         self._distance = np.maximum(steps[:, None] - steps, 0)
-        self._causal = steps[:, None] >= steps
         self.query, self.key, self.value, self.out = (keras.layers.Dense(width) for _ in range(4))
         self.inner = keras.layers.Dense(2 * width, activation="gelu")
         self.outer = keras.layers.Dense(width)
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2)]
         self.dropout = _dropout(dropout)
-        self.by_distance = self.add_weight(name="by_distance", shape=(length,), initializer="zeros")
+        self.by_distance = self.add_weight(
+            name="by_distance", shape=(heads, length), initializer="zeros"
+        )
 
-    def call(self, x: Any, valid: Any, training: bool = False) -> Any:
-        """Return `[b, length, width]`; `valid`: bool `[b, length]`, False for padding."""
+    def call(self, x: Any, allowed: Any, training: bool = False) -> Any:
+        """Return `[b, length, width]`; `allowed`: bool `[b, 1, length, length]`, who sees whom."""
         hidden = self.norms[0](x)
-        scores = tf.matmul(self.query(hidden), self.key(hidden), transpose_b=True) * self._scale
-        scores += tf.gather(self.by_distance, self._distance)
-        scores = tf.where(self._causal & valid[:, None, :], scores, -1e9)
-        weights = self.dropout(tf.nn.softmax(scores), training=training)
-        attended = self.out(tf.matmul(weights, self.value(hidden)))
+        query, key, value = (
+            self._split(layer(hidden)) for layer in (self.query, self.key, self.value)
+        )
+        scores = tf.matmul(query, key, transpose_b=True) * self._scale
+        scores += tf.gather(self.by_distance, self._distance, axis=1)
+        weights = self.dropout(tf.nn.softmax(tf.where(allowed, scores, -1e9)), training=training)
+        attended = self.out(self._joined(tf.matmul(weights, value)))
         x += self.dropout(attended, training=training)
         forward = self.outer(self.inner(self.norms[1](x)))
         return x + self.dropout(forward, training=training)
+
+    def _split(self, x: Any) -> Any:
+        """`[b, length, width]` as `[b, heads, length, width / heads]`."""
+        if self._heads == 1:
+            return x[:, None]
+        length, width = x.shape[1:]
+        return tf.transpose(
+            tf.reshape(x, [-1, length, self._heads, width // self._heads]), [0, 2, 1, 3]
+        )
+
+    def _joined(self, x: Any) -> Any:
+        if self._heads == 1:
+            return x[:, 0]
+        _, heads, length, width = x.shape
+        return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, length, heads * width])
 
 
 class QueryTower(keras.Model):  # type: ignore[misc]
@@ -131,36 +162,52 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         width: int,
         length: int,
         blocks: int,
+        heads: int,
         dropout: float,
+        temperature: float,
         rating_column: int,
         rating_mean: float,
         rating_stddev: float,
     ) -> None:
+        """`temperature`: by which a query of length 1 is divided; 0 leaves queries as they are."""
         super().__init__(name="query_tower")
-        self._steps = np.arange(length)
+        steps = np.arange(length)
+        self._causal = steps[:, None] >= steps
         self.length = length
         self._scale = width**0.5
+        self._temperature = temperature
         self._rating = (rating_column, rating_mean, rating_stddev)
         self.side = keras.layers.Dense(width)
         self.dropout = _dropout(dropout)
-        self.blocks = [Block(width, length, dropout) for _ in range(blocks)]
+        self.blocks = [Block(width, length, heads, dropout) for _ in range(blocks)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6)
 
-    def call(self, vectors: Any, features: Any, length: Any, training: bool = False) -> Any:
-        """Return `[b, length, width]` query vectors; the last position's is the session's.
+    def call(self, vectors: Any, features: Any, segment: Any, training: bool = False) -> Any:
+        """Return `[b, length, width]` query vectors, each of its segment up to there.
 
-        `vectors`: `[b, length, width]`, left-padded; `features`: `[b, length,
-        INTERACTION_FEATURES]`; `length`: `[b]`, how many interactions there are.
+        `vectors`: `[b, length, width]`; `features`: `[b, length, INTERACTION_FEATURES]`;
+        `segment`: `[b, length]` numbers the sessions that share a row, and what is padding.
         """
-        valid = self._steps >= self.length - length[:, None]
+        same = segment[:, None, :, None] == segment[:, None, None, :]
+        allowed = same & self._causal
         x = vectors[:, :, :-1] * self._scale
         x = tf.pad(x, [[0, 0], [0, 0], [0, 1]])
         x += self.side(self._standardised(features))
         x = self.dropout(x, training=training)
         for block in self.blocks:
-            x = block(x, valid, training=training)
+            x = block(x, allowed, training=training)
         query = self.norm(x)[:, :, :-1]
+        if self._temperature:
+            query = tf.math.l2_normalize(query, 2) / self._temperature
         return tf.concat([query, tf.ones_like(query[:, :, :1])], axis=2)
+
+    def last(self, vectors: Any, features: Any, length: Any) -> Any:
+        """Return `[b, width]`: the query vectors of left-padded sessions.
+
+        `length`: `[b]`, how many interactions there are.
+        """
+        segment = tf.cast(np.arange(self.length) >= self.length - length[:, None], tf.int32)
+        return self(vectors, features, segment)[:, -1]
 
     def _standardised(self, features: Any) -> Any:
         """Put ratings, whatever their scale, at mean 0 and deviation 1; none counts as the mean."""
@@ -229,7 +276,9 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
     def compute_loss(self, inputs: Any, training: bool = False) -> Any:
         """Return the loss of one batch of `training_batches`."""
         candidates, session, targets = self._vectors(inputs, training)
-        queries = self.query_tower(session, inputs["features"], inputs["length"], training=training)
+        queries = self.query_tower(
+            session, inputs["features"], inputs["segment"], training=training
+        )
         width, future = queries.shape[-1], inputs["weights"].shape[-1]
         loss = self.task(
             tf.reshape(queries, [-1, width]),
@@ -244,7 +293,7 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
     def queries(self, session: Any, features: Any, length: Any) -> Any:
         """Return `[b, width]` query vectors of `[b, length, width]` sessions of item vectors."""
-        return self.query_tower(session, features, length)[:, -1]
+        return self.query_tower.last(session, features, length)
 
     def _vectors(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
         """Return the vectors of the candidates, the sessions' items and the targets."""

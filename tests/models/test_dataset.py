@@ -42,17 +42,54 @@ def test_targets_are_first_positive_events(dataset) -> None:  # type: ignore[no-
     assert data.is_new.tolist() == [True, False, False, True, True]
 
 
-def test_windows_hold_every_position_once(dataset) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("context", [0, 1, 3])
+def test_windows_hold_every_position_once(dataset, context: int) -> None:  # type: ignore[no-untyped-def]
     rows = [(0, n % 5, RATING, 5.0) for n in range(23)] + [(1, 0, RATING, 5.0)] * 3
     data = dataset.histories(columns(rows), TrainingSettings())
-    for seed in range(5):
-        cut = dataset.windows(data, 4, np.random.default_rng(seed))
+    cuts = set()
+    for seed in range(8):
+        cut = dataset.windows(data, 4, context, np.random.default_rng(seed))
         fresh = [p for f, e in zip(cut.fresh, cut.end, strict=True) for p in range(f, e)]
         assert sorted(fresh) == list(range(26))
         assert ((cut.end - cut.start) <= 4).all()
-        # A window reaches back to the full length, or to its user's first event.
+        # A window reaches back as far as asked, or to its user's first event.
         begins = np.where(cut.end <= 23, 0, 23)
-        np.testing.assert_array_equal(cut.start, np.maximum(cut.end - 4, begins))
+        np.testing.assert_array_equal(cut.start, np.maximum(cut.fresh - context, begins))
+        cuts.add(tuple(cut.end.tolist()))
+    # A window of four with three of context can be cut in one way alone.
+    assert len(cuts) > 1 or context == 3
+
+
+def test_only_windows_with_new_events_are_gone_through(dataset) -> None:  # type: ignore[no-untyped-def]
+    log = columns([(0, 0, RATING, 5), (1, 1, RATING, 5), (0, 2, RATING, 5), (2, 3, RATING, 5)])
+    data = dataset.histories(log, TrainingSettings())
+    cut = dataset.windows(data, 4, 0, np.random.default_rng(0), since=2)
+    # Users 0 and 2 have events from the third on; user 1 stands at position 2 and is left out.
+    assert [
+        data.event[p] for s, e in zip(cut.start, cut.end, strict=True) for p in range(s, e)
+    ] == [
+        0,
+        2,
+        3,
+    ]
+
+
+def test_rows_hold_each_window_whole(dataset) -> None:  # type: ignore[no-untyped-def]
+    rows = [(user, n, RATING, 5.0) for user in range(9) for n in range(1 + user % 5)]
+    data = dataset.histories(columns(rows), TrainingSettings())
+    rng = np.random.default_rng(3)
+    cut = dataset.windows(data, 6, 2, rng)
+    packed = dataset.rows_of(cut, 6, rng)
+    found = []
+    for position, segment, fresh in zip(packed.position, packed.segment, packed.fresh, strict=True):
+        assert not fresh[segment == 0].any()
+        for number in np.unique(segment[segment > 0]):
+            among = segment == number
+            found.append((position[among].tolist(), fresh[among].sum()))
+    expected = [
+        (list(range(s, e)), e - f) for s, e, f in zip(cut.start, cut.end, cut.fresh, strict=True)
+    ]
+    assert sorted(found) == sorted(expected)
 
 
 def test_a_session_is_what_came_before_left_padded(dataset) -> None:  # type: ignore[no-untyped-def]
@@ -64,34 +101,12 @@ def test_a_session_is_what_came_before_left_padded(dataset) -> None:  # type: ig
     assert not session["features"][0].any()
 
 
-def test_targets_are_the_next_positive_events_of_the_same_user(dataset) -> None:  # type: ignore[no-untyped-def]
-    parameters = TrainingSettings(session_length=4, future=2, future_decay=0.5, batch_size=1)
-    log = columns(
-        [
-            (0, 0, RATING, 5),
-            (0, 1, RATING, 1),  # not positive: an input, no target
-            (0, 2, RATING, 5),
-            (0, 3, RATING, 5),
-            (1, 4, RATING, 5),  # another user's
-        ]
-    )
-    data = dataset.histories(log, parameters)
-    batches = list(dataset.training_batches(data, parameters, np.random.default_rng(0)))
-    (batch,) = (batch for batch in batches if batch["length"][0] == 4)
-    assert batch["items"][0].tolist() == [1, 2, 3, 4]
-    assert batch["targets"][0].tolist() == [[3, 4], [3, 4], [4, 0], [0, 0]]
-    expected = [[2 / 3, 1 / 3], [2 / 3, 1 / 3], [1, 0], [0, 0]]
-    np.testing.assert_allclose(batch["weights"][0], expected, rtol=1e-6)
-
-
-def test_an_epoch_learns_from_each_position_once(dataset) -> None:  # type: ignore[no-untyped-def]
-    parameters = TrainingSettings(session_length=4, future=1, batch_size=1)
-    log = columns([(0, item, RATING, 5) for item in range(11)])
-    data = dataset.histories(log, parameters)
-    for seed in range(5):
-        batches = dataset.training_batches(data, parameters, np.random.default_rng(seed))
-        learnt = [item for batch in batches for item in batch["targets"].ravel().tolist() if item]
-        assert sorted(learnt) == list(range(2, 12))
+def test_targets_follow_each_position(dataset) -> None:  # type: ignore[no-untyped-def]
+    log = columns([(0, 0, RATING, 5), (0, 1, RATING, 1), (0, 2, RATING, 5), (1, 3, RATING, 5)])
+    targets = dataset.targets_of(dataset.histories(log, TrainingSettings()))
+    assert targets.position.tolist() == [0, 2, 3]
+    # Behind position 0 and 1 comes the one at 2; behind 2 another user's; behind 3 none.
+    assert targets.following.tolist() == [1, 1, 2, 3]
 
 
 def test_before_is_the_start_of_the_log(dataset) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,8 @@ import pytest
 from logs import RATING, columns
 
 from headrace.settings import TrainingSettings
+from models.retrieval.blend import Blend
+from models.retrieval.rules import count_rules
 
 
 @pytest.fixture(scope="module")
@@ -32,63 +34,86 @@ class StandInModel:
         return tf.tile([[1.0, 0.0]], [len(length), 1])
 
 
-def test_lists_leave_out_what_was_met(evaluation) -> None:  # type: ignore[no-untyped-def]
-    top = evaluation.UnseenTopK(np.array([[5], [4], [3], [2]], "f4"))
-    top.leave_out(np.array([[0, 0], [1, 1], [1, 2]]))
-    _, listed = top(np.array([[1], [1]], "f4"), k=2)
-    assert listed.numpy().tolist() == [[1, 2], [0, 3]]
-
-
-def test_figures_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
+def test_ranks_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
     # One user; codes 0 … 13 are items 1 … 14. Held out are the last three events. The model lists
     # the lowest items not met: before code 3 they are items 2, 3, 4, …, so item 4 is third; then
-    # item 14 is beyond ten (2, 3, 5, … 12), and last item 2 comes first.
-    log = columns([(0, code, RATING, 5.0) for code in (0, 3, 13, 1)])
-    data = evaluation_data(log)
-    positions = evaluation.held_out(data, 1, 100)
-    assert positions.tolist() == [1, 2, 3]
-    # By popularity item 14 is the first, the others are alike.
+    # item 14 comes last of 2, 3, 5, … 14, and at the end item 2 first.
+    data = evaluation_data(columns([(0, code, RATING, 5.0) for code in (0, 3, 13, 1)]))
+    judge = evaluator(evaluation, data, evaluation.held_out(data, 1, 100), 15)
+    assert judge.towers(StandInModel(15)).tolist() == [3, 12, 1]
+    # By popularity item 14 is the first; the others are alike, and all of them count as ahead.
     popularity = np.zeros(15, "f4")
     popularity[14] = 1.0
+    assert judge.popularity(popularity).tolist() == [13, 1, 11]
+
+
+def test_what_was_met_stays_where_it_is_wanted(evaluation) -> None:  # type: ignore[no-untyped-def]
+    data = evaluation_data(columns([(0, code, RATING, 5.0) for code in (0, 1, 2)]))
+    last = np.array([2])
     parameters = TrainingSettings(session_length=4)
-    result = evaluation.Evaluator(data, positions, popularity, parameters)(StandInModel(15))
-    assert result.events == 3
-    assert result.hr == pytest.approx(2 / 3)
-    assert result.ndcg == pytest.approx((1 / np.log2(4) + 0 + 1) / 3)
-    # Ties go to the lower item, so popularity too finds items 4, 14 and 2.
-    assert result.popularity_hr == pytest.approx(1.0)
-    assert result.scores.shape == result.came_true.shape == (3 * 10,)
-    # The first list is 2 … 11; of the coming events' items 4, 14 and 2 it holds 2 and 4.
-    assert np.flatnonzero(result.came_true[:10]).tolist() == [0, 2]
+    for unseen, rank in ((True, 1), (False, 3)):
+        judge = evaluation.Evaluator(data, last, 5, parameters, unseen=unseen)
+        assert judge.towers(StandInModel(5)).tolist() == [rank]
 
 
-def test_a_user_without_a_session_gets_what_is_popular(evaluation) -> None:  # type: ignore[no-untyped-def]
-    log = columns([(0, 0, RATING, 5.0), (1, 13, RATING, 5.0)])
+def test_blended_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
+    # Users 0 to 2 went from item 1 to item 4. User 3 has met item 1; item 4 came next.
+    rows = [(user, code, RATING, 5.0) for user in range(3) for code in (0, 3)]
+    data = evaluation_data(columns([*rows, (3, 0, RATING, 5.0), (3, 3, RATING, 5.0)]))
+    judge = evaluator(evaluation, data, np.array([7]), 6)
+
+    def rules():  # type: ignore[no-untyped-def]
+        known = evaluation_data(columns(rows))
+        return evaluation.RulesSoFar(data, evaluation.rules_of(known, 6), len(rows))
+
+    # Towers: items 2, 3, 4, 5 have logits -2 … -5, item 4 is third. Rules: item 4 with 3/(3 + 1).
+    towers, mixed, alone = judge.blended(
+        StandInModel(6), rules(), [blend(share) for share in (0.0, 0.5, 1.0)]
+    )
+    assert (towers.tolist(), mixed.tolist(), alone.tolist()) == ([3], [1], [1])
+    lists = judge.lists(StandInModel(6), rules(), blend(0.5))
+    # All four are listed, item 4 with (e⁻⁴ / Σ + 3/4) / 2.
+    softmax = np.exp([-2, -3, -4, -5]) / np.exp([-2, -3, -4, -5]).sum()
+    expected = np.log(0.5 * softmax + 0.5 * np.array([0, 0, 0.75, 0]))
+    np.testing.assert_allclose(np.sort(lists.scores), np.sort(expected), rtol=1e-5)
+    assert lists.came_true.sum() == 1
+    assert lists.came_true[lists.scores.argmax()]
+
+
+def test_rules_are_counted_up_to_each_event(evaluation) -> None:  # type: ignore[no-untyped-def]
+    # The rule from item 1 to item 4 is there only once user 0 has gone that way.
+    log = columns([(0, 0, RATING, 5.0), (0, 3, RATING, 5.0), (1, 0, RATING, 5.0)])
     data = evaluation_data(log)
-    popularity = np.zeros(15, "f4")
-    popularity[14] = 1.0
-    parameters = TrainingSettings(session_length=4)
-    result = evaluation.Evaluator(data, np.array([1]), popularity, parameters)(StandInModel(15))
-    assert (result.hr, result.ndcg) == (1.0, 1.0)
-    assert result.scores.shape == (0,)
+    none_yet = count_rules(np.zeros(0, np.int32), np.zeros(0, np.int64), 4)
+    rules = evaluation.RulesSoFar(data, none_yet, 0)
+    one = np.array([0])
+    for until, expected in ((1, []), (2, [3])):
+        rules.count_until(until)
+        assert rules.live.candidates(one, 1.0, 0.0)[0].tolist() == expected
+
+
+def test_a_user_without_a_session_has_no_list(evaluation) -> None:  # type: ignore[no-untyped-def]
+    data = evaluation_data(columns([(0, 0, RATING, 5.0), (1, 13, RATING, 5.0)]))
+    judge = evaluator(evaluation, data, np.array([1]), 15)
+    rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 15), 2)
+    assert judge.lists(StandInModel(15), rules, blend(0.0)).scores.shape == (0,)
 
 
 def test_a_user_who_has_met_nearly_all_has_scores_for_what_is_left_alone(evaluation) -> None:  # type: ignore[no-untyped-def]
     data = evaluation_data(columns([(0, item, RATING, 5.0) for item in range(11)]))
-    parameters = TrainingSettings(session_length=4)
     # Of rows 1 … 11, ten are met before the last event: one place of its list's ten is filled.
-    last = np.array([10])
-    result = evaluation.Evaluator(data, last, np.zeros(12, "f4"), parameters)(StandInModel(12))
-    assert result.scores.tolist() == [-11.0]
-    assert result.came_true.tolist() == [True]
+    judge = evaluator(evaluation, data, np.array([10]), 12)
+    rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 12), 11)
+    lists = judge.lists(StandInModel(12), rules, blend(0.0))
+    # It is sure to come: the logarithm of 1.
+    np.testing.assert_allclose(lists.scores, [0.0], atol=1e-6)
+    assert lists.came_true.tolist() == [True]
 
 
 def test_nothing_to_predict(evaluation) -> None:  # type: ignore[no-untyped-def]
     data = evaluation_data(columns([(0, 0, RATING, 5.0)]))
-    nothing = np.array([], np.int64)
-    parameters = TrainingSettings(session_length=4)
-    result = evaluation.Evaluator(data, nothing, np.zeros(2, "f4"), parameters)(StandInModel(2))
-    assert (result.events, result.hr, result.ndcg) == (0, 0.0, 0.0)
+    judge = evaluator(evaluation, data, np.array([], np.int64), 2)
+    assert judge.towers(StandInModel(2)).shape == (0,)
 
 
 def test_held_out_are_evenly_spaced_new_targets(evaluation) -> None:  # type: ignore[no-untyped-def]
@@ -103,3 +128,11 @@ def evaluation_data(log):  # type: ignore[no-untyped-def]
     from models.training.dataset import histories
 
     return histories(log, TrainingSettings())
+
+
+def evaluator(evaluation, data, positions, items: int):  # type: ignore[no-untyped-def]
+    return evaluation.Evaluator(data, positions, items, TrainingSettings(session_length=4))
+
+
+def blend(share: float) -> Blend:
+    return Blend(rules=share, last=1, decay=1.0, smoothing=1.0, candidates=100)

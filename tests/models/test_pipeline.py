@@ -54,6 +54,7 @@ def test_same_data_parameters_and_seed_make_the_same_model() -> None:
     from models.training.evaluation import item_vectors
     from models.training.fitting import build_model, fit, fit_on
     from models.training.framework import keras
+    from models.training.inputs import Inputs
 
     short = TrainingSettings(width=8, session_length=4, epochs=1, min_steps=3, final_epochs=1)
 
@@ -61,8 +62,9 @@ def test_same_data_parameters_and_seed_make_the_same_model() -> None:
         keras.utils.set_random_seed(seed)
         data = histories(toy_columns(), short)
         model = build_model(data, item_features([Item(item_id=""), *toy_items()]), short)
-        fit(model, data, short, None, lambda *_: None)
-        fit_on(model, data, short, lambda *_: None)
+        inputs = Inputs(data, short)
+        fit(model, inputs, short, None, lambda *_: None)
+        fit_on(model, inputs, short, lambda *_: None)
         return item_vectors(model)
 
     first = fitted(0)
@@ -105,7 +107,7 @@ def test_a_tower_that_computes_something_else_is_not_exported(toy_manifest: Mani
     features = np.ones((1 + 2 * RING, 32), np.int32)
     model = build_model(histories(toy_columns(), TOY), features, TOY)
     vectors = np.random.default_rng(0).normal(size=(25, 16)).astype("f4")
-    model.query_tower(vectors[None, :6], np.zeros((1, 6, 13), "f4"), np.array([6]))
+    model.query_tower.last(vectors[None, :6], np.zeros((1, 6, 13), "f4"), np.array([6]))
     query_tower = export.convert_query_tower(model, 6, 16)
     candidate_tower = export.convert_candidate_tower(model)
     export.check_query_tower(model, query_tower, vectors)

@@ -17,19 +17,26 @@ def two_tower():  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="module")
 def query_tower(two_tower):  # type: ignore[no-untyped-def]
-    tower = two_tower.QueryTower(WIDTH, LENGTH, 2, 0.5, 4, 3.0, 1.0)
+    tower = query_tower_of(two_tower, blocks=2, heads=2, dropout=0.5)
     session = np.zeros((1, LENGTH, WIDTH), "f4"), np.zeros((1, LENGTH, INTERACTION_FEATURES), "f4")
-    tower(*session, np.array([1]))
+    tower(*session, np.ones((1, LENGTH), np.int32))
     rng = np.random.default_rng(0)
     tower.set_weights([rng.normal(size=w.shape) for w in tower.get_weights()])
     return tower
+
+
+def query_tower_of(two_tower, **options):  # type: ignore[no-untyped-def]
+    plain = {"blocks": 1, "heads": 1, "dropout": 0.0, "temperature": 0.0}
+    rating = {"rating_column": 4, "rating_mean": 3.0, "rating_stddev": 1.0}
+    return two_tower.QueryTower(width=WIDTH, length=LENGTH, **{**plain, **options}, **rating)
 
 
 def session(interactions: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(1, LENGTH, WIDTH)).astype("f4")
     features = rng.normal(size=(1, LENGTH, INTERACTION_FEATURES)).astype("f4")
-    return vectors, features, np.array([interactions], np.int32)
+    segment = (np.arange(LENGTH) >= LENGTH - interactions).astype(np.int32)[None]
+    return vectors, features, segment
 
 
 def test_whole_catalogue_loss_by_hand(two_tower) -> None:  # type: ignore[no-untyped-def]
@@ -60,19 +67,50 @@ def test_no_target_no_loss(two_tower) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_a_query_does_not_see_what_comes_after(query_tower) -> None:  # type: ignore[no-untyped-def]
-    vectors, features, length = session(LENGTH)
-    before = query_tower(vectors, features, length).numpy()
+    vectors, features, segment = session(LENGTH)
+    before = query_tower(vectors, features, segment).numpy()
     vectors[0, 3] += 1.0
-    after = query_tower(vectors, features, length).numpy()
+    after = query_tower(vectors, features, segment).numpy()
     np.testing.assert_array_equal(before[0, :3], after[0, :3])
     assert np.abs(before[0, 3:] - after[0, 3:]).max() > 1e-3
 
 
 def test_padding_does_not_matter(query_tower) -> None:  # type: ignore[no-untyped-def]
-    vectors, features, length = session(2)
-    query = query_tower(vectors, features, length).numpy()[0, -1]
+    vectors, features, segment = session(2)
+    query = query_tower(vectors, features, segment).numpy()[0, -1]
     vectors[0, :3], features[0, :3] = 9.0, -9.0
-    np.testing.assert_allclose(query_tower(vectors, features, length).numpy()[0, -1], query)
+    np.testing.assert_allclose(query_tower(vectors, features, segment).numpy()[0, -1], query)
+
+
+def test_sessions_in_one_row_do_not_see_each_other(query_tower) -> None:  # type: ignore[no-untyped-def]
+    vectors, features, segment = session(2)
+    alone = query_tower(vectors, features, segment).numpy()[0, -1]
+    # The same two interactions stand behind three of another session, in one row.
+    packed = np.array([[1, 1, 1, 2, 2]], np.int32)
+    np.testing.assert_allclose(query_tower(vectors, features, packed).numpy()[0, -1], alone)
+    # Where a session stands in a row makes no difference either.
+    moved = [np.roll(part, 2, axis=1) for part in (vectors, features, packed)]
+    moved[2][0] = [2, 2, 1, 1, 1]
+    np.testing.assert_allclose(query_tower(*moved).numpy()[0, 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_query_is_that_of_a_left_padded_session(query_tower) -> None:  # type: ignore[no-untyped-def]
+    vectors, features, segment = session(3)
+    query = query_tower(vectors, features, segment).numpy()[:, -1]
+    last = query_tower.last(vectors, features, np.array([3], np.int32)).numpy()
+    np.testing.assert_allclose(last, query)
+
+
+def test_with_a_temperature_a_score_is_a_cosine(two_tower) -> None:  # type: ignore[no-untyped-def]
+    tower = query_tower_of(two_tower, temperature=0.25)
+    query = tower(*session(4)).numpy()[0, -1]
+    assert np.linalg.norm(query[:-1]) == pytest.approx(4.0, rel=1e-5)
+    candidates = two_tower.CandidateTower(
+        np.zeros((3, SLOTS), np.int32), np.array([0, 1, 2], "f4"), WIDTH, 0.0, normalised=True
+    )
+    for vectors in (candidates(np.arange(3)), candidates.catalogue()):
+        np.testing.assert_allclose(np.linalg.norm(vectors[:, :-1], axis=1), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(vectors[:, -1], [0, 1, 2])
 
 
 def test_a_query_has_a_constant_for_the_bias(query_tower) -> None:  # type: ignore[no-untyped-def]
@@ -106,13 +144,13 @@ def test_large_catalogues_are_sampled(two_tower) -> None:  # type: ignore[no-unt
     candidates = two_tower.CandidateTower(
         np.zeros((500, SLOTS), np.int32), np.zeros(500, "f4"), WIDTH, id_dropout=0.1
     )
-    tower = two_tower.QueryTower(WIDTH, LENGTH, 1, 0.0, 4, 0.0, 1.0)
+    tower = query_tower_of(two_tower)
     model = two_tower.SessionModel(candidates, tower, items=500, negatives=256)
     loss = model.compute_loss(
         {
             "items": np.ones((2, LENGTH), np.int32),
             "features": np.zeros((2, LENGTH, INTERACTION_FEATURES), "f4"),
-            "length": np.full(2, LENGTH, np.int32),
+            "segment": np.ones((2, LENGTH), np.int32),
             "targets": np.full((2, LENGTH, 3), 7, np.int32),
             "weights": np.ones((2, LENGTH, 3), "f4"),
         },
