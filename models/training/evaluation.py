@@ -188,15 +188,19 @@ class RulesSoFar:
         self._counted = event
 
 
-def held_out(data: Histories, split: int, at_most: int) -> NDArray[np.int64]:
-    """Return the positions of events to predict from the `split`-th of the log on.
+def held_out(data: Histories, split: int) -> NDArray[np.int64]:
+    """Return the positions of events to predict from the `split`-th of the log on, in time.
 
-    Those are targets whose item is new to their user; at most so many, evenly spaced in time.
+    Those are targets whose item is new to their user.
     """
     positions = np.flatnonzero(data.is_target & data.is_new & (data.event >= split))
-    positions = positions[np.argsort(data.event[positions])]
-    spaced = np.linspace(0, len(positions) - 1, min(at_most, len(positions)))
-    return positions[spaced.astype(np.int64)]
+    return positions[np.argsort(data.event[positions])]
+
+
+def spaced(positions: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
+    """Return at most so many of the positions, evenly spaced."""
+    chosen = np.linspace(0, len(positions) - 1, min(at_most, len(positions)))
+    return positions[chosen.astype(np.int64)]
 
 
 def rules_of(data: Histories, items: int) -> Rules:

@@ -14,6 +14,7 @@ from models.training.evaluation import Evaluator, K
 from models.training.framework import keras
 from models.training.inputs import Inputs
 from models.training.metrics import hr, ndcg
+from models.training.pace import Pace
 from models.training.parameters import Parameters
 from models.training.two_tower import CandidateTower, QueryTower, SessionModel
 
@@ -21,9 +22,7 @@ EpochDone = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch, the number of epochs, and figures."""
 
 _FINAL_RATE = 0.1
-"""Of the learning rate: what the cosine ends at, and the final epochs run with."""
-_RISING_STEPS = 200
-"""Steps in which the learning rate rises from there to its highest, a tenth of all at the most."""
+"""Of the learning rate: with what the final epochs begin."""
 
 
 def build_model(
@@ -36,7 +35,7 @@ def build_model(
     bias = np.log(counts / counts.mean()).astype(np.float32)
     column = len(KINDS) + 1
     ratings = data.features[data.features[:, column - 1] > 0, column]
-    return SessionModel(
+    model = SessionModel(
         CandidateTower(
             features,
             bias,
@@ -60,6 +59,10 @@ def build_model(
         negatives=parameters.negatives if items > parameters.full_softmax_items else 0,
         seed=parameters.seed,
     )
+    model.pace = Pace()
+    # Once for all fitting of this model: compiling anew takes XLA half a minute.
+    model.compile(optimizer=keras.optimizers.Adam(model.pace), jit_compile=True)
+    return model
 
 
 def fit(
@@ -101,25 +104,12 @@ def _run(
     least = math.ceil(parameters.min_steps / parameters.epochs)
     rng = np.random.default_rng(parameters.seed)
     batches, steps = inputs.epoch(rng, least)
-    _compile(model, epochs * steps, rate)
+    model.pace.restart(model.optimizer.iterations, epochs * steps, rate)
     for epoch in range(epochs):
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], verbose=0)
         if model.stop_training:
             break
         batches, _ = inputs.epoch(rng, least)
-
-
-def _compile(model: SessionModel, steps: int, rate: float) -> None:
-    """Give the model an optimizer whose rate rises for a while, then falls along a cosine."""
-    rising = min(_RISING_STEPS, steps // 10)
-    pace = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=rate * _FINAL_RATE,
-        warmup_target=rate,
-        warmup_steps=rising,
-        decay_steps=max(1, steps - rising),
-        alpha=_FINAL_RATE,
-    )
-    model.compile(optimizer=keras.optimizers.Adam(pace), jit_compile=True)
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +18,11 @@ from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.blend import Blend
+from models.retrieval.calibration import Calibration
 from models.retrieval.features import SLOTS, item_features
 from models.training.calibration import fit_calibration
-from models.training.dataset import before, histories
-from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of
+from models.training.dataset import Histories, before, histories
+from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
@@ -63,76 +65,141 @@ def train(
     """
     _check(columns, parameters)
     keras.utils.set_random_seed(parameters.seed)
-
-    # 1. Fit to the events before the hold-out, for as long as that helps on the hold-out.
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
-    items_known = len(columns.item_ids) + 1
+    course = course_by_time(columns, parameters)
+    fitted = fit_course(course, features_of(columns.item_ids, items), parameters, progress)
+    manifest = Manifest(
+        model_id=model_id,
+        version=version,
+        created_at=clock(),
+        files={},
+        data=_training_data(columns),
+        parameters=msgspec.to_builtins(parameters),
+        metrics=fitted.metrics,
+        packages=package_versions(_PACKAGES),
+    )
+    progress("export", 0.85)
+    manifest = write_version(
+        fitted, course, columns, parameters, artifacts / model_id / version, manifest
+    )
+    progress("done", 1.0, **manifest.metrics)
+    return manifest
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a model learns from, and what is chosen by."""
+
+    known: Histories
+    """What it is fitted to at first."""
+    judged: Histories
+    """The same, and the events to predict."""
+    positions: NDArray[np.int64]
+    """Of the events to predict, in `judged`."""
+    split: int
+    """The events of `judged` that rules know from the start; later ones they learn in time."""
+    everything: Histories
+    """What the final epochs and the rules of the version see."""
+    items: int
+    """With the unknown one."""
+    unseen: bool = True
+    """Items that a user has met are not recommended again."""
+
+    def evaluator(self, at_most: int, parameters: Parameters) -> Evaluator:
+        """Return the judge on at most so many of the events to predict, evenly spaced."""
+        positions = spaced(self.positions, at_most)
+        return Evaluator(self.judged, positions, self.items, parameters, unseen=self.unseen)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, and what the hold-out said of it."""
+
+    model: SessionModel
+    blend: Blend
+    calibration: Calibration
+    metrics: dict[str, float]
+
+
+def course_by_time(columns: EventColumns, parameters: Parameters) -> Course:
+    """Return the course of a log whose newest events are held out."""
     split = int(len(columns) * parameters.train_split_ratio)
     everything = histories(columns, parameters)
-    known = histories(before(columns, split), parameters)
+    return Course(
+        known=histories(before(columns, split), parameters),
+        judged=everything,
+        positions=held_out(everything, split),
+        split=split,
+        everything=everything,
+        items=len(columns.item_ids) + 1,
+    )
 
-    def evaluator(at_most: int) -> Evaluator:
-        positions = held_out(everything, split, at_most)
-        return Evaluator(everything, positions, items_known, parameters)
 
-    model = build_model(known, _features(columns, items), parameters)
-    watch = evaluator(parameters.validation_events)
+def fit_course(
+    course: Course,
+    features: NDArray[np.int32],
+    parameters: Parameters,
+    progress: Progress,
+    model: SessionModel | None = None,
+) -> Fitted:
+    """Fit a new model, or go on with one.
+
+    `features`: `[items, SLOTS]`, the unknown item's first.
+    """
+    # 1. Fit to what is known, for as long as that helps on the hold-out.
+    model = model or build_model(course.known, features, parameters)
+    watch = course.evaluator(parameters.validation_events, parameters)
     fit(
         model,
-        Inputs(known, parameters),
+        Inputs(course.known, parameters),
         parameters,
         watch if len(watch) else None,
         _epochs(progress, "fit", 0.05, 0.65),
     )
 
     # 2. On the hold-out, choose how much the rules say, measure, and learn what a score is worth.
-    judge = evaluator(parameters.evaluation_events)
-    rules = rules_of(known, items_known)
+    judge = course.evaluator(parameters.evaluation_events, parameters)
+    rules = rules_of(course.known, course.items)
 
     def rules_so_far() -> RulesSoFar:
-        return RulesSoFar(everything, rules, split)
+        return RulesSoFar(course.judged, rules, course.split)
 
     blend, metrics = _choose_blend(judge, model, rules_so_far, parameters)
-    popularity = np.bincount(known.item, minlength=items_known).astype(np.float32)
+    popularity = np.bincount(course.known.item, minlength=course.items).astype(np.float32)
     metrics["popularity_hr_at_10"] = hr(judge.popularity(popularity), K)
     lists = judge.lists(model, rules_so_far(), blend)
     calibration = fit_calibration(lists.scores, lists.came_true)
     progress("evaluate", 0.7, **metrics)
 
     # 3. Go on with all events, so that the version knows the newest.
-    fit_on(
-        model,
-        Inputs(everything, parameters),
-        parameters,
-        _epochs(progress, "fit on all", 0.7, 0.85),
-    )
+    if parameters.final_epochs:
+        everything = Inputs(course.everything, parameters)
+        fit_on(model, everything, parameters, _epochs(progress, "fit on all", 0.7, 0.85))
+    return Fitted(model, blend, calibration, metrics)
 
-    # 4. Write it aside, and let it appear whole.
-    progress("export", 0.85)
-    folder = artifacts / model_id / version
-    partial = fresh_folder(folder.with_name(f".{version}.partial"))
+
+def write_version(
+    fitted: Fitted,
+    course: Course,
+    columns: EventColumns,
+    parameters: Parameters,
+    folder: Path,
+    manifest: Manifest,
+) -> Manifest:
+    """Write a version aside, and let it appear whole; return its manifest with the files in it."""
+    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
     contents = Contents(
-        model=model,
+        model=fitted.model,
         item_ids=columns.item_ids,
-        rules=rules_of(everything, items_known),
-        blend=blend,
-        calibration=calibration,
+        rules=rules_of(course.everything, course.items),
+        blend=fitted.blend,
+        calibration=fitted.calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
         with_index=len(columns.item_ids) >= parameters.scann_from_items,
     )
-    manifest = Manifest(
-        model_id=model_id,
-        version=version,
-        created_at=clock(),
-        files=export(contents, partial),
-        data=_training_data(columns),
-        parameters=msgspec.to_builtins(parameters),
-        metrics=metrics,
-        packages=package_versions(_PACKAGES),
-    )
+    manifest = msgspec.structs.replace(manifest, files=export(contents, partial))
     publish(partial, folder, manifest)
-    progress("done", 1.0, **metrics)
     return manifest
 
 
@@ -151,10 +218,10 @@ def _check(columns: EventColumns, parameters: Parameters) -> None:
         )
 
 
-def _features(columns: EventColumns, items: Sequence[Item]) -> NDArray[np.int32]:
-    """Return `[items + 1, SLOTS]`, in the order of the columns' ids; zeros for an unknown one."""
+def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:
+    """Return `[ids + 1, SLOTS]`, the unknown item's first; zeros for what is no item's id."""
     of_id = {item.item_id: item for item in items}
-    blank = [of_id.get(item_id) or Item(item_id=item_id) for item_id in columns.item_ids]
+    blank = [of_id.get(item_id) or Item(item_id=item_id) for item_id in item_ids]
     return np.concatenate([np.zeros((1, SLOTS), np.int32), item_features(blank)])
 
 

@@ -39,7 +39,7 @@ def test_ranks_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
     # the lowest items not met: before code 3 they are items 2, 3, 4, …, so item 4 is third; then
     # item 14 comes last of 2, 3, 5, … 14, and at the end item 2 first.
     data = evaluation_data(columns([(0, code, RATING, 5.0) for code in (0, 3, 13, 1)]))
-    judge = evaluator(evaluation, data, evaluation.held_out(data, 1, 100), 15)
+    judge = evaluator(evaluation, data, evaluation.held_out(data, 1), 15)
     assert judge.towers(StandInModel(15)).tolist() == [3, 12, 1]
     # By popularity item 14 is the first; the others are alike, and all of them count as ahead.
     popularity = np.zeros(15, "f4")
@@ -119,9 +119,10 @@ def test_nothing_to_predict(evaluation) -> None:  # type: ignore[no-untyped-def]
 def test_held_out_are_evenly_spaced_new_targets(evaluation) -> None:  # type: ignore[no-untyped-def]
     log = columns([(n % 2, n // 2, RATING, 5.0) for n in range(20)] + [(0, 0, RATING, 5.0)])
     data = evaluation_data(log)
-    every = evaluation.held_out(data, 10, 100)
+    every = evaluation.held_out(data, 10)
     assert data.event[every].tolist() == list(range(10, 20))
-    assert data.event[evaluation.held_out(data, 10, 4)].tolist() == [10, 13, 16, 19]
+    assert data.event[evaluation.spaced(every, 100)].tolist() == list(range(10, 20))
+    assert data.event[evaluation.spaced(every, 4)].tolist() == [10, 13, 16, 19]
 
 
 def evaluation_data(log):  # type: ignore[no-untyped-def]
