@@ -19,6 +19,7 @@ from headrace.tasks import TaskStore
 from headrace.topics import Topics
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
+from serving.catalog_writer import CatalogWriter
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
@@ -40,6 +41,7 @@ class Services:
     topics: Topics
     sessions: SessionStore
     catalog: CatalogStore
+    catalog_writer: CatalogWriter
     versions: VersionStore
     tasks: TaskStore
     live: LiveModel
@@ -67,6 +69,7 @@ def create_services(settings: Settings) -> Services:
         topics=Topics(settings),
         sessions=sessions,
         catalog=catalog,
+        catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
         tasks=TaskStore(redis, settings),
         live=live,
