@@ -7,6 +7,7 @@ items.json              item ids, by position
 item_vectors.npy        float32 [items, width]
 calibration.json        slope and intercept: score → probability
 popular.json            item ids, the most popular of late first
+bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
 savedmodel/             for TensorFlow Serving; serving here does not read it
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
 from headrace.versions import Manifest
+from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 
 MANIFEST = "manifest.json"
@@ -33,6 +35,7 @@ ITEMS = "items.json"
 ITEM_VECTORS = "item_vectors.npy"
 CALIBRATION = "calibration.json"
 POPULAR = "popular.json"
+BOUGHT_TOGETHER = "bought_together"
 INDEX = "index"
 SAVED_MODEL = "savedmodel"
 
@@ -53,11 +56,12 @@ class Artifact:
     """`[items, width]`: one row per item id."""
     calibration: Calibration
     popular: list[str]
+    bought_together: BoughtTogether
 
     @property
     def has_index(self) -> bool:
         """Whether the version carries a ScaNN index; else the exact one is meant."""
-        return any(name.startswith(f"{INDEX}/") for name in self.manifest.files)
+        return _has_folder(self.manifest, INDEX)
 
 
 def load_artifact(folder: Path) -> Artifact:
@@ -77,6 +81,7 @@ def load_artifact(folder: Path) -> Artifact:
         item_vectors=_read_vectors(folder, item_ids),
         calibration=_decode(folder, CALIBRATION, Calibration),
         popular=_decode(folder, POPULAR, list[str]),
+        bought_together=_read_bought_together(folder, manifest, len(item_ids)),
     )
 
 
@@ -120,6 +125,19 @@ def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
     if not len(vectors) or not np.isfinite(vectors).all():
         raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
     return vectors
+
+
+def _read_bought_together(folder: Path, manifest: Manifest, items: int) -> BoughtTogether:
+    if not _has_folder(manifest, BOUGHT_TOGETHER):
+        return BoughtTogether.nothing(items)
+    try:
+        return BoughtTogether.load(folder / BOUGHT_TOGETHER, items)
+    except (OSError, ValueError) as exc:
+        raise _invalid(folder, f"{BOUGHT_TOGETHER}/", f"cannot be used: {exc}") from exc
+
+
+def _has_folder(manifest: Manifest, name: str) -> bool:
+    return any(file.startswith(f"{name}/") for file in manifest.files)
 
 
 def _decode(folder: Path, name: str, of: type[Any]) -> Any:

@@ -45,6 +45,10 @@ class ItemVectors:
         position = self._position.get(item_id)
         return None if position in self._withdrawn else position
 
+    def are_candidates(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of each of these positions whether its item is a candidate."""
+        return np.array([at not in self._withdrawn for at in positions.tolist()], np.bool_)
+
     def is_cold(self, position: int) -> bool:
         """Return whether the item at this position came after the training."""
         return position >= self._trained

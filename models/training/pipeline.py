@@ -17,6 +17,7 @@ from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.features import SLOTS, item_features
+from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.dataset import before, histories
 from models.training.evaluation import Evaluation, Evaluator, held_out
@@ -24,6 +25,7 @@ from models.training.export import Contents, export, fresh_folder, package_versi
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.parameters import Parameters
+from models.training.samples import sample_sessions
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
 _POPULAR = 200
@@ -98,16 +100,21 @@ def train(
         calibration=calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
+        bought_together=count_bought_together(columns, parameters.basket_s),
+        sessions=sample_sessions(everything, parameters.session_length),
         with_index=len(columns.item_ids) >= parameters.scann_from_items,
     )
+    exported = export(contents, partial)
+    metrics |= exported.metrics
     manifest = Manifest(
         model_id=model_id,
         version=version,
         created_at=clock(),
-        files=export(contents, partial),
+        files=exported.files,
         data=_training_data(columns),
         parameters=msgspec.to_builtins(parameters),
         metrics=metrics,
+        notes=exported.notes,
         packages=package_versions(_PACKAGES),
     )
     publish(partial, folder, manifest)
