@@ -7,16 +7,17 @@ which say up to which offset of each topic's partition events have been applied,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal, Union, cast
 
 import msgspec
 from msgspec import Meta, Struct
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
-from headrace.store import load_script, text
+from headrace.store import Reading, load_script, read_together, text
 
 Kind = Literal["click", "purchase", "rating"]
 _EVENTS_A_CALL = 200
@@ -115,14 +116,20 @@ class SessionStore:
 
     async def read(self, user_id: str) -> Session:
         """Return the user's session; empty for an unknown user."""
+        [session] = await read_together(self._redis, self.reading(user_id))
+        return cast(Session, session)
+
+    def reading(self, user_id: str) -> Reading[Session]:
+        """Return how to read the user's session, together with other things."""
         items, _, marks = self._keys(user_id)
-        async with self._redis.pipeline(transaction=False) as pipeline:
+
+        def queue(pipeline: Pipeline) -> None:
             # Marks first: an event applied in between makes the dictionary newer than they say,
             # never older.
             pipeline.hgetall(marks)
             pipeline.hgetall(items)
-            fields, rows = await pipeline.execute()
-        return _session(rows, fields)
+
+        return Reading(queue, lambda answers: _session(rows=answers[1], fields=answers[0]))
 
     async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
         """Return of each item whether the user has met it, beyond the session dictionary too."""

@@ -177,6 +177,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Held-out events that the metrics and the calibration come from, evenly spaced."""
     min_events: Annotated[int, Meta(ge=10)] = 100
     """Fewer than these are refused: nothing could be learnt or measured."""
+    basket_s: Seconds = 24 * 3600.0
+    """What a user buys within so long of a basket's first purchase is bought together."""
     scann_from_items: Count = 20_000
     """From so many items on the version carries a ScaNN index."""
     seed: int = 0

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
+from typing import Any, Generic, TypeVar
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from headrace.settings import Settings
 
 _TIMEOUT_S = 5.0
+_Read = TypeVar("_Read")
 
 
 def connect(settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> Redis:
@@ -26,6 +31,33 @@ def connect(settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> Redis:
         retry=Retry(NoBackoff(), 0),
     )
     return client
+
+
+@dataclass(frozen=True)
+class Reading(Generic[_Read]):
+    """Something to be read from Redis, in one round trip with other things."""
+
+    queue: Callable[[Pipeline], object]
+    """Puts its commands into a pipeline."""
+    parse: Callable[[list[Any]], _Read]
+    """Makes what is read of the commands' answers."""
+
+
+async def read_together(redis: Redis, *readings: Reading[Any]) -> list[Any]:
+    """Return what the readings read, in one round trip; their commands run in the order given.
+
+    Raises `redis.exceptions.RedisError`.
+    """
+    async with redis.pipeline(transaction=False) as pipeline:
+        ends = [0]
+        for reading in readings:
+            reading.queue(pipeline)
+            ends.append(len(pipeline))
+        answers = await pipeline.execute()
+    return [
+        reading.parse(answers[first:end])
+        for reading, first, end in zip(readings, ends, ends[1:], strict=False)
+    ]
 
 
 def load_script(name: str) -> str:

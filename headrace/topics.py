@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -94,38 +95,61 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
         ) from exc
 
 
-class TopicWatch:
-    """Looks again and again whether topics are still the ones they were, over one connection."""
+class TopicLookup:
+    """Looks again and again what topics the broker has, over one connection."""
 
-    def __init__(self, settings: Settings, known: Mapping[str, TopicId]) -> None:
+    def __init__(self, settings: Settings, *, timeout_ms: int = 30_000) -> None:
+        """`timeout_ms` bounds the wait for an answer of the broker's."""
         self._settings = settings
-        self._known = known
+        self._timeout_ms = timeout_ms
         self._admin: KafkaAdminClient | None = None
+        self._lock = threading.Lock()
 
-    def made_anew(self) -> list[str]:
-        """Return the names of the topics whose id is another than it was. Blocks.
+    def look_up(self, names: Sequence[str]) -> dict[str, TopicId]:
+        """Return the topics of these names that exist, by name. Blocks.
 
         Raises `kafka.errors.KafkaError` or `OSError` when the broker cannot be reached.
         """
         from kafka.admin import KafkaAdminClient
 
-        try:
-            if self._admin is None:
-                self._admin = KafkaAdminClient(
-                    bootstrap_servers=self._settings.kafka.split(","),
-                    bootstrap_timeout_ms=BOOTSTRAP_MS,
-                )
-            found = describe_topics(self._admin, list(self._known))
-        except BaseException:
-            self.close()
-            raise
-        return [name for name, topic in found.items() if topic.id != self._known[name].id]
+        with self._lock:
+            try:
+                if self._admin is None:
+                    self._admin = KafkaAdminClient(
+                        bootstrap_servers=self._settings.kafka.split(","),
+                        bootstrap_timeout_ms=BOOTSTRAP_MS,
+                        request_timeout_ms=self._timeout_ms,
+                    )
+                return describe_topics(self._admin, list(names))
+            except BaseException:
+                self._disconnect()
+                raise
 
     def close(self) -> None:
         """Disconnect."""
+        with self._lock:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._admin is not None:
             self._admin.close()
             self._admin = None
+
+
+class TopicWatch(TopicLookup):
+    """Looks whether topics are still the ones they were."""
+
+    def __init__(self, settings: Settings, known: Mapping[str, TopicId]) -> None:
+        super().__init__(settings)
+        self._known = known
+
+    def made_anew(self) -> list[str]:
+        """Return the names of the topics whose id is another than it was. Blocks.
+
+        Raises what `look_up` raises.
+        """
+        found = self.look_up(list(self._known))
+        return [name for name, topic in found.items() if topic.id != self._known[name].id]
 
 
 def describe_topics(admin: KafkaAdminClient, names: list[str]) -> dict[str, TopicId]:

@@ -61,6 +61,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     metrics: dict[str, float]
     packages: dict[str, str]
+    notes: tuple[str, ...] = ()
+    """In words, what is not as it was asked for."""
 
 
 class LiveVersion(Struct, frozen=True, kw_only=True):
@@ -177,4 +179,5 @@ def describe(manifest: Manifest, live: LiveVersion | None) -> Mapping[str, Any]:
         "data": msgspec.to_builtins(manifest.data),
         "parameters": manifest.parameters,
         "metrics": manifest.metrics,
+        "notes": list(manifest.notes),
     }

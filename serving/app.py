@@ -35,6 +35,7 @@ ROUTES = [
     Route("/v1/items/{item_id}", items.put_item, methods=["PUT"]),
     Route("/v1/items/{item_id}", items.delete_item, methods=["DELETE"]),
     Route("/v1/items/{item_id}/similar", recommendations.get_similar),
+    Route("/v1/items/{item_id}/bought-together", recommendations.get_bought_together),
     Route("/v1/models", models.get_models),
     Route("/v1/models/{model_id}/versions", models.get_versions),
     Route(
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
             yield
         finally:
             await cancel_until_done(follower)
+            await services.catalog_writer.close()
             await services.producer.close()
             await services.redis.aclose()
 

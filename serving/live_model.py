@@ -1,32 +1,40 @@
 """The live model: a new version is loaded aside, checked, warmed up, then swapped in.
 
 What is served is level with the catalogue: before a version is swapped in, and from then on, items
-added since its training are put in and deleted ones taken out. Its rules follow what users do.
+added since its training are put in and deleted ones taken out. A request reads the catalogue's news
+together with what else it reads, so no answer names an item whose deletion came before it. A
+version's rules follow what users do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from headrace.catalog import CatalogStore, Item
+from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
 from headrace.errors import ArtifactInvalid, VersionNotFound
 from headrace.sessions import Session
 from headrace.settings import Settings
+from headrace.store import Reading
 from headrace.transitions import TransitionStore
 from headrace.versions import LiveVersion, VersionStore, version_folder
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever
+from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
 
 logger = logging.getLogger(__name__)
 
 _ITEMS_AT_ONCE = 64
 """Requests wait while items are put in: a millisecond or two for so many."""
+_CHANGES_AT_ONCE = 256
+"""Read in one round trip while serving."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
 
@@ -47,7 +55,8 @@ class LiveModel:
         self._transitions = transitions
         self._retriever: Retriever | None = None
         self._rules: RulesFollower | None = None
-        self._sequence = 0
+        self._deleted = DeletedItems()
+        self._levelling = asyncio.Lock()
         self._refused: int | None = None
 
     @property
@@ -59,6 +68,34 @@ class LiveModel:
     def version(self) -> str | None:
         """The version that this server has live."""
         return self._retriever.manifest.version if self._retriever else None
+
+    @property
+    def deleted(self) -> DeletedItems:
+        """The items that no answer may name."""
+        return self._deleted
+
+    async def read(self, *readings: Reading[Any]) -> list[Any]:
+        """Read from Redis and, in the same round trip, what the catalogue has deleted.
+
+        When this returns deleted items are out, and added ones in unless there are very many; one
+        round trip more serves all requests that come upon a change. Raises `RedisError`, `OSError`.
+        """
+        deletions, found = await self._catalog.read_with_deletions(self._deleted.heard, *readings)
+        self._hear(deletions)
+        behind = deletions.sequence - self._deleted.settled
+        if self._retriever is not None and 0 < behind <= _ITEMS_AT_ONCE:
+            try:
+                await self._settle_next(deletions.sequence)
+            except (RedisError, OSError) as exc:
+                logger.warning("new items cannot be read: %r", exc)
+        return found
+
+    async def hear(self) -> None:
+        """Hear what the catalogue has deleted; while Redis is away what was known last counts."""
+        try:
+            await self.read()
+        except (RedisError, OSError) as exc:
+            logger.warning("the catalogue cannot be read: %r", exc)
 
     async def follow(self) -> None:
         """Take up new versions, changes of the catalogue and transitions, until cancelled."""
@@ -76,12 +113,43 @@ class LiveModel:
             taken = await self._take_up(live)
             if not taken and self._retriever is None:
                 await self._fall_back()
-        elif self._retriever is not None:
-            self._sequence, changes = await self._catalog.changes_since(self._sequence)
-            if changes:
-                await asyncio.to_thread(_level, self._retriever, changes)
+        deletions, _ = await self._catalog.read_with_deletions(self._deleted.heard)
+        self._hear(deletions)
+        if self._retriever is not None:
+            while self._deleted.settled < deletions.sequence:
+                await self._settle_next(deletions.sequence)
+        elif self._deleted.settled < deletions.sequence:
+            # Which of them have come back is all there is to know before the first version.
+            deletions, _ = await self._catalog.read_with_deletions(0)
+            self._deleted.replace(deletions.sequence, deletions.numbers)
         if self._rules is not None:
             await self._rules.catch_up()
+
+    def _hear(self, deletions: Deletions) -> None:
+        new = self._deleted.hear(deletions)
+        if self._retriever is not None and new:
+            self._retriever.remove_items(new)
+
+    async def _settle_next(self, wanted: int) -> None:
+        """Bring the retriever nearer to the change `wanted`, if it is not there yet."""
+        async with self._levelling:
+            if self._deleted.settled >= wanted:
+                return
+            _, changes = await self._catalog.changes_since(self._deleted.settled, _CHANGES_AT_ONCE)
+            if not changes:
+                self._deleted.settled = wanted
+            rows = iter(changes.items())
+            while piece := dict(islice(rows, _ITEMS_AT_ONCE)):
+                # Here, not in a thread: what a request hears of comes before a piece or after it.
+                self._settle(piece)
+                await asyncio.sleep(0)
+
+    def _settle(self, changes: Mapping[str, ChangedItem]) -> None:
+        through = max(changed.number for changed in changes.values())
+        there = self._deleted.settle(through, changes)
+        if self._retriever is not None:
+            self._retriever.remove_items([at for at in changes if at in self._deleted])
+            self._retriever.add_items(there)
 
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
@@ -94,12 +162,11 @@ class LiveModel:
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
-        sequence, changes = await self._catalog.changes_since(0)
         try:
             folder = version_folder(
                 Path(self._settings.artifacts), self._settings.model_id, version
             )
-            retriever = await asyncio.to_thread(_load, folder, changes)
+            retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
@@ -107,16 +174,35 @@ class LiveModel:
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
             return False
+        aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
-        self._retriever, self._sequence, self._rules = retriever, sequence, rules
+        await asyncio.to_thread(_warm_up, retriever)
+        async with self._levelling:
+            self._deleted.replace(aside.settled, aside.numbers)
+            retriever.remove_items(self._deleted.numbers)
+            self._retriever, self._rules = retriever, rules
         logger.info("version %s is live here", version)
         return True
 
+    async def _level_aside(self, retriever: Retriever) -> DeletedItems:
+        """Bring a version that is not served yet level with the catalogue; return how far it is."""
+        aside = DeletedItems()
+        while True:
+            through, changes = await self._catalog.changes_since(aside.settled)
+            if not changes:
+                return aside
+            there = aside.settle(through, changes)
+            retriever.remove_items([item_id for item_id in changes if item_id in aside])
+            await asyncio.to_thread(_add, retriever, there)
 
-def _load(folder: Path, changes: Mapping[str, Item | None]) -> Retriever:
-    retriever = Retriever(load_artifact(folder))
-    _level(retriever, changes)
+
+def _add(retriever: Retriever, items: Sequence[Item]) -> None:
+    for first in range(0, len(items), _ITEMS_AT_ONCE):
+        retriever.add_items(items[first : first + _ITEMS_AT_ONCE])
+
+
+def _warm_up(retriever: Retriever) -> None:
     item_ids = tuple(retriever.popular[:10])
     session = Session(
         item_ids=item_ids,
@@ -126,11 +212,3 @@ def _load(folder: Path, changes: Mapping[str, Item | None]) -> Retriever:
     )
     for _ in range(_WARM_UP_CALLS):
         retriever.recommend(session, 10)
-    return retriever
-
-
-def _level(retriever: Retriever, changes: Mapping[str, Item | None]) -> None:
-    retriever.remove_items([item_id for item_id, item in changes.items() if item is None])
-    added = [item for item in changes.values() if item is not None]
-    for first in range(0, len(added), _ITEMS_AT_ONCE):
-        retriever.add_items(added[first : first + _ITEMS_AT_ONCE])

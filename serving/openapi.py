@@ -105,6 +105,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/items/{item_id}/similar"): Operation(
         answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
     ),
+    ("GET", "/v1/items/{item_id}/bought-together"): Operation(
+        answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+    ),
     ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(
         answer=schemas.VersionList, errors=(422, 503)

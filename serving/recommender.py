@@ -60,9 +60,10 @@ class Recommender:
 
     async def answer(self, request: RecommendationRequest) -> RecommendationAnswer:
         """Return what to recommend, and from which session and version it comes."""
-        # One version answers the whole request, whatever is swapped in meanwhile.
-        retriever = self._live.retriever
         session, trouble = await self._session(request)
+        # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
+        # that the catalogue's news is known.
+        retriever = self._live.retriever
         found = await self._recommend(request, session, retriever, trouble)
         model = (
             ModelInfo(self._model_id, retriever.manifest.version)
@@ -83,10 +84,13 @@ class Recommender:
         )
 
     async def _session(self, request: RecommendationRequest) -> tuple[Session, str | None]:
+        """Return the session, having heard with it what the catalogue has deleted."""
         if request.user_id is None:
+            await self._live.hear()
             return Session.from_interactions(request.user_interactions or {}, self._limit), None
         try:
-            return await self._sessions.read(request.user_id), None
+            [session] = await self._live.read(self._sessions.reading(request.user_id))
+            return session, None
         except (RedisError, OSError) as exc:
             logger.warning("a session cannot be read: %r", exc)
             return Session(), NO_SESSION
@@ -156,9 +160,10 @@ class Recommender:
         shares = dict(await self._trending.items())
         item_ids = list(shares)
         if retriever is not None:
-            # A version knows what the catalogue has deleted; it also has items when Redis is away.
+            # A version has items when Redis is away, too.
             known = dict.fromkeys([*item_ids, *retriever.popular])
             item_ids = [item_id for item_id in known if item_id in retriever]
+        item_ids = [item_id for item_id in item_ids if item_id not in self._live.deleted]
         some = bool(item_ids)
         if not request.recommend_seen:
             item_ids = await self._not_met(request, session, item_ids)

@@ -66,7 +66,7 @@ class RecommendationAnswer(Struct, frozen=True):
 
 
 class ItemList(Struct, frozen=True):
-    """Items with scores: similar ones, trending ones."""
+    """Items with scores: similar ones, ones bought together, trending ones."""
 
     items: list[Recommendation]
     message: str | None = None

@@ -20,6 +20,7 @@ from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
+from serving.catalog_writer import CatalogWriter
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
@@ -42,6 +43,7 @@ class Services:
     sessions: SessionStore
     transitions: TransitionStore
     catalog: CatalogStore
+    catalog_writer: CatalogWriter
     versions: VersionStore
     tasks: TaskStore
     live: LiveModel
@@ -71,6 +73,7 @@ def create_services(settings: Settings) -> Services:
         sessions=sessions,
         transitions=transitions,
         catalog=catalog,
+        catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
         tasks=TaskStore(redis, settings),
         live=live,

@@ -9,6 +9,7 @@ rules_*.npy             sequential rules: starts, targets, weights, totals; `Rul
 blend.json              with what towers and rules are blended
 calibration.json        slope and intercept: blended score → probability
 popular.json            item ids, the most popular of late first
+bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
 savedmodel/             for TensorFlow Serving; serving here does not read it
 """
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from headrace.errors import ArtifactInvalid
 from headrace.versions import Manifest
 from models.retrieval.blend import Blend
+from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.rules import Rules
 
@@ -39,6 +41,7 @@ RULES = tuple(f"rules_{name}.npy" for name in ("starts", "targets", "weights", "
 BLEND = "blend.json"
 CALIBRATION = "calibration.json"
 POPULAR = "popular.json"
+BOUGHT_TOGETHER = "bought_together"
 INDEX = "index"
 SAVED_MODEL = "savedmodel"
 
@@ -71,11 +74,12 @@ class Artifact:
     blend: Blend
     calibration: Calibration
     popular: list[str]
+    bought_together: BoughtTogether
 
     @property
     def has_index(self) -> bool:
         """Whether the version carries a ScaNN index; else the exact one is meant."""
-        return any(name.startswith(f"{INDEX}/") for name in self.manifest.files)
+        return _has_folder(self.manifest, INDEX)
 
 
 def load_artifact(folder: Path) -> Artifact:
@@ -97,6 +101,7 @@ def load_artifact(folder: Path) -> Artifact:
         blend=_decode(folder, BLEND, Blend),
         calibration=_decode(folder, CALIBRATION, Calibration),
         popular=_decode(folder, POPULAR, list[str]),
+        bought_together=_read_bought_together(folder, manifest, len(item_ids)),
     )
 
 
@@ -155,6 +160,19 @@ def _read_array(folder: Path, name: str) -> NDArray[Any]:
     except (EOFError, OSError, ValueError) as exc:
         raise _invalid(folder, name, str(exc)) from exc
     return array
+
+
+def _read_bought_together(folder: Path, manifest: Manifest, items: int) -> BoughtTogether:
+    if not _has_folder(manifest, BOUGHT_TOGETHER):
+        return BoughtTogether.nothing(items)
+    try:
+        return BoughtTogether.load(folder / BOUGHT_TOGETHER, items)
+    except (OSError, ValueError) as exc:
+        raise _invalid(folder, f"{BOUGHT_TOGETHER}/", f"cannot be used: {exc}") from exc
+
+
+def _has_folder(manifest: Manifest, name: str) -> bool:
+    return any(file.startswith(f"{name}/") for file in manifest.files)
 
 
 def _decode(folder: Path, name: str, of: type[Any]) -> Any:

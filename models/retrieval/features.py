@@ -18,9 +18,9 @@ BUCKETS = 4096
 SLOTS = 32
 """Features kept of an item, in the order of `item_tokens`."""
 
-_GAP_BUCKETS = 8
+GAP_BUCKETS = 8
 """Powers of 4 seconds: under 3 s, 15 s, 1 min, 4 min, 17 min, 68 min, 4.5 h, and longer."""
-INTERACTION_FEATURES = len(KINDS) + 2 + _GAP_BUCKETS
+INTERACTION_FEATURES = len(KINDS) + 2 + GAP_BUCKETS
 """Width of `interaction_features`: the kind, whether rated, the rating, the gap."""
 
 _WORD = re.compile(r"\w+")
@@ -79,6 +79,6 @@ def interaction_features(
     features[:, len(KINDS)] = rated
     features[rated, len(KINDS) + 1] = ratings[rated]
     steps = np.log1p(np.maximum(gaps, 0.0)) * (1.0 / math.log(4.0))
-    bucket = np.minimum(steps.astype(np.int64), _GAP_BUCKETS - 1)
+    bucket = np.minimum(steps.astype(np.int64), GAP_BUCKETS - 1)
     features[rows, len(KINDS) + 2 + bucket] = 1.0
     return features

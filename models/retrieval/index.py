@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from models.retrieval.scann_import import scann_bindings
@@ -13,12 +16,9 @@ from models.retrieval.scann_import import scann_bindings
 SCANN_FROM_ITEMS = 20_000
 """Above this many items ScaNN answers sooner than one matrix product over all of them."""
 
-_REORDERED = 200
-"""Candidates whose exact dot product ScaNN computes, at the least."""
-_LEAVES_SEARCHED = 0.1
-"""Share of ScaNN's leaves that a query visits: finds 0.95 of the exact top 10 among 100,000."""
-_LEAST_LEAVES_SEARCHED = 32
-"""Fewer lose more of the top 10 than the time they save is worth."""
+SETTINGS = "settings.json"
+_SPARE = 10
+"""Times as many items as are wanted that the leaves searched hold, at the least."""
 _POINTS_TO_TRAIN = 250_000
 """Vectors from which ScaNN learns its partitions."""
 
@@ -76,46 +76,64 @@ class ExactIndex:
         self._present[positions[positions < len(self._present)]] = False
 
 
+class ScannSettings(Struct, frozen=True):
+    """How far ScaNN looks for the best items."""
+
+    leaves: Annotated[int, Meta(ge=1)] = 32
+    """Partitions that a query visits."""
+    reordered: Annotated[int, Meta(ge=1)] = 200
+    """Candidates whose exact dot product is computed."""
+
+
 class ScannIndex:
     """ScaNN (Guo et al., 2020): partitions, quantised scores, the best scored again exactly."""
 
-    def __init__(self, searcher: Any) -> None:
-        """Wrap a ScaNN searcher; `build` and `load` make one."""
+    def __init__(self, searcher: Any, size: int, settings: ScannSettings) -> None:
+        """Wrap a ScaNN searcher of so many items; `build` and `load` make one."""
         self._searcher = searcher
+        self._items_in_leaf = size / count_leaves(size)
+        self.settings = settings
 
     @classmethod
-    def build(cls, vectors: NDArray[np.float32]) -> ScannIndex:
+    def build(
+        cls,
+        vectors: NDArray[np.float32],
+        settings: ScannSettings = ScannSettings(),  # noqa: B008
+    ) -> ScannIndex:
         """Index `[n, width]` vectors as positions 0 to n - 1; n of some thousands at the least."""
-        leaves = max(1, int(np.sqrt(len(vectors))))
+        leaves = count_leaves(len(vectors))
         searcher = (
             scann_bindings()
             .builder(np.ascontiguousarray(vectors, np.float32), 10, "dot_product")
             .tree(
                 num_leaves=leaves,
-                num_leaves_to_search=min(
-                    leaves, max(_LEAST_LEAVES_SEARCHED, round(leaves * _LEAVES_SEARCHED))
-                ),
+                num_leaves_to_search=min(leaves, settings.leaves),
                 training_sample_size=min(len(vectors), _POINTS_TO_TRAIN),
             )
             .score_ah(2, anisotropic_quantization_threshold=0.2)
-            .reorder(_REORDERED)
+            .reorder(settings.reordered)
             .build(docids=list(range(len(vectors))))
         )
-        return cls(searcher)
+        return cls(searcher, len(vectors), settings)
 
     @classmethod
     def load(cls, folder: Path, size: int) -> ScannIndex:
-        """Load what `save` wrote, of `size` items."""
+        """Load what `save` wrote, of `size` items. Raises `OSError`, `ValueError`, ScaNN's own."""
+        try:
+            settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=ScannSettings)
+        except msgspec.DecodeError as exc:
+            raise ValueError(f"{SETTINGS}: {exc}") from exc
         bindings = scann_bindings()
         assets = (folder / "scann_assets.pbtxt").read_text(encoding="utf-8")
         # Not `load_searcher`, which unpickles ids; here an id is the item's position.
         searcher = bindings.scann_pybind.ScannNumpy(str(folder), assets)
-        return cls(bindings.ScannSearcher(searcher, docids=list(range(size))))
+        return cls(bindings.ScannSearcher(searcher, docids=list(range(size))), size, settings)
 
     def save(self, folder: Path) -> None:
         """Write the index so that the folder may be renamed. Positions must be 0 to n - 1."""
         # Past the wrapper's own method, which would pickle the ids.
         self._searcher.searcher.serialize(str(folder), True)
+        (folder / SETTINGS).write_bytes(msgspec.json.encode(self.settings))
 
     def search(
         self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
@@ -123,11 +141,22 @@ class ScannIndex:
         """See `ItemIndex.search`."""
         wanted = k + len(exclude)
         positions, scores = self._searcher.search(
-            query, final_num_neighbors=wanted, pre_reorder_num_neighbors=max(_REORDERED, 2 * wanted)
+            query,
+            final_num_neighbors=wanted,
+            pre_reorder_num_neighbors=max(self.settings.reordered, 2 * wanted),
+            leaves_to_search=self._leaves_for(wanted),
         )
         found = np.array(positions, np.int64)
         kept = np.flatnonzero(~np.isin(found, exclude))[:k]
         return found[kept], np.asarray(scores, np.float32)[kept]
+
+    def search_many(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
+        """Return the positions that `search` finds for each of `[n, width]` queries."""
+        none = np.zeros(0, np.int64)
+        return [self.search(query, k, none)[0] for query in queries]
+
+    def _leaves_for(self, wanted: int) -> int:
+        return max(self.settings.leaves, math.ceil(_SPARE * wanted / self._items_in_leaf))
 
     def upsert(self, positions: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See `ItemIndex.upsert`."""
@@ -139,3 +168,8 @@ class ScannIndex:
         for position in positions.tolist():
             if position in self._searcher.docid_to_id:
                 self._searcher.delete([position])
+
+
+def count_leaves(size: int) -> int:
+    """Return into how many partitions ScaNN puts so many items."""
+    return max(1, math.isqrt(size))

@@ -60,6 +60,7 @@ class Retriever:
         self.manifest: Manifest = artifact.manifest
         self.popular: Sequence[str] = artifact.popular
         self._calibration = artifact.calibration
+        self._bought_together = artifact.bought_together
         self._query_tower, self._candidate_tower = _load_towers(artifact)
         self._items = ItemVectors(artifact.item_ids, artifact.item_vectors)
         self._index = index or _load_index(artifact)
@@ -141,6 +142,21 @@ class Retriever:
                 self._items.ids(positions[best]),
                 np.clip(cosines[best], 0.0, 1.0).tolist(),
                 [self._items.is_cold(at) for at in positions[best].tolist()],
+            )
+
+    def bought_together(self, item_id: str, k: int) -> Recommendations | None:
+        """Return the k items that most of this one's baskets hold, too, and the shares that do.
+
+        Returns None for an item that is not known, an empty list when nothing is known of it.
+        """
+        with self._lock:
+            position = self._items.position(item_id)
+            if position is None:
+                return None
+            positions, shares = self._bought_together.of(position)
+            kept = np.flatnonzero(self._items.are_candidates(positions))[:k]
+            return Recommendations(
+                self._items.ids(positions[kept]), shares[kept].tolist(), [False] * len(kept)
             )
 
     def add_items(self, items: Sequence[Item]) -> None:

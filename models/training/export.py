@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from headrace.errors import HeadraceError
 from headrace.versions import Manifest
 from models.retrieval import artifact as layout
 from models.retrieval.blend import Blend
+from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import INTERACTION_FEATURES, SLOTS
 from models.retrieval.index import ScannIndex
@@ -24,7 +26,9 @@ from models.retrieval.rules import Rules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.training.evaluation import item_vectors
 from models.training.framework import tf
-from models.training.saved_model import save_model
+from models.training.index_tuning import LEAST_RECALL, tune
+from models.training.samples import Sessions
+from models.training.saved_model import SessionRecommender, save_model
 from models.training.two_tower import SessionModel
 
 PARITY = 1e-5
@@ -33,7 +37,9 @@ PARITY = 1e-5
 _COLD_BATCH = 64
 """Cold items that the candidate tower makes vectors of in one call."""
 _SAMPLES = 16
-"""Sessions and items on which the towers are compared."""
+"""Items on which the candidate towers are compared."""
+
+logger = logging.getLogger(__name__)
 
 
 class ExportFailed(HeadraceError):
@@ -52,19 +58,36 @@ class Contents:
     calibration: Calibration
     popular: Sequence[str]
     session_length: int
+    bought_together: BoughtTogether
+    sessions: Sessions
+    """Real ones, on which towers and index are checked."""
     with_index: bool
 
 
-def export(contents: Contents, folder: Path) -> dict[str, str]:
-    """Write the files of a version into an empty folder; return the sha256 of each.
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what was seen on the way."""
+
+    files: dict[str, str]
+    """sha256 of each, by its path in the folder."""
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+    """In words, what is not as it was asked for."""
+
+
+def export(contents: Contents, folder: Path) -> Exported:
+    """Write the files of a version into an empty folder.
 
     Raises `ExportFailed` when LiteRT does not agree with TensorFlow.
     """
-    vectors = item_vectors(contents.model)
+    # A model may have room for items that nobody has met yet.
+    vectors = item_vectors(contents.model)[: len(contents.item_ids) + 1]
     query_tower = convert_query_tower(contents.model, contents.session_length, vectors.shape[1])
     candidate_tower = convert_candidate_tower(contents.model)
-    check_query_tower(contents.model, query_tower, vectors)
+    queries, parity = check_query_tower(contents.model, query_tower, vectors, contents.sessions)
     check_candidate_tower(contents.model, candidate_tower)
+    metrics = {"parity": parity, "parity_sessions": float(len(queries))}
+    notes: tuple[str, ...] = ()
 
     (folder / layout.QUERY_TOWER).write_bytes(query_tower)
     (folder / layout.CANDIDATE_TOWER).write_bytes(candidate_tower)
@@ -78,11 +101,44 @@ def export(contents: Contents, folder: Path) -> dict[str, str]:
         (layout.POPULAR, contents.popular),
     ):
         (folder / name).write_bytes(msgspec.json.encode(value))
+    (folder / layout.BOUGHT_TOGETHER).mkdir()
+    contents.bought_together.save(folder / layout.BOUGHT_TOGETHER)
     if contents.with_index:
-        (folder / layout.INDEX).mkdir()
-        ScannIndex.build(vectors[1:]).save(folder / layout.INDEX)
-    save_model(contents.model, contents.item_ids, contents.calibration, folder / layout.SAVED_MODEL)
-    return layout.file_digests(folder)
+        figures, notes = write_index(vectors[1:], queries, folder / layout.INDEX)
+        metrics |= figures
+    recommender = SessionRecommender(
+        contents.model.query_tower,
+        vectors,
+        contents.item_ids,
+        contents.calibration,
+        contents.blend.candidates,
+    )
+    save_model(recommender, folder / layout.SAVED_MODEL)
+    return Exported(layout.file_digests(folder), metrics, notes)
+
+
+def write_index(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], folder: Path
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Write a ScaNN index that finds what an exact search finds, or none; return figures, notes."""
+    index = ScannIndex.build(vectors)
+    tuning = tune(index, vectors, queries)
+    figures = {
+        "indexed": float(tuning.suffices),
+        "index_recall_at_10": tuning.recall,
+        "index_leaves_share": tuning.leaves_share,
+        "index_reordered": float(tuning.settings.reordered),
+    }
+    if tuning.suffices:
+        folder.mkdir()
+        index.save(folder)
+        return figures, ()
+    note = (
+        f"No ScaNN index: at its best it finds {tuning.recall:.2%} of the exact top 10 over "
+        f"{len(queries):,} sessions, and {LEAST_RECALL:.0%} is asked for; searches are exact."
+    )
+    logger.warning(note)
+    return figures, (note,)
 
 
 def publish(partial: Path, folder: Path, manifest: Manifest) -> None:
@@ -136,23 +192,30 @@ def convert_candidate_tower(model: SessionModel) -> bytes:
     return _convert(cold, model)
 
 
-def check_query_tower(model: SessionModel, tower: bytes, vectors: NDArray[np.float32]) -> None:
-    """Compare the towers on sessions drawn at random, of every length up to the longest.
+def check_query_tower(
+    model: SessionModel, tower: bytes, vectors: NDArray[np.float32], sessions: Sessions
+) -> tuple[NDArray[np.float32], float]:
+    """Compare the towers on real sessions; return the query vectors and the largest difference.
 
-    Raises `ExportFailed` when they differ by more than `PARITY`.
+    `vectors`: `[items, width]`, the unknown item's first. Raises `ExportFailed` when they differ by
+    more than `PARITY`.
     """
     lite = QueryTower(tower)
-    rng = np.random.default_rng(0)
-    for length in np.linspace(1, lite.session_length, _SAMPLES).astype(int).tolist():
-        session = vectors[rng.integers(0, len(vectors), length)]
-        features = rng.random((length, INTERACTION_FEATURES), np.float32)
-        padding = ((lite.session_length - length, 0), (0, 0))
+    queries: list[NDArray[np.float32]] = []
+    parity = 0.0
+    for batch in sessions.batches():
         expected = model.query_tower.last(
-            np.pad(session, padding)[None],
-            np.pad(features, padding)[None],
-            np.array([length], np.int32),
-        ).numpy()[0]
-        _compare("query tower", lite(session, features), expected)
+            vectors[batch.items], batch.features, batch.length
+        ).numpy()
+        found = [
+            lite(vectors[items[-length:]], features[-length:])
+            for items, features, length in zip(
+                batch.items, batch.features, batch.length.tolist(), strict=True
+            )
+        ]
+        parity = max(parity, _compare("query tower", np.stack(found), expected))
+        queries += found
+    return np.array(queries, np.float32).reshape(len(queries), vectors.shape[1]), parity
 
 
 def check_candidate_tower(model: SessionModel, tower: bytes) -> None:
@@ -181,14 +244,16 @@ def _convert(function: Any, model: SessionModel) -> bytes:
     return bytes(converter.convert())
 
 
-def _compare(name: str, lite: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(lite - expected).max()) / scale
+def _compare(name: str, lite: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference, relative to the largest value of its row or to 1."""
+    scale = np.maximum(1.0, np.abs(expected).max(axis=-1, keepdims=True))
+    difference = float((np.abs(lite - expected) / scale).max())
     if not difference <= PARITY:
         raise ExportFailed(
             f"The {name} differs by {difference:.2g} between LiteRT and TensorFlow; "
             f"at most {PARITY:g} is let pass. No version was written."
         )
+    return difference
 
 
 def _fsync(path: Path) -> None:

@@ -20,6 +20,7 @@ from headrace.versions import Manifest, TrainingData
 from models.retrieval.blend import Blend
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import SLOTS, item_features
+from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.dataset import Histories, before, histories
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
@@ -29,6 +30,7 @@ from models.training.framework import keras
 from models.training.inputs import Inputs
 from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
+from models.training.samples import sample_sessions
 from models.training.two_tower import SessionModel
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
@@ -198,9 +200,17 @@ def write_version(
         calibration=fitted.calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
+        bought_together=count_bought_together(columns, parameters.basket_s),
+        sessions=sample_sessions(course.everything, parameters.session_length),
         with_index=len(columns.item_ids) >= parameters.scann_from_items,
     )
-    manifest = msgspec.structs.replace(manifest, files=export(contents, partial))
+    exported = export(contents, partial)
+    manifest = msgspec.structs.replace(
+        manifest,
+        files=exported.files,
+        metrics={**manifest.metrics, **exported.metrics},
+        notes=exported.notes,
+    )
     publish(partial, folder, manifest)
     return manifest
 

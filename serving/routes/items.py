@@ -1,21 +1,25 @@
-"""The catalogue over HTTP: changes go through Kafka like everyone else's."""
+"""The catalogue over HTTP: changes go through Kafka like everyone's, and are applied at once."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 import msgspec
+from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.catalog import Item, parse_item
 from headrace.errors import InvalidEvent
 from headrace.events import ItemId
-from headrace.producer import Outgoing
-from headrace.topics import ITEMS
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
 from serving.paths import path_id
 from serving.problems import Problem
 from serving.schemas import ItemBody, ItemsAccepted
 from serving.services import services
+
+logger = logging.getLogger(__name__)
 
 
 async def get_item(request: Request) -> Response:
@@ -28,15 +32,33 @@ async def get_item(request: Request) -> Response:
 
 
 async def put_item(request: Request) -> Response:
-    """Add or replace an item; 202 when Kafka has acknowledged it."""
+    """Add or replace an item; 202 when Kafka has acknowledged it.
+
+    Every server recommends it from its next answer on.
+    """
     body = await read_json(request, ItemBody)
     item = Item(item_id=_item_id(request), **msgspec.structs.asdict(body))
-    return await _send(request, [(item.item_id, msgspec.json.encode(item))])
+    return await _put(request, [item])
 
 
 async def delete_item(request: Request) -> Response:
-    """Delete an item; 202 when Kafka has acknowledged it."""
-    return await _send(request, [(_item_id(request), None)])
+    """Delete an item; 202 when Kafka has acknowledged it and no server serves it any more.
+
+    503 when one of the two cannot be had: delete it again.
+    """
+    item_id = _item_id(request)
+    writer = services(request).catalog_writer
+    changes = await writer.send([(item_id, None)])
+    try:
+        await writer.apply(changes)
+    except (RedisError, OSError) as exc:
+        raise Problem(
+            503,
+            f"Kafka has the deletion of {item_id!r}, but the catalogue in Redis cannot be reached; "
+            "until a worker has applied it the item may be served. Delete it again.",
+            retry=True,
+        ) from exc
+    return json_response(ItemsAccepted(1), 202)
 
 
 async def post_items(request: Request) -> Response:
@@ -50,13 +72,16 @@ async def post_items(request: Request) -> Response:
         except InvalidEvent as error:
             wrong.append((index, error))
     refuse_invalid(wrong, len(rows), "items")
-    return await _send(request, [(item.item_id, msgspec.json.encode(item)) for item in items])
+    return await _put(request, items)
 
 
-async def _send(request: Request, changes: list[tuple[str, bytes | None]]) -> Response:
-    server = services(request)
-    topic = server.topics.name(ITEMS)
-    await server.producer.send([Outgoing(topic, key.encode(), value) for key, value in changes])
+async def _put(request: Request, items: Sequence[Item]) -> Response:
+    writer = services(request).catalog_writer
+    changes = await writer.send([(item.item_id, item) for item in items])
+    try:
+        await writer.apply(changes)
+    except (RedisError, OSError) as exc:
+        logger.warning("items in Kafka wait for a worker to apply them: %r", exc)
     return json_response(ItemsAccepted(len(changes)), 202)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from headrace.catalog import CatalogStore, Item, ItemChange, parse_item
+from headrace.catalog import CatalogStore, ChangedItem, Item, ItemChange, parse_item
 from headrace.errors import InvalidItem
 from headrace.events import MAX_BYTES
 from headrace.settings import Settings
@@ -29,6 +29,10 @@ def change(offset: int, item_id: str, *, title: str | None = "t", **where: Any) 
     return ItemChange(
         item_id, item, where.get("topic_id", "first"), where.get("partition", 0), offset
     )
+
+
+def items(changes: dict[str, ChangedItem]) -> dict[str, Item | None]:
+    return {item_id: changed.item for item_id, changed in changes.items()}
 
 
 def test_an_item_with_everything() -> None:
@@ -123,13 +127,64 @@ async def test_followers_hear_of_each_change_once(store: CatalogStore) -> None:
     assert await store.changes_since(0) == (0, {})
     await store.apply([change(0, "a"), change(1, "b"), change(2, "b", title=None)])
     at, changes = await store.changes_since(0)
-    assert changes == {"a": Item(item_id="a", title="t"), "b": None}
+    assert items(changes) == {"a": Item(item_id="a", title="t"), "b": None}
+    assert [change.number for change in changes.values()] == [1, 3]
     assert await store.changes_since(at) == (at, {})
     await store.apply([change(3, "a", title="new"), change(4, "a", title="newer")])
     later, changes = await store.changes_since(at)
-    assert changes == {"a": Item(item_id="a", title="newer")}
+    assert items(changes) == {"a": Item(item_id="a", title="newer")}
     assert later > at
     assert (await store.changes_since(0))[1].keys() == {"a", "b"}
+
+
+async def test_followers_may_read_in_parts(store: CatalogStore) -> None:
+    await store.apply([change(n, f"i{n}") for n in range(5)])
+    await store.apply([change(5, "i1", title=None)])
+    parts, at = [], 0
+    while True:
+        at, changes = await store.changes_since(at, 2)
+        if not changes:
+            break
+        parts.append(list(changes))
+    assert parts == [["i0", "i2"], ["i3", "i4"], ["i1"]]
+
+
+async def test_deletions_are_told_with_whatever_else_is_read(store: CatalogStore) -> None:
+    await store.apply([change(0, "a"), change(1, "b"), change(2, "b", title=None)])
+    deletions, [same] = await store.read_with_deletions(0, store.deletions(2))
+    assert (deletions.sequence, deletions.numbers) == (3, {"b": 3})
+    assert same == deletions
+    await store.apply([change(3, "a", title=None), change(4, "b")])
+    deletions, [] = await store.read_with_deletions(deletions.sequence)
+    assert (deletions.sequence, deletions.numbers) == (5, {"a": 4})
+    # What has come back is deleted no more.
+    deletions, _ = await store.read_with_deletions(0)
+    assert deletions.numbers == {"a": 4}
+
+
+async def test_an_older_change_does_not_undo_a_newer_one_of_the_same_item(
+    store: CatalogStore,
+) -> None:
+    # A server applies its own deletion, at 7, before the worker has come to what stands before it.
+    assert await store.apply([change(7, "a", title=None)]) == 1
+    assert await store.apply([change(5, "a"), change(6, "b"), change(7, "a", title=None)]) == 1
+    assert await store.get("a") is None
+    assert await store.get("b") is not None
+    # The same for an item put in again.
+    assert await store.apply([change(9, "a", title="again")]) == 1
+    assert await store.apply([change(7, "a", title=None), change(8, "a", title=None)]) == 0
+    assert await store.get("a") == Item(item_id="a", title="again")
+
+
+async def test_what_is_left_in_hand_of_a_topic_made_anew_comes_too_late(
+    store: CatalogStore,
+) -> None:
+    assert await store.apply([change(5, "a")]) == 1
+    assert await store.apply([change(0, "a", title=None, topic_id="second")]) == 1
+    assert await store.apply([change(6, "a"), change(7, "b")]) == 0
+    assert await store.get("a") is None
+    assert await store.apply([change(1, "a", title="again", topic_id="second")]) == 1
+    assert await store.get("a") == Item(item_id="a", title="again")
 
 
 async def test_what_is_not_there_is_none_and_the_keys_share_a_slot(
@@ -137,7 +192,7 @@ async def test_what_is_not_there_is_none_and_the_keys_share_a_slot(
 ) -> None:
     assert await store.get("nothing") is None
     assert [key async for key in redis.scan_iter(f"{settings.namespace}:*")] == []
-    await store.apply([change(0, "{odd}")])
+    await store.apply([change(0, "{odd}"), change(1, "gone", title=None)])
     keys = [key async for key in redis.scan_iter(f"{settings.namespace}:*")]
-    assert len(keys) == 3
+    assert len(keys) == 4
     assert len({key_slot(key) for key in keys}) == 1

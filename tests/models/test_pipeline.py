@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy import RING, TOY, item_id, toy_columns, toy_items
+from toy import RING, TOY, WORLDS, item_id, toy_columns, toy_items
 
 from headrace.catalog import Item
 from headrace.errors import TooFewEvents
+from headrace.sessions import Session
 from headrace.settings import TrainingSettings
 from headrace.versions import Manifest, read_manifests
-from models.retrieval import load_artifact
+from models.retrieval import Retriever, load_artifact
 from models.retrieval.features import item_features
 
 
@@ -103,42 +107,141 @@ def test_a_tower_that_computes_something_else_is_not_exported(toy_manifest: Mani
     from models.training import export
     from models.training.dataset import histories
     from models.training.fitting import build_model
+    from models.training.samples import sample_sessions
 
-    features = np.ones((1 + 2 * RING, 32), np.int32)
-    model = build_model(histories(toy_columns(), TOY), features, TOY)
+    data = histories(toy_columns(), TOY)
+    model = build_model(data, np.ones((1 + 2 * RING, 32), np.int32), TOY)
     vectors = np.random.default_rng(0).normal(size=(25, 16)).astype("f4")
+    sessions = sample_sessions(data, 6)
     model.query_tower.last(vectors[None, :6], np.zeros((1, 6, 13), "f4"), np.array([6]))
     query_tower = export.convert_query_tower(model, 6, 16)
     candidate_tower = export.convert_candidate_tower(model)
-    export.check_query_tower(model, query_tower, vectors)
+    queries, parity = export.check_query_tower(model, query_tower, vectors, sessions)
+    assert queries.shape == (len(sessions), 16)
+    assert 0 < parity <= export.PARITY
     export.check_candidate_tower(model, candidate_tower)
 
     model.query_tower.side.kernel.assign_add(np.full((13, 16), 0.01, "f4") * vectors[:13])
     model.candidate_tower.ids.assign_add(np.full((25, 16), 0.01, "f4"))
     with pytest.raises(export.ExportFailed, match="query tower differs"):
-        export.check_query_tower(model, query_tower, vectors)
+        export.check_query_tower(model, query_tower, vectors, sessions)
     with pytest.raises(export.ExportFailed, match="candidate tower differs"):
         export.check_candidate_tower(model, candidate_tower)
 
 
-def test_the_saved_model_needs_tensorflow_alone(toy_folder: Path) -> None:
+def test_what_an_export_is_checked_on_are_sessions_of_the_log() -> None:
+    from models.training.dataset import histories
+    from models.training.samples import sample_sessions
+
+    log = toy_columns(users=200, events=9)
+    sessions = sample_sessions(histories(log, TOY), 6)
+    assert len(sessions) == 1_000
+    assert set(sessions.length.tolist()) == {1, 2, 3, 4, 5, 6}
+    walks = {
+        tuple(log.item[log.user == user][end - length : end] + 1)
+        for user in range(200)
+        for end in range(1, 9)
+        for length in [min(end, 6)]
+    }
+    rows = zip(sessions.items.tolist(), sessions.length.tolist(), strict=True)
+    assert all(tuple(items[6 - length :]) in walks for items, length in rows)
+
+
+def test_the_manifest_says_how_the_towers_compare(toy_manifest: Manifest) -> None:
+    # Of each of 60 users the sessions before the second to the last of nine events.
+    assert toy_manifest.metrics["parity_sessions"] == 60 * 8
+    assert 0 < toy_manifest.metrics["parity"] <= 1e-5
+    assert toy_manifest.notes == ()
+
+
+def test_a_thousand_sessions_have_the_same_query_vectors_in_litert_and_tensorflow(
+    toy_folder: Path,
+) -> None:
+    """Through the whole of serving: from session dictionaries to scores, against the SavedModel."""
+    import tensorflow as tf
+
+    retriever = Retriever(load_artifact(toy_folder))
+    signature = tf.saved_model.load(str(toy_folder / "savedmodel")).signatures["session"]
+    rng = np.random.default_rng(5)
+    sessions = [drawn_session(rng) for _ in range(1_000)]
+    answer = signature(**as_tensors(sessions))
+    listed, scores = answer["item_ids"].numpy().astype(str), answer["scores"].numpy()
+    for session, ids, expected in zip(sessions, listed, scores, strict=True):
+        found = retriever.recommend(session, 2 * RING, exclude=session.item_ids)
+        assert found is not None
+        of_id = dict(zip(found.item_ids, found.scores, strict=True))
+        left = len(of_id)
+        assert set(ids[:left]) == set(of_id)
+        np.testing.assert_allclose([of_id[at] for at in ids[:left]], expected[:left], atol=2e-5)
+        assert not expected[left:].any()
+
+
+def drawn_session(rng: np.random.Generator) -> Session:
+    """Items of the toy worlds, and now and then one that no model knows, in any way met."""
+    known = [item_id(world, number) for world in WORLDS for number in range(RING)]
+    length = int(rng.integers(1, 14))
+    item_ids = rng.choice([*known, "nobody's", "nothing"], length, replace=False).tolist()
+    if not set(item_ids) & set(known):
+        item_ids[0] = known[0]
+    kinds = rng.choice(["click", "purchase", "rating"], length).tolist()
+    return Session(
+        item_ids=tuple(item_ids),
+        timestamps=tuple(1_700_000_000.0 + np.cumsum(4 ** rng.uniform(-2, 9, length))),
+        kinds=tuple(kinds),
+        ratings=tuple(float(rng.integers(1, 6)) if rng.random() < 0.7 else None for _ in kinds),
+    )
+
+
+def as_tensors(sessions: list[Session]) -> dict[str, Any]:
+    """The sessions as the signature takes them, padded at the end."""
+    import tensorflow as tf
+
+    most = max(len(session.item_ids) for session in sessions)
+
+    def padded(rows: list[tuple[Any, ...]], filler: Any, dtype: Any) -> Any:
+        return tf.constant([[*row, *[filler] * (most - len(row))] for row in rows], dtype)
+
+    rated = [tuple(np.nan if r is None else r for r in session.ratings) for session in sessions]
+    return {
+        "item_ids": padded([session.item_ids for session in sessions], "", tf.string),
+        "kinds": padded([session.kinds for session in sessions], "", tf.string),
+        "ratings": padded(rated, np.nan, tf.float32),
+        "timestamps": padded([session.timestamps for session in sessions], 0.0, tf.float64),
+    }
+
+
+def test_the_saved_model_needs_tensorflow_alone(toy_folder: Path, tmp_path: Path) -> None:
     program = f"""
-import sys, tensorflow as tf
+import json, sys, tensorflow as tf
 loaded = tf.saved_model.load({str(toy_folder / "savedmodel")!r})
-answer = loaded.signatures["serving_default"](
+signatures = loaded.signatures
+takes = {{name: sorted(each.structured_input_signature[1]) for name, each in signatures.items()}}
+by_items = signatures["serving_default"](
     item_ids=tf.constant([["", "alpha-1", "alpha-2"], ["nobody's", "", ""]]))
-print(answer["item_ids"].numpy()[0, 0].decode(), float(answer["scores"][0, 0]))
-print(answer["item_ids"].shape, float(tf.reduce_max(answer["scores"][1])))
-assert b"alpha-1" not in answer["item_ids"].numpy()[0, :-2]
-assert "tensorflow_recommenders" not in sys.modules and "scann" not in sys.modules
+by_strings = signatures["query"](sessions=tf.constant(["alpha-1\\nalpha-2", "nobody's", ""]))
+assert not {{"tensorflow_recommenders", "scann", "headrace", "models"}} & set(sys.modules)
+shown = lambda answer: [answer["item_ids"].numpy().astype(str).tolist(),
+                        answer["scores"].numpy().tolist()]
+print(json.dumps([takes, shown(by_items), shown(by_strings)]))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environ
+    )
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    best, score = first.split()
-    assert best == item_id("alpha", 3)
-    assert 0.3 < float(score) <= 1
-    assert second == f"({2}, {2 * RING}) 0.0"
+    takes, (ids, scores), (ids_of_strings, scores_of_strings) = json.loads(done.stdout)
+    assert takes == {
+        "serving_default": ["item_ids"],
+        "session": ["item_ids", "kinds", "ratings", "timestamps"],
+        "query": ["sessions"],
+    }
+    assert ids[0][0] == item_id("alpha", 3)
+    assert 0.3 < scores[0][0] <= 1
+    assert len(ids[0]) == 2 * RING
+    assert not {"alpha-1", "alpha-2"} & set(ids[0][:-2])
+    assert scores[1] == [0.0] * 2 * RING
+    assert ids_of_strings[:2] == ids
+    np.testing.assert_allclose(scores_of_strings, [*scores, scores[1]], rtol=1e-5)
 
 
 def test_serving_runs_without_tensorflow(toy_folder: Path) -> None:
