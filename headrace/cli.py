@@ -364,9 +364,9 @@ def dataset(
     parameters = _settings().training
     console = Console(stderr=True)
     report = bench_dataset(events, repeats, lambda columns: histories(columns, parameters), console)
+    show(report, Console())
     if json is not None:
         write(report, json)
-    show(report, Console())
 
 
 def _settings() -> Settings:
