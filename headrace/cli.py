@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.settings import Settings
 
 TRY, STACK, PART = "Try it", "Run the local stack", "Run one part"
-SEND, ASK, RUN = "Send events", "Ask", "Run it"
+SEND, ASK, RUN, MEASURE = "Send events", "Ask", "Run it", "Measure it"
 
 app = typer.Typer(
     name="headrace",
@@ -32,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
 ModelOption = Annotated[
@@ -339,6 +342,31 @@ def settings() -> None:
     from headrace.commands.settings_table import table
 
     Console().print(table(_settings()))
+
+
+# Measure it
+
+
+@bench.command()
+def dataset(
+    events: Annotated[int, typer.Option(min=1, help="Records of the log.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 1,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+) -> None:
+    """Make a training's dataset of a made-up log: time and memory."""
+    from rich.console import Console
+
+    with _extra("training"):
+        from headrace.commands.bench_dataset import bench_dataset, show, write
+        from models.training.dataset import histories
+    parameters = _settings().training
+    console = Console(stderr=True)
+    report = bench_dataset(events, repeats, lambda columns: histories(columns, parameters), console)
+    show(report, Console())
+    if json is not None:
+        write(report, json)
 
 
 def _settings() -> Settings:

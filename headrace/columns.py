@@ -1,0 +1,171 @@
+"""From records as they lie in Kafka to `EventColumns`: parsed, each event once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from headrace.bulk_events import parse_events
+from headrace.events import KINDS, EventColumns
+from headrace.fingerprints import Fingerprints
+from headrace.records import Records
+from headrace.topics import EVENT_TOPICS
+
+_CHUNK_RECORDS = 65_536
+_CHUNK_BYTES = 16 * 2**20
+"""So much of a topic is parsed at once: enough for the parser, little beside the columns."""
+_TOPICS = tuple(EVENT_TOPICS)
+_KIND_OF_TOPIC = np.array([KINDS.index(kind) for kind in EVENT_TOPICS.values()], np.int8)
+
+
+_NO_RECORDS = Records((), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class _Events:
+    """m events of one topic."""
+
+    timestamp: NDArray[np.float64]
+    topic: NDArray[np.int8]
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    fingerprint: NDArray[np.uint64]
+    """`[2, m]`: the event's id."""
+    rating: NDArray[np.float32]
+    user: pa.DictionaryArray
+    item: pa.DictionaryArray
+
+
+class ColumnBuilder:
+    """Gathers records and makes columns of them. What is not an event is passed over.
+
+    It holds 49 bytes for each event, however long its id, and the ids of users and items.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        """`rng` draws the keys of `Fingerprints`; what is built does not depend on it."""
+        self._fingerprints = Fingerprints(rng)
+        self._waiting = {topic: _Waiting() for topic in _TOPICS}
+        self._events: list[_Events] = []
+
+    def add(self, topic: str, records: Records) -> None:
+        """Take records of one of `EVENT_TOPICS`, in any order; less than 1 GiB at a time."""
+        waiting = self._waiting[topic]
+        waiting.add(records)
+        if waiting.count >= _CHUNK_RECORDS or waiting.bytes >= _CHUNK_BYTES:
+            self._parse(topic)
+
+    def build(self, through: Mapping[str, Mapping[str, int]]) -> EventColumns:
+        """Return the columns, sorted by (timestamp, topic, partition, offset).
+
+        Of an event that was sent more than once the first in this order stays, so that the same
+        log makes the same columns in whatever order its partitions arrived.
+        """
+        for topic in _TOPICS:
+            self._parse(topic)
+        events = self._events
+        timestamp = np.concatenate([each.timestamp for each in events])
+        topic_code = np.concatenate([each.topic for each in events])
+        order = np.lexsort(
+            (
+                np.concatenate([each.offset for each in events]),
+                np.concatenate([each.partition for each in events]),
+                topic_code,
+                timestamp,
+            )
+        )
+        order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
+        user, user_ids = _recode([each.user for each in events], order)
+        item, item_ids = _recode([each.item for each in events], order)
+        return EventColumns(
+            user=user,
+            item=item,
+            timestamp=timestamp[order],
+            kind=_KIND_OF_TOPIC[topic_code[order]],
+            rating=np.concatenate([each.rating for each in events])[order],
+            user_ids=user_ids,
+            item_ids=item_ids,
+            through={topic: dict(offsets) for topic, offsets in through.items()},
+        )
+
+    def _parse(self, topic: str) -> None:
+        """Make events of the topic's records that wait, be they none."""
+        records = self._waiting[topic].taken()
+        parsed = parse_events(records.values, EVENT_TOPICS[topic], records.time / 1000)
+        row = parsed.row
+        self._events.append(
+            _Events(
+                timestamp=parsed.timestamp,
+                topic=np.full(len(row), _TOPICS.index(topic), np.int8),
+                partition=records.partition[row],
+                offset=records.offset[row],
+                fingerprint=self._fingerprints.of(parsed.event_id),
+                rating=parsed.rating.astype(np.float32),
+                user=_encoded(parsed.user_id),
+                item=_encoded(parsed.item_id),
+            )
+        )
+
+
+class _Waiting:
+    """A topic's records that are not parsed yet."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._records = [_NO_RECORDS]
+        self.count = self.bytes = 0
+
+    def add(self, records: Records) -> None:
+        self._records.append(records)
+        self.count += len(records)
+        self.bytes += sum(map(len, filter(None, records.values)))
+
+    def taken(self) -> Records:
+        """Return all of them as one, and hold none."""
+        taken = Records(
+            values=[value for each in self._records for value in each.values],
+            partition=np.concatenate([each.partition for each in self._records]),
+            offset=np.concatenate([each.offset for each in self._records]),
+            time=np.concatenate([each.time for each in self._records]),
+        )
+        self._clear()
+        return taken
+
+
+def _encoded(ids: pa.StringArray) -> pa.DictionaryArray:
+    # Large: the ids of all users may be more than 2 GiB.
+    return ids.cast(pa.large_string()).dictionary_encode()
+
+
+def _first_of_each(fingerprint: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out of `order` each row whose fingerprint stands earlier in it."""
+    high, low = fingerprint[0][order], fingerprint[1][order]
+    # lexsort is stable: of equal ones the earliest comes first.
+    equal = np.lexsort((low, high))
+    again = (np.diff(high[equal]) == 0) & (np.diff(low[equal]) == 0)
+    first = np.ones(len(order), np.bool_)
+    first[equal[1:][again]] = False
+    return order[first]
+
+
+def _recode(
+    chunks: list[pa.DictionaryArray], order: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Number ids by their first place in the sorted log, whatever order partitions arrived in."""
+    unified = pa.chunked_array(chunks).unify_dictionaries()
+    ids = unified.chunk(0).dictionary
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])[order]
+    place = np.arange(len(codes))
+    first = np.full(len(ids), len(codes))
+    # Of a code that stands more than once the last assignment holds: that of its first place.
+    first[codes[::-1]] = place[::-1]
+    by_first = np.argsort(first)[: np.count_nonzero(first < len(codes))]
+    number = np.zeros(len(ids), np.int32)
+    number[by_first] = np.arange(len(by_first), dtype=np.int32)
+    return number[codes], tuple(ids.take(pa.array(by_first)).to_pylist())

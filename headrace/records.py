@@ -1,0 +1,23 @@
+"""Records of Kafka, many at a time: their values, and columns of what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Records:
+    """n records of one topic."""
+
+    values: Sequence[bytes | None]
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    time: NDArray[np.int64]
+    """The records' own, in Unix milliseconds."""
+
+    def __len__(self) -> int:
+        return len(self.values)
