@@ -23,6 +23,7 @@ COMMANDS = [
     *("worker", "trainer", "serve", "health"),
     *("send", "recommend"),
     *("train", "tasks", "models", "activate", "rollback", "topics", "settings"),
+    "bench",
 ]
 
 

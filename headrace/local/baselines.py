@@ -31,6 +31,9 @@ Advance = Callable[[int], None]
 class Baseline(Protocol):
     """Learns one event at a time, and scores every item for a session."""
 
+    items: int
+    """How many items it tells apart: their codes are below this."""
+
     def scores(self, session: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return `[items]` scores for a user's items, oldest first; 0 for what it cannot say."""
 
@@ -42,6 +45,7 @@ class Popularity:
     """Counts each item's events."""
 
     def __init__(self, items: int) -> None:
+        self.items = items
         self._counts = np.zeros(items)
 
     def scores(self, session: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -62,6 +66,7 @@ class SequentialRules:
     """
 
     def __init__(self, items: int) -> None:
+        self.items = items
         self._weights = _square(items)
 
     def scores(self, session: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -85,6 +90,7 @@ class ItemKnn:
     """
 
     def __init__(self, items: int) -> None:
+        self.items = items
         self._both = _square(items)
         self._users = np.zeros(items)
 
@@ -144,8 +150,7 @@ def stream_ranks(
     event before and that the user has not met; equal scores count against the baseline. An item
     that is not among them has the rank `MISS`.
     """
-    items = int(item.max(initial=-1)) + 1
-    known = np.zeros(items, np.bool_)
+    known = np.zeros(baseline.items, np.bool_)
     sessions = Sessions(user, item)
     ranks = np.full(max(len(item) - first, 0), MISS)
     for position, (who, what) in enumerate(zip(user.tolist(), item.tolist(), strict=True)):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import Rating
-from headrace.local.baselines import ItemKnn, Popularity, SequentialRules, stream_ranks
+from headrace.local.baselines import Baseline, ItemKnn, Popularity, SequentialRules, stream_ranks
 
-_BASELINES = {"popularity": Popularity, "rules": SequentialRules, "knn": ItemKnn}
+_BASELINES: dict[str, Callable[[int], Baseline]] = {
+    "popularity": Popularity,
+    "rules": SequentialRules,
+    "knn": ItemKnn,
+}
 
 
 def baseline_hits(ratings: Sequence[Rating], first: int, k: int) -> dict[str, NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headrace.events import EventColumns
 from models.retrieval.rules import count_rules
-from models.training.quality.metrics import Ranks, ranks
+from models.training.quality.metrics import Ranks, ndcg, ranks
 from models.training.quality.queries import Queries, histories
 
 Advance = Callable[[int], None]
@@ -117,4 +117,15 @@ def unseen(queries: Queries, items: int) -> NDArray[np.bool_]:
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return start, start + 1, … of each range, one range after another."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    return np.asarray(np.arange(lengths.sum()) + np.repeat(starts - before, lengths))
+
+
+def best_rules(
+    train: EventColumns, validation: Queries, items: int, *, seen_stay: bool
+) -> dict[str, bool]:
+    """Return with which options `SequentialRules` has the best NDCG@10 on validation."""
+    found = {}
+    for both_ways in (False, True):
+        rules = SequentialRules(train, items, both_ways=both_ways)
+        found[both_ways] = ndcg(evaluate(rules, validation, items, seen_stay=seen_stay), 10)
+    return {"both_ways": max(found, key=lambda option: found[option])}
