@@ -27,6 +27,7 @@ _ROWS = {
     "towers": ("towers alone", "#5b8fd9", "-"),
     "product": ("product", "#2f6fd0", "-"),
 }
+_VALIDATION = "#c8587a"
 # Grey on no ground of its own: readable on a light page and on a dark one.
 _QUIET = "#7d8794"
 _STYLE: Any = {
@@ -88,7 +89,7 @@ def _time(axes: Axes, report: Report) -> None:
         axes.plot(
             [point["seconds"] / 60 for point in points],
             [point["figures"][name] for point in points],
-            color=_ROWS["product"][1],
+            color=_VALIDATION,
             label=f"validation, seed {curve['seed']}",
         )
     for row, figures in _rows(report):
