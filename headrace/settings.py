@@ -59,6 +59,13 @@ class TrendingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     rating_weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
+class RulesSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What workers keep of the transitions from item to item, for servers to follow."""
+
+    window: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 100_000
+    """Transitions kept per partition of a topic, the newest ones."""
+
+
 class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The Faust worker."""
 
@@ -188,6 +195,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     topics: TopicSettings = TopicSettings()
     sessions: SessionSettings = SessionSettings()
     trending: TrendingSettings = TrendingSettings()
+    rules: RulesSettings = RulesSettings()
     worker: WorkerSettings = WorkerSettings()
     retrain: RetrainSettings = RetrainSettings()
     training: TrainingSettings = TrainingSettings()

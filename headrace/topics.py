@@ -146,3 +146,28 @@ def _create(admin: KafkaAdminClient, missing: list[NewTopic]) -> None:
     except TopicAlreadyExistsError:
         # Another part made them between our look and our call.
         return
+
+
+def event_topic_ids(settings: Settings) -> dict[str, str]:
+    """Return the ids of the topics of events, by name without the prefix. Blocks.
+
+    Raises `HeadraceError` when Kafka cannot be reached.
+    """
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    topics = Topics(settings)
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
+        try:
+            found = describe_topics(admin, list(topics.events))
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as exc:
+        raise HeadraceError(
+            f"Kafka at {settings.kafka} cannot describe the topics: {exc!r}. "
+            "Is it running, and is HEADRACE_KAFKA right?"
+        ) from exc
+    return {topics.plain(name): topic.id for name, topic in found.items()}

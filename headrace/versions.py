@@ -35,6 +35,8 @@ class TrainingData(Struct, frozen=True, kw_only=True):
 
     through: dict[str, dict[str, int]]
     """By topic and partition, the offset read up to, exclusive."""
+    topic_ids: dict[str, str] = {}
+    """By topic, the id it had: offsets mean nothing in a topic made anew."""
     events: int
     users: int
     items: int

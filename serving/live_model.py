@@ -1,7 +1,7 @@
 """The live model: a new version is loaded aside, checked, warmed up, then swapped in.
 
 What is served is level with the catalogue: before a version is swapped in, and from then on, items
-added since its training are put in and deleted ones taken out.
+added since its training are put in and deleted ones taken out. Its rules follow what users do.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from headrace.catalog import CatalogStore, Item
 from headrace.errors import ArtifactInvalid, VersionNotFound
 from headrace.sessions import Session
 from headrace.settings import Settings
+from headrace.transitions import TransitionStore
 from headrace.versions import LiveVersion, VersionStore, version_folder
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever
+from serving.live_rules import RulesFollower
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,19 @@ _WARM_UP_CALLS = 20
 class LiveModel:
     """The retriever of the version that is live, or None before the first."""
 
-    def __init__(self, settings: Settings, versions: VersionStore, catalog: CatalogStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        versions: VersionStore,
+        catalog: CatalogStore,
+        transitions: TransitionStore,
+    ) -> None:
         self._settings = settings
         self._versions = versions
         self._catalog = catalog
+        self._transitions = transitions
         self._retriever: Retriever | None = None
+        self._rules: RulesFollower | None = None
         self._sequence = 0
         self._refused: int | None = None
 
@@ -51,7 +61,7 @@ class LiveModel:
         return self._retriever.manifest.version if self._retriever else None
 
     async def follow(self) -> None:
-        """Take up new versions and changes of the catalogue, until cancelled."""
+        """Take up new versions, changes of the catalogue and transitions, until cancelled."""
         while True:
             try:
                 await self.refresh()
@@ -70,6 +80,8 @@ class LiveModel:
             self._sequence, changes = await self._catalog.changes_since(self._sequence)
             if changes:
                 await asyncio.to_thread(_level, self._retriever, changes)
+        if self._rules is not None:
+            await self._rules.catch_up()
 
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
@@ -95,7 +107,9 @@ class LiveModel:
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
             return False
-        self._retriever, self._sequence = retriever, sequence
+        rules = RulesFollower(self._transitions, retriever)
+        await rules.catch_up()
+        self._retriever, self._sequence, self._rules = retriever, sequence, rules
         logger.info("version %s is live here", version)
         return True
 

@@ -178,7 +178,8 @@ class Recommender:
         candidate_ids = list(dict.fromkeys(request.candidate_ids or ()))
         if not request.recommend_seen:
             candidate_ids = await self._not_met(request, session, candidate_ids)
-        scored = retriever.score(session, candidate_ids) if retriever else None
+        met = () if request.recommend_seen else session.item_ids
+        scored = retriever.score(session, candidate_ids, exclude=met) if retriever else None
         if scored is not None:
             return _List(sorted(_rows(scored), key=lambda row: -row.score)[: request.k])
         unscored = [Recommendation(item_id, 0.0) for item_id in candidate_ids[: request.k]]

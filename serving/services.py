@@ -17,6 +17,7 @@ from headrace.settings import Settings
 from headrace.store import connect
 from headrace.tasks import TaskStore
 from headrace.topics import Topics
+from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.live_model import LiveModel
@@ -39,6 +40,7 @@ class Services:
     producer: Producer
     topics: Topics
     sessions: SessionStore
+    transitions: TransitionStore
     catalog: CatalogStore
     versions: VersionStore
     tasks: TaskStore
@@ -58,7 +60,8 @@ def create_services(settings: Settings) -> Services:
     sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
-    live = LiveModel(settings, versions, catalog)
+    transitions = TransitionStore(redis, settings)
+    live = LiveModel(settings, versions, catalog, transitions)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     return Services(
         settings=settings,
@@ -66,6 +69,7 @@ def create_services(settings: Settings) -> Services:
         producer=producer,
         topics=Topics(settings),
         sessions=sessions,
+        transitions=transitions,
         catalog=catalog,
         versions=versions,
         tasks=TaskStore(redis, settings),

@@ -1,4 +1,4 @@
-"""What becomes of a batch of records: sessions and counts, the catalogue, or a dead letter."""
+"""What becomes of a batch of records: sessions, counts, rules, the catalogue, or a dead letter."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headrace.errors import InvalidEvent, InvalidItem
 from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.topics import EVENT_TOPICS, Topics
+from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from streams.failure import wait_out
 
@@ -37,7 +38,7 @@ class Progress:
 
 
 class EventsAgent:
-    """Applies events to their users' sessions and counts them, each once."""
+    """Applies events to their users' sessions, counts them, keeps their transitions, each once."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class EventsAgent:
         topic_ids: Mapping[str, str],
         sessions: SessionStore,
         trending: TrendingStore,
+        transitions: TransitionStore,
         dead_letters: DeadLetters,
         progress: Progress,
     ) -> None:
@@ -52,6 +54,7 @@ class EventsAgent:
         self._topic_ids = topic_ids
         self._sessions = sessions
         self._trending = trending
+        self._transitions = transitions
         self._dead_letters = dead_letters
         self._progress = progress
 
@@ -70,6 +73,7 @@ class EventsAgent:
     async def _apply(self, events: Sequence[LoggedEvent]) -> None:
         applied = await self._sessions.apply(events)
         await self._trending.apply(events)
+        await self._transitions.apply(events)
         self._progress.applied += applied
         self._progress.duplicates += len(events) - applied
 

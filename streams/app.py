@@ -26,6 +26,7 @@ from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import ITEMS, TopicId, Topics, TopicWatch
+from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent, Progress
 from streams.failure import AWAY, end_process, end_process_after, finish
@@ -58,7 +59,13 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     trending = TrendingStore(redis, settings)
     dead_letters = DeadLetters(producer, settings)
     events_agent = EventsAgent(
-        topics, topic_ids, SessionStore(redis, settings), trending, dead_letters, progress
+        topics,
+        topic_ids,
+        SessionStore(redis, settings),
+        trending,
+        TransitionStore(redis, settings),
+        dead_letters,
+        progress,
     )
     items_agent = ItemsAgent(topic_ids, CatalogStore(redis, settings), dead_letters, progress)
     chores = Chores(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from redis.asyncio import Redis
+
 from headrace.events import Click, Purchase, Rating
 from headrace.sessions import Interaction, LoggedEvent
+from headrace.settings import Settings
+from headrace.transitions import Place
 
 TOPIC_OF = {"click": "clicks", "purchase": "purchases", "rating": "ratings"}
 NOW = 1_704_060_026.0
@@ -74,3 +78,33 @@ def last_offsets(log: Iterable[LoggedEvent], user_id: str) -> dict[str, int]:
         if event.event.user_id == user_id:
             marks[event.mark] = max(event.offset, marks.get(event.mark, -1))
     return marks
+
+
+Streams = dict[Place, list[tuple[bytes, dict[bytes, bytes]]]]
+"""By place, the entries of its stream as Redis gives them."""
+
+
+def fold_transitions(log: Iterable[LoggedEvent]) -> Streams:
+    """The streams that a log comes to, in which each event stands once; their order matters."""
+    streams: Streams = {}
+    met: dict[tuple[int, str], list[str]] = {}
+    for each in log:
+        before = met.setdefault((each.partition, each.event.user_id), [])
+        fields = {
+            b"item": each.event.item_id.encode(),
+            b"previous": "\n".join(before[:10]).encode(),
+        }
+        entries = streams.setdefault(Place(each.topic, each.topic_id, each.partition), [])
+        entries.append((f"{each.offset}-1".encode(), fields))
+        before.insert(0, each.event.item_id)
+    return streams
+
+
+async def stored_transitions(redis: Redis, settings: Settings) -> Streams:
+    """The streams that Redis holds."""
+    streams: Streams = {}
+    async for key in redis.scan_iter(settings.key("transitions", "{*}:of:*")):
+        partition, _, topic, topic_id = key.decode().rsplit(":", 4)[1:]
+        place = Place(topic, topic_id, int(partition.strip("{}")))
+        streams[place] = await redis.xrange(key)
+    return streams

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from headrace.catalog import Item
 from headrace.errors import ArtifactInvalid
 from headrace.sessions import Session
+from headrace.transitions import Transition
 from headrace.versions import Manifest
 from models.retrieval.artifact import CANDIDATE_TOWER, INDEX, QUERY_TOWER, Artifact
 from models.retrieval.blend import blended_scores, log_normaliser
@@ -24,12 +25,14 @@ from models.retrieval.features import (
     kind_codes,
 )
 from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
-from models.retrieval.rules import LiveRules
+from models.retrieval.rules import STEPS, LiveRules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.retrieval.vectors import ItemVectors
 
 _SIMILAR_BY_SCORE = 10
 """Times k items with the largest dot products, among which the nearest by cosine are looked for."""
+_TRANSITIONS_AT_ONCE = 128
+"""Requests wait while transitions are learnt: two milliseconds or so for so many."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Retriever:
     def __contains__(self, item_id: str) -> bool:
         """Return whether the item may be recommended."""
         return self._items.candidate(item_id) is not None
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether rules have a share in the scores, so that `learn` matters."""
+        return self._blend.rules > 0
 
     def recommend(
         self, session: Session, k: int, *, exclude: Collection[str] = ()
@@ -155,6 +163,28 @@ class Retriever:
         """Make items no candidates any more; sessions that hold them still count them."""
         with self._lock:
             self._index.remove(self._items.withdraw(item_ids))
+
+    def learn(self, transitions: Sequence[Transition]) -> None:
+        """Add what came after the training to the rules, in the order given.
+
+        A transition to an item that is not known is passed over; one that is not known among the
+        items before keeps its place, but no rule leads from it.
+        """
+        for first in range(0, len(transitions), _TRANSITIONS_AT_ONCE):
+            with self._lock:
+                self._learn(transitions[first : first + _TRANSITIONS_AT_ONCE])
+
+    def _learn(self, transitions: Sequence[Transition]) -> None:
+        rows = [
+            (position, before.previous)
+            for before in transitions
+            if (position := self._items.position(before.item_id)) is not None
+        ]
+        previous = np.full((len(rows), STEPS), -1, np.int64)
+        for row, (_, item_ids) in zip(previous, rows, strict=True):
+            found = [self._items.position(item_id) for item_id in item_ids[:STEPS]]
+            row[: len(found)] = [-1 if at is None else at for at in found]
+        self._rules.add(previous, np.array([position for position, _ in rows], np.int64))
 
     def _query(self, session: Session) -> NDArray[np.float32] | None:
         """Return the query vector of the newest interactions with known items, None for none."""

@@ -98,7 +98,8 @@ def count_rules(
     occurrences = np.bincount(item, minlength=items)
     ends = np.cumsum(occurrences)
     totals = np.zeros(items, np.float32)
-    parts = []
+    lengths = np.zeros(items, np.int64)
+    kept_targets, kept_weights = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     at = 0
     while at < len(order):
         # As many whole items as fit; one that is too frequent to fit stands alone.
@@ -108,19 +109,25 @@ def count_rules(
         pairs, sums = _count_pairs(order[at : ends[high - 1]], item, first, items, steps)
         sources, targets = np.divmod(pairs, items)
         totals[low:high] = np.bincount(sources - low, sums, minlength=high - low)
-        rounded = sums.astype(np.float32)
-        kept = _heaviest(sources, targets, rounded, per_item)
-        parts.append((sources[kept], targets[kept].astype(np.int32), rounded[kept]))
+        weights = sums.astype(np.float32)
+        kept = _heaviest(sources, targets, weights, per_item)
+        lengths[low:high] = np.bincount(sources[kept] - low, minlength=high - low)
+        kept_targets.append(targets[kept].astype(np.int32))
+        kept_weights.append(weights[kept])
         at = int(ends[high - 1])
-    lengths = np.zeros(items, np.int64)
-    for kept_sources, _, _ in parts:
-        lengths += np.bincount(kept_sources, minlength=items)
     return Rules(
         starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        targets=np.concatenate([np.zeros(0, np.int32), *(part[1] for part in parts)]),
-        weights=np.concatenate([np.zeros(0, np.float32), *(part[2] for part in parts)]),
+        targets=_joined(kept_targets),
+        weights=_joined(kept_weights),
         totals=totals,
     )
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return the parts as one array, and let go of them."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _count_pairs(
@@ -259,8 +266,7 @@ class LiveTable:
         self._room(self._used + fresh)
         new = np.arange(self._used, self._used + fresh)
         if fresh < len(without):
-            idle = np.setdiff1d(np.arange(self._used), rows)
-            oldest = idle[np.argsort(self._touched[idle], kind="stable")[: len(without) - fresh]]
+            oldest = self._oldest(len(without) - fresh, rows[rows >= 0])
             self._row_of[self._item_of[oldest]] = -1
             self._weights[oldest] = 0.0
             self._totals[oldest] = 0.0
@@ -276,6 +282,13 @@ class LiveTable:
         self._item_of[rows] = items
         self._touched[rows] = touched
         return rows[place]
+
+    def _oldest(self, count: int, busy: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows, none of them busy, that were added to longest ago."""
+        idle = np.flatnonzero(~np.isin(np.arange(self._used), busy, kind="table"))
+        # Of rows as old as each other the first.
+        age = self._touched[idle] * self._max_rows + idle
+        return np.sort(idle[np.argpartition(age, count - 1)[:count]])
 
     def _rows(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the items' rows, -1 for none."""
@@ -306,7 +319,7 @@ class LiveRules:
     def __init__(self, base: Rules, live: LiveTable | None = None) -> None:
         """Begin with what was counted at the training."""
         self._base = base
-        self._live = live or LiveTable()
+        self._live = LiveTable() if live is None else live
 
     def add(self, previous: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Add transitions: see `LiveTable.add`. Positions beyond the training's are cold items."""

@@ -20,6 +20,7 @@ from headrace.local.launch import die_with_parent
 from headrace.log import read_columns
 from headrace.settings import Settings, load_settings, training_settings
 from headrace.store import connect
+from headrace.topics import event_topic_ids
 from models.training.runner import Job, Report
 
 _READING = 0.1
@@ -56,6 +57,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         _report(reports, Report(step=step, fraction=done, figures=figures))
 
     columns = read_columns(settings, job.through, reading)
+    if event_topic_ids(settings) != job.topic_ids:
+        raise HeadraceError("A topic was made anew while it was read; train again.")
     items = asyncio.run(_catalogue(settings))
     train_version(
         columns,
@@ -65,6 +68,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         job.model_id,
         job.version,
         training,
+        topic_ids=job.topic_ids,
     )
 
 

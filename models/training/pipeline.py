@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,10 +50,12 @@ def train(
     version: str,
     progress: Progress,
     clock: Callable[[], float] = time.time,
+    topic_ids: Mapping[str, str] = {},
 ) -> Manifest:
     """Train a version on these events and write it to `<artifacts>/<model_id>/<version>/`.
 
-    `items`: the catalogue, which may be empty or know other items than the events do. Raises
+    `items`: the catalogue, which may be empty or know other items than the events do; `topic_ids`:
+    of the topics that the events were read from. Raises
     `TooFewEvents`, `ExportFailed`, and `FileExistsError` when the version exists. The same data,
     parameters and seed make the same version.
     """
@@ -110,7 +112,7 @@ def train(
         version=version,
         created_at=clock(),
         files=export(contents, partial),
-        data=_training_data(columns),
+        data=_training_data(columns, topic_ids),
         parameters=msgspec.to_builtins(parameters),
         metrics=metrics,
         packages=package_versions(_PACKAGES),
@@ -176,7 +178,7 @@ def _popular(columns: EventColumns) -> list[str]:
     return [columns.item_ids[item] for item in best.tolist() if counts[item]]
 
 
-def _training_data(columns: EventColumns) -> TrainingData:
+def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
     digest = hashlib.sha256(msgspec.msgpack.encode([columns.user_ids, columns.item_ids]))
     for column in (
         columns.user,
@@ -188,6 +190,7 @@ def _training_data(columns: EventColumns) -> TrainingData:
         digest.update(column.tobytes())
     return TrainingData(
         through=columns.through,
+        topic_ids=dict(topic_ids),
         events=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),

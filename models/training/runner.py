@@ -21,6 +21,7 @@ from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, training_settings
 from headrace.tasks import Task, TaskStore
+from headrace.topics import event_topic_ids
 from headrace.versions import (
     Manifest,
     VersionStore,
@@ -44,6 +45,8 @@ class Job(Struct, frozen=True, kw_only=True):
     version: str
     created_at: float
     through: Offsets
+    topic_ids: dict[str, str] = {}
+    """Of the topics that the offsets are of."""
     params: dict[str, float] = {}
 
 
@@ -90,10 +93,11 @@ class Runner:
         self._task = task
         self.state = f"training {task.model_id}"
         try:
+            topic_ids = await asyncio.to_thread(event_topic_ids, self._settings)
             through = await asyncio.to_thread(end_offsets, self._settings)
-            trained = await self._trained_already(through)
+            trained = await self._trained_already(through, topic_ids)
             if trained is None:
-                await self._succeed(await self._train(through))
+                await self._succeed(await self._train(through, topic_ids))
             else:
                 await self._finish("nothing new since the live version", trained)
         except LeaseLost as exc:
@@ -106,7 +110,9 @@ class Runner:
         finally:
             self.state = "idle"
 
-    async def _trained_already(self, through: Offsets) -> Manifest | None:
+    async def _trained_already(
+        self, through: Offsets, topic_ids: dict[str, str]
+    ) -> Manifest | None:
         """Return the live version, if the same training would only make it again."""
         model_id = self._task.model_id
         live = await self._versions.live(model_id)
@@ -115,11 +121,13 @@ class Runner:
         folder = version_folder(Path(self._settings.artifacts), model_id, live.version)
         manifest = await asyncio.to_thread(read_manifest, folder)
         parameters = training_settings(self._settings, self._task.params)
-        if manifest is None or manifest.data.through != through:
+        if manifest is None:
+            return None
+        if (manifest.data.through, manifest.data.topic_ids) != (through, topic_ids):
             return None
         return manifest if manifest.parameters == msgspec.to_builtins(parameters) else None
 
-    async def _train(self, through: Offsets) -> Path:
+    async def _train(self, through: Offsets, topic_ids: dict[str, str]) -> Path:
         """Run the training on the log up to these offsets; return the version's folder."""
         created_at = self._clock()
         job = Job(
@@ -127,6 +135,7 @@ class Runner:
             version=version_name(created_at, secrets.token_hex(3)),
             created_at=created_at,
             through=through,
+            topic_ids=topic_ids,
             params=self._task.params,
         )
         await self._save(step="reading the log", data={"through": through})

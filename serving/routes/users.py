@@ -22,6 +22,8 @@ async def get_interactions(request: Request) -> Response:
 
 
 async def delete_user(request: Request) -> Response:
-    """Delete the user's session."""
-    await services(request).sessions.delete(path_id(request, "user_id", UserId))
+    """Delete the user's session, and what is kept of it for the next transition."""
+    user_id = path_id(request, "user_id", UserId)
+    await services(request).sessions.delete(user_id)
+    await services(request).transitions.forget(user_id)
     return Response(status_code=204)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from toy import RING, WORLDS, item_id, walk
 
 from headrace.catalog import Item
 from headrace.sessions import Session
+from headrace.transitions import Transition
 from models.retrieval import Artifact, Retriever, ScannIndex
 
 
@@ -77,6 +81,16 @@ def test_given_items_are_scored_in_their_order(retriever: Retriever) -> None:
     np.testing.assert_allclose(scored.scores[1:], found.scores[::-1], rtol=1e-5)
 
 
+def test_given_items_score_what_they_are_recommended_with(retriever: Retriever) -> None:
+    session = walk("alpha", 1, 2)
+    met = session.item_ids
+    found = retriever.recommend(session, 5, exclude=met)
+    assert found is not None
+    scored = retriever.score(session, found.item_ids, exclude=met)
+    assert scored is not None
+    assert scored.scores == pytest.approx(found.scores, rel=1e-5)
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_cold_item_ranks_where_its_features_belong(retriever: Retriever, world: str) -> None:
     cold = [Item(item_id=f"new-{of}", categories=(of,)) for of in WORLDS]
@@ -134,6 +148,74 @@ def test_asking_twice_answers_the_same(retriever: Retriever) -> None:
     retriever.similar("beta-1", 3)
     assert "nobody's" not in retriever
     assert retriever.recommend(session, 10) == first
+
+
+def blended(artifact: Artifact, share: float, **changes: float) -> Retriever:
+    blend = msgspec.structs.replace(artifact.blend, rules=share, **changes)
+    return Retriever(replace(artifact, blend=blend))
+
+
+def test_without_a_share_of_rules_the_towers_rank_alone(toy_artifact: Artifact) -> None:
+    session = walk("alpha", 1, 2)
+    found = blended(toy_artifact, 0.0, candidates=10).recommend(session, 2 * RING)
+    assert found is not None
+    alone = Retriever(toy_artifact)
+    query = alone._query(session)
+    assert query is not None
+    order = np.argsort(-(toy_artifact.item_vectors @ query), kind="stable")
+    assert found.item_ids == [toy_artifact.item_ids[at] for at in order]
+
+
+def test_with_the_whole_share_the_rules_rank_alone(toy_artifact: Artifact) -> None:
+    # Everyone walks round the ring: what followed item 2 most, and soonest, is 3, then 4, 5, …
+    found = blended(toy_artifact, 1.0, last=1).recommend(walk("alpha", 1, 2), 5)
+    assert found is not None
+    assert found.item_ids == [item_id("alpha", number) for number in range(3, 8)]
+
+
+def test_rules_bring_in_items_that_are_not_among_the_towers_candidates(
+    toy_artifact: Artifact,
+) -> None:
+    session = walk("alpha", 2)
+    worst = blended(toy_artifact, 0.0).recommend(session, 2 * RING)
+    assert worst is not None
+    last = worst.item_ids[-1]
+    retriever = blended(toy_artifact, 0.9, candidates=10, smoothing=0.0)
+    transition = Transition("clicks", "id", 0, 0, last, ("alpha-2",))
+    retriever.learn([transition] * 10_000)
+    found = retriever.recommend(session, 1)
+    assert found is not None
+    assert found.item_ids == [last]
+    scored = retriever.score(session, [last])
+    assert scored is not None
+    assert scored.scores == pytest.approx(found.scores)
+    # Neither when it is excluded, nor when it is no candidate any more.
+    excluded = retriever.recommend(session, 2 * RING, exclude=[last])
+    retriever.remove_items([last])
+    removed = retriever.recommend(session, 2 * RING)
+    assert excluded is not None
+    assert removed is not None
+    assert last not in excluded.item_ids
+    assert last not in removed.item_ids
+
+
+def test_cold_items_are_learnt_and_unknown_ones_are_not(toy_artifact: Artifact) -> None:
+    retriever = blended(toy_artifact, 0.9)
+    session = walk("alpha", 2)
+    before = retriever.recommend(session, 5)
+    retriever.learn(
+        [
+            Transition("clicks", "id", 0, 0, "nobody's", ("alpha-2",)),
+            Transition("clicks", "id", 0, 1, "alpha-9", ("nobody's",)),
+        ]
+    )
+    assert retriever.recommend(session, 5) == before
+    retriever.add_items([Item(item_id="new", categories=("beta",))])
+    # What nobody knows still takes its place: alpha-2 stands two places before.
+    retriever.learn([Transition("clicks", "id", 0, 2, "new", ("nobody's", "alpha-2"))] * 10_000)
+    found = retriever.recommend(session, 1)
+    assert found is not None
+    assert (found.item_ids, found.cold) == (["new"], [True])
 
 
 def test_similar_items_are_of_the_same_world(retriever: Retriever) -> None:

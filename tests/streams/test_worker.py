@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from events_log import fold, last_offsets
+from events_log import fold, fold_transitions, last_offsets, stored_transitions
 from kafka_tools import delete_topic, read_topic, send_events, send_raw
 from parts import OwnRedis, Part, eventually
 from redis.asyncio import Redis
@@ -25,7 +25,7 @@ from headrace.local.ports import claim_port
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.settings import Settings, WorkerSettings
 from headrace.store import connect
-from headrace.topics import EVENT_TOPICS, Topics, ensure_topics
+from headrace.topics import EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
 from headrace.trending import TrendingStore
 
 NOW = 1_704_060_026.0
@@ -170,6 +170,45 @@ async def test_killed_and_stopped_in_the_middle_no_event_is_lost_or_applied_twic
     assert await trending.events_counted() == count
     assert await applied_in_all(store, users) == count
     await check_against_log(settings, store, users)
+
+
+async def test_killed_in_the_middle_the_transitions_are_those_of_the_log(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    users, count = 20, 6_000
+    settings = msgspec.structs.replace(
+        settings, worker=WorkerSettings(group=settings.worker.group, batch_size=20)
+    )
+    await asyncio.to_thread(ensure_topics, settings)
+    clicks = [event("click", n, f"user-{n % users}", f"item-{n * n % 83}") for n in range(count)]
+    await asyncio.to_thread(send_events, settings, "clicks", clicks)
+    trending = TrendingStore(redis, settings)
+    with Part("worker", settings, tmp_path) as worker:
+        reached = 0
+        for _ in range(3):
+
+            async def moved_on(reached: int = reached) -> bool:
+                return await trending.events_counted() > reached + 300
+
+            await eventually(moved_on, "the worker gets on")
+            worker.end(signal.SIGKILL)
+            reached = await trending.events_counted()
+            assert reached < count, "the worker was not in the middle"
+            worker.start()
+
+        async def all_kept() -> bool:
+            streams = await stored_transitions(redis, settings)
+            return sum(map(len, streams.values())) >= count
+
+        await eventually(all_kept, "all transitions are kept")
+        assert worker.end(signal.SIGTERM) == 0
+    [topic_id] = {place.topic_id for place in await stored_transitions(redis, settings)}
+    assert topic_id == event_topic_ids(settings)["clicks"]
+    log = [
+        msgspec.structs.replace(each, topic_id=topic_id)
+        for each in await asyncio.to_thread(read_log, settings)
+    ]
+    assert await stored_transitions(redis, settings) == fold_transitions(log)
 
 
 async def test_a_worker_waits_for_redis_and_goes_on(settings: Settings, tmp_path: Path) -> None:
