@@ -369,6 +369,53 @@ def dataset(
         write(report, json)
 
 
+@bench.command()
+def quality(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="ml-1m, diginetica, ml-100k-stream or ml-100k-tutorial; or a file of one user a "
+            "line (leave-one-out), or a folder of period_N files (period by period).",
+        ),
+    ],
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HEADRACE_BENCH_DATA", help="Where the folders ml-1m and diginetica lie."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Models trained, one for each seed from 0 up.")
+    ] = 1,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Only what counts: train no model.")
+    ] = False,
+) -> None:
+    """Run one protocol end to end: baselines, towers alone, product."""
+    with _extra("training"):
+        from models.training.quality.command import QualityOptions, run_quality
+    options = QualityOptions(
+        data=data, json=json, data_folder=data_folder, seeds=seeds, with_model=not baselines
+    )
+    run_quality(options, os.environ)
+
+
+@bench.command()
+def plots(
+    reports: Annotated[list[Path], typer.Argument(help="Files that `bench quality` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),
+) -> None:
+    """Draw what runs of `bench quality` came to."""
+    with _extra("bench"):
+        from models.training.quality.plots import draw
+    for path in draw(reports, out):
+        typer.echo(path)
+
+
 def _settings() -> Settings:
     from headrace.settings import load_settings
 

@@ -266,8 +266,7 @@ class LiveTable:
         self._room(self._used + fresh)
         new = np.arange(self._used, self._used + fresh)
         if fresh < len(without):
-            idle = np.setdiff1d(np.arange(self._used), rows)
-            oldest = idle[np.argsort(self._touched[idle], kind="stable")[: len(without) - fresh]]
+            oldest = self._oldest(len(without) - fresh, rows[rows >= 0])
             self._row_of[self._item_of[oldest]] = -1
             self._weights[oldest] = 0.0
             self._totals[oldest] = 0.0
@@ -283,6 +282,13 @@ class LiveTable:
         self._item_of[rows] = items
         self._touched[rows] = touched
         return rows[place]
+
+    def _oldest(self, count: int, busy: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows, none of them busy, that were added to longest ago."""
+        idle = np.flatnonzero(~np.isin(np.arange(self._used), busy, kind="table"))
+        # Of rows as old as each other the first.
+        age = self._touched[idle] * self._max_rows + idle
+        return np.sort(idle[np.argpartition(age, count - 1)[:count]])
 
     def _rows(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the items' rows, -1 for none."""
@@ -313,7 +319,7 @@ class LiveRules:
     def __init__(self, base: Rules, live: LiveTable | None = None) -> None:
         """Begin with what was counted at the training."""
         self._base = base
-        self._live = live or LiveTable()
+        self._live = LiveTable() if live is None else live
 
     def add(self, previous: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Add transitions: see `LiveTable.add`. Positions beyond the training's are cold items."""

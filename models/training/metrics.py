@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MISS = np.iinfo(np.int64).max
-"""The rank of what is not found at all."""
+from headrace.local.baselines import MISS
+
 BINS = 15
 """Of the expected calibration error and the reliability diagram."""
 
@@ -27,16 +27,18 @@ def ranks(
     """Return the rank of each target among its row's items: 1 + those whose score is not lower.
 
     `scores`: `[n, items]`; `target`: `[n]`; `allowed`: `[n, items]`, what may be recommended, all
-    when None. A score that is not a number beats every other, and a target whose own score is not
-    a number, or that is not allowed, has the rank `MISS`.
+    when None. A score that is not a number beats every other. A target whose own score is not a
+    number, that is not allowed, or whose code is not below `items` has the rank `MISS`.
     """
     row = np.arange(len(target))
-    own = scores[row, target]
+    there = target < scores.shape[1]
+    column = np.where(there, target, 0)
+    own = scores[row, column]
     ahead = ~(scores < own[:, None])
     if allowed is not None:
         ahead &= allowed
     # The target stands among those not lower than itself, unless it is not allowed.
-    found = ahead[row, target] & ~np.isnan(own)
+    found = ahead[row, column] & there & ~np.isnan(own)
     return np.where(found, np.count_nonzero(ahead, axis=1), MISS)
 
 

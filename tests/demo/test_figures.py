@@ -54,10 +54,13 @@ def test_a_training_that_still_runs_spans_until_now() -> None:
 
 def test_hits_stand_in_the_streams_order_whenever_they_come() -> None:
     hits = Hits(100, 4)
-    hits.add(102, model=True, popularity=False)
-    hits.add(100, model=False, popularity=True)
+    hits.add(102, model=True)
+    hits.add(100, model=False)
     assert hits.model().tolist() == [0.0, 1.0]
-    assert hits.popularity().tolist() == [1.0, 0.0]
+    assert hits.baseline("popularity").tolist() == []
+    # Of the four events the two that were asked for are compared.
+    hits.compare({"popularity": np.array([True, True, False, True])})
+    assert hits.baseline("popularity").tolist() == [1.0, 0.0]
 
 
 def test_a_version_is_live_from_its_first_answer_on() -> None:

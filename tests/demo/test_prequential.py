@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 from stub_server import StubServer
 
@@ -39,8 +38,7 @@ def _ratings(*pairs: str) -> list[Rating]:
 async def _run(client: Client, ratings: list[Rating], first: int, **options: float) -> Figures:
     figures = Figures(Hits(first, len(ratings) - first), len(ratings))
     chosen = PrequentialOptions(**{"events_per_second": 1_000.0, **options})  # type: ignore[arg-type]
-    popularity = np.zeros(len(ratings) - first, np.bool_)
-    await Prequential(client, figures, chosen).run(ratings, first, popularity)
+    await Prequential(client, figures, chosen).run(ratings, first)
     return figures
 
 

@@ -26,12 +26,15 @@ FIRST, TOTAL = 800, 2_000
 
 @pytest.fixture
 def figures() -> Figures:
-    """A demo of 2,000 events: every 4th a hit of the model, every 10th one of popularity."""
+    """A demo of 2,000 events: every 4th a hit of the model, fewer of the baselines."""
     figures = Figures(Hits(FIRST, TOTAL - FIRST), TOTAL, phase="sending <all>")
+    every = {"popularity": 10, "rules": 8, "knn": 5}
+    positions = np.arange(FIRST, TOTAL)
+    figures.hits.compare({name: positions % n == 0 for name, n in every.items()})
     figures.answered_by("20261122T000000Z-aaaaaa", now=5.0)
     figures.acknowledge(FIRST)
     for position in range(FIRST, TOTAL):
-        figures.hits.add(position, model=position % 4 == 0, popularity=position % 10 == 0)
+        figures.hits.add(position, model=position % 4 == 0)
         figures.requests.add(float(position), 2.0 if position < 1_900 else 50.0)
         figures.acknowledge(1)
         if position == 1_500:
@@ -66,6 +69,7 @@ def summary(figures: Figures) -> Summary:
 def test_the_summary_by_hand(summary: Summary) -> None:
     assert summary.hr_at_10_model == 0.25
     assert summary.hr_at_10_popularity == 0.1
+    assert (summary.hr_at_10_rules, summary.hr_at_10_knn) == (0.125, 0.2)
     assert (summary.events_sent, summary.events_applied) == (TOTAL, TOTAL)
     # 1,100 requests of 2 ms before the training, 100 of 50 ms during it.
     assert (summary.request_ms_p99, summary.request_ms_p50_training) == (2.0, 50.0)
@@ -88,7 +92,8 @@ def test_the_file_has_the_plain_names(summary: Summary, tmp_path: Path) -> None:
     assert written["freshness_ms_p99"] == 39.8
     assert written["model_versions"][1]["metrics"] == {"hr_at_10": 0.25}
     assert {
-        *("hr_at_10_popularity", "failed_requests", "events_sent", "events_applied"),
+        *("hr_at_10_popularity", "hr_at_10_rules", "hr_at_10_knn"),
+        *("failed_requests", "events_sent", "events_applied"),
         *("sessions_equal", "freshness_ms_p50", "request_ms_p50", "request_ms_p99"),
         *("request_ms_p99_training", "seconds_total", "machine"),
     } <= written.keys()
@@ -123,7 +128,14 @@ def test_the_report_holds_everything_and_asks_for_nothing(
     page = render(figures, summary, rows(summary, events_per_second=200))
     assert page.count("<svg") == 3
     assert page.count("<desc>") == 3
-    for text in ("0.250", "bbbbbb goes live", "p99 39.8 ms", "GroupLens", "2,000 of 2,000"):
+    for text in (
+        "0.250",
+        "item-kNN at 0.200",
+        "bbbbbb goes live",
+        "p99 39.8 ms",
+        "GroupLens",
+        "2,000 of 2,000",
+    ):
         assert text in page
     assert not re.search(r"""(src|href|url)\s*[=(]""", page)
     assert "<script" not in page
@@ -162,7 +174,14 @@ def test_the_page_on_the_terminal(figures: Figures, summary: Summary) -> None:
 def test_the_line_where_there_is_no_terminal(figures: Figures) -> None:
     screen = Screen(figures, list, 0.0)
     line = screen.line(65.0)
-    for text in ("1:05", "sending <all>", "2,000 events sent", "HR@10 0.250", "training 50%, fit"):
+    for text in (
+        "1:05",
+        "sending <all>",
+        "2,000 events sent",
+        "rules 0.125",
+        "HR@10 0.250",
+        "training 50%, fit",
+    ):
         assert text in line
 
 

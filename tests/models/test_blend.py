@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.retrieval.blend import Blend, blended_scores, log_normaliser
@@ -25,6 +26,7 @@ def test_by_hand() -> None:
     assert np.exp(scores).tolist() == pytest.approx([0.45, 0.35, 0.075, 0.1])
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.integers(-(2**20), 2**20).map(lambda n: n / 64), min_size=1, max_size=50))
 def test_without_a_share_items_rank_as_by_the_towers_alone(values: list[float]) -> None:
     dots = np.array(values, np.float32)

@@ -81,6 +81,16 @@ def test_given_items_are_scored_in_their_order(retriever: Retriever) -> None:
     np.testing.assert_allclose(scored.scores[1:], found.scores[::-1], rtol=1e-5)
 
 
+def test_given_items_score_what_they_are_recommended_with(retriever: Retriever) -> None:
+    session = walk("alpha", 1, 2)
+    met = session.item_ids
+    found = retriever.recommend(session, 5, exclude=met)
+    assert found is not None
+    scored = retriever.score(session, found.item_ids, exclude=met)
+    assert scored is not None
+    assert scored.scores == pytest.approx(found.scores, rel=1e-5)
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_cold_item_ranks_where_its_features_belong(retriever: Retriever, world: str) -> None:
     cold = [Item(item_id=f"new-{of}", categories=(of,)) for of in WORLDS]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.retrieval.rules import STEPS, LiveRules, LiveTable, Rules, count_rules
@@ -89,6 +90,7 @@ def test_a_row_keeps_its_heaviest_targets_and_its_whole_total() -> None:
     assert rules.totals[0] == 5
 
 
+@hypothesis_settings(deadline=None)
 @given(sequences)
 def test_counting_agrees_with_pair_by_pair(users: list[list[int]]) -> None:
     rules = count_rules(*log(*users), ITEMS)
@@ -119,6 +121,7 @@ def test_equal_weights_are_kept_by_position_whatever_they_are_the_sums_of() -> N
         assert rules.targets[:2].tolist() == [3, 1]
 
 
+@hypothesis_settings(deadline=None)
 @given(sequences, st.integers(1, 20))
 def test_the_live_table_agrees_with_pair_by_pair(users: list[list[int]], size: int) -> None:
     table = LiveTable()
@@ -171,6 +174,7 @@ def test_the_row_added_to_longest_ago_is_reused() -> None:
     assert {key: w for key, w in live_pairs(table, 60).items() if key[0] in (1, 2)} == {(1, 53): 1}
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6), st.integers(1, 50))
 def test_the_live_table_stays_within_its_bounds(users: list[list[int]], size: int) -> None:
     table = LiveTable(per_item=3, max_rows=12)
@@ -215,6 +219,14 @@ def test_candidates_by_hand() -> None:
     assert rules.candidates(np.array([7]), 1.0, 1.0)[0].tolist() == [0]
 
 
+def test_a_given_table_is_used_although_it_is_empty() -> None:
+    table = LiveTable(per_item=1)
+    rules = LiveRules(no_rules(3), table)
+    for target in (1, 2):
+        rules.add(np.array([[0] + [-1] * (STEPS - 1)]), np.array([target]))
+    assert rules.candidates(np.array([0]), 1.0, 0.0)[0].tolist() == [2]
+
+
 def test_without_rules_there_are_no_candidates() -> None:
     rules = LiveRules(no_rules(3))
     for recent in ([], [0, 2], [9]):
@@ -222,6 +234,7 @@ def test_without_rules_there_are_no_candidates() -> None:
         assert len(positions) == len(probabilities) == 0
 
 
+@hypothesis_settings(deadline=None)
 @given(sequences, st.integers(0, 14), st.floats(0, 5), st.floats(0.1, 1))
 def test_what_is_counted_before_and_what_is_added_after_sum_up(
     users: list[list[int]], cut: int, smoothing: float, decay: float

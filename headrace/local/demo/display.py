@@ -26,7 +26,7 @@ _LINE_EVERY_S = 5.0
 _WIDEST = 120
 _BARS = "▁▂▃▄▅▆▇█"
 _STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "red"}
-
+_BASELINE_STYLES = {"popularity": "yellow", "rules": "magenta", "knn": "green"}
 
 Parts = Callable[[], Sequence[PartStatus]]
 
@@ -88,7 +88,9 @@ class Screen:
             parts.append(f"freshness p50 {_ms(percentile(figures.freshness.recent(), 50))}")
             parts.append(
                 f"HR@10 {_share(mean(figures.hits.model()))} "
-                f"(popularity {_share(mean(figures.hits.popularity()))})"
+                f"(popularity {_share(mean(figures.hits.baseline('popularity')))}, "
+                f"rules {_share(mean(figures.hits.baseline('rules')))}, "
+                f"kNN {_share(mean(figures.hits.baseline('knn')))})"
             )
         running = next((task for task in figures.tasks if task.status == "RUNNING"), None)
         if running:
@@ -160,9 +162,11 @@ class Screen:
         for justify in ("left", "right", "right", "left"):
             table.add_column(justify=justify)
         table.add_row("", "all so far", f"last {ROLLING:,}", "", style="dim")
-        model, popularity = self._figures.hits.model(), self._figures.hits.popularity()
-        top = max([*_points(model), *_points(popularity), 0.01])
-        for name, hits, style in (("model", model, "cyan"), ("popularity", popularity, "yellow")):
+        found = self._figures.hits
+        lines = [("model", found.model(), "cyan")]
+        lines += [(name, found.baseline(name), style) for name, style in _BASELINE_STYLES.items()]
+        top = max(0.01, *(point for _, hits, _ in lines for point in _points(hits)))
+        for name, hits, style in lines:
             table.add_row(
                 Text(name, style=style),
                 Text(_share(mean(hits)), style="bold"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,20 +58,26 @@ class Hits:
         self.first = first
         """Events sent before."""
         self._model = np.full(total, np.nan)
-        self._popularity = np.full(total, np.nan)
+        self._baselines: Mapping[str, NDArray[np.bool_]] = {}
 
-    def add(self, position: int, *, model: bool, popularity: bool) -> None:
-        """Add the event at this position of the stream."""
+    def compare(self, baselines: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Take of each baseline, by name, which of all these events it hits."""
+        self._baselines = baselines
+
+    def add(self, position: int, *, model: bool) -> None:
+        """Add what the model made of the event at this position of the stream."""
         self._model[position - self.first] = model
-        self._popularity[position - self.first] = popularity
 
     def model(self) -> NDArray[np.float64]:
         """1 for a hit, 0 for a miss, in the stream's order; events still to come left out."""
         return np.extract(~np.isnan(self._model), self._model)
 
-    def popularity(self) -> NDArray[np.float64]:
-        """As `model`, of popularity on the same events."""
-        return np.extract(~np.isnan(self._popularity), self._popularity)
+    def baseline(self, name: str) -> NDArray[np.float64]:
+        """As `model`, of a baseline on the same events; nothing of one that is not known."""
+        hits = self._baselines.get(name)
+        if hits is None:
+            return np.zeros(0)
+        return np.extract(~np.isnan(self._model), hits.astype(np.float64))
 
 
 class Rate:

@@ -10,11 +10,11 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from headrace.errors import HeadraceError
+from headrace.local.demo.baselines import baseline_hits
 from headrace.local.demo.client import Client
 from headrace.local.demo.feed import feed
 from headrace.local.demo.figures import Figures
 from headrace.local.demo.oracle import Difference, differences, fold
-from headrace.local.demo.popularity import popularity_hits
 from headrace.local.demo.prequential import Prequential, PrequentialOptions
 from headrace.local.demo.summary import Summary, summarize
 from headrace.local.demo.watch import wait_for_version
@@ -98,9 +98,11 @@ class MainJob:
 
     async def _send_rest(self) -> None:
         ratings = self._data.ratings
-        popularity = await asyncio.to_thread(popularity_hits, ratings, self._first, K)
-        self._figures.phase = f"the last {len(popularity):,}, one by one: ask, then send"
-        await self._prequential.run(ratings, self._first, popularity)
+        self._figures.phase = "counting popularity, sequential rules and item-kNN to compare with"
+        hits = await asyncio.to_thread(baseline_hits, ratings, self._first, K)
+        self._figures.hits.compare(hits)
+        self._figures.phase = f"the last {len(ratings) - self._first:,}, one by one: ask, then send"
+        await self._prequential.run(ratings, self._first)
 
     async def _see_swap(self) -> None:
         """Wait for the version that was due halfway, under load as long as it takes."""

@@ -14,9 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from headrace.errors import HeadraceError
 from headrace.events import Rating
@@ -60,21 +58,17 @@ class Prequential:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(
-        self, ratings: Sequence[Rating], first: int, popularity: NDArray[np.bool_]
-    ) -> None:
+    async def run(self, ratings: Sequence[Rating], first: int) -> None:
         """Send the ratings from `first` on, and wait for every answer.
 
-        `popularity` says of each whether popularity had it. Raises `HeadraceError` when the
-        server fails again and again.
+        Raises `HeadraceError` when the server fails again and again.
         """
         async with Background() as steps:
             schedule = Schedule(self._options.events_per_second)
             for position in range(first, len(ratings)):
                 due = await schedule.next()
                 steps.check()
-                had = bool(popularity[position - first])
-                steps.start(self._step(steps, position, ratings[position], had, due))
+                steps.start(self._step(steps, position, ratings[position], due))
             await steps.finish()
 
     async def keep_asking(self, user_ids: Sequence[str], done: asyncio.Event) -> None:
@@ -89,17 +83,13 @@ class Prequential:
                 steps.start(self._ask_in_turn(user_ids[count % len(user_ids)]))
             await steps.finish()
 
-    async def _step(
-        self, steps: Background, position: int, rating: Rating, popularity: bool, due: float
-    ) -> None:
+    async def _step(self, steps: Background, position: int, rating: Rating, due: float) -> None:
         async with self._turns[rating.user_id], self._places:
             late = asyncio.get_running_loop().time() - due
             self._figures.latest_s = max(self._figures.latest_s, late)
             answer = await self._ask(rating.user_id)
             recommended = {item.id for item in answer.recommendations} if answer else set()
-            self._figures.hits.add(
-                position, model=rating.item_id in recommended, popularity=popularity
-            )
+            self._figures.hits.add(position, model=rating.item_id in recommended)
             accepted = await self._send(rating)
         if accepted and position % self._options.sample_every == 0:
             steps.start(self._measure_freshness(rating.user_id, accepted))

@@ -94,12 +94,15 @@ def _notes(summary: Summary) -> str:
 
 
 def _hits(figures: Figures, summary: Summary) -> str:
-    model, popularity = figures.hits.model(), figures.hits.popularity()
+    model, popularity = figures.hits.model(), figures.hits.baseline("popularity")
+    rules, knn = figures.hits.baseline("rules"), figures.hits.baseline("knn")
     if len(model) <= _SETTLED:
         return ""
     lines = [
         *_means("model", model, figures.hits.first),
         *_means("popularity", popularity, figures.hits.first),
+        _rolling("sequential rules", "rules", rules, figures.hits.first),
+        _rolling("item-kNN", "knn", knn, figures.hits.first),
     ]
     swaps = [
         Mark(float(swap.live_since_event), f"{swap.version[-6:]} goes live")
@@ -109,7 +112,8 @@ def _hits(figures: Figures, summary: Summary) -> str:
     chart = line_chart(
         "HR@10 over the stream",
         f"The model ends at {model.mean():.3f} over all events, popularity at "
-        f"{popularity.mean():.3f}; {len(swaps)} versions went live meanwhile.",
+        f"{_mean(popularity)}, sequential rules at {_mean(rules)}, item-kNN at {_mean(knn)}; "
+        f"{len(swaps)} versions went live meanwhile.",
         lines,
         swaps,
         x_label="events sent",
@@ -129,8 +133,18 @@ def _means(name: str, hits: NDArray[np.float64], first: int) -> list[Line]:
     x = np.arange(first, first + len(hits), dtype=np.float64)[_SETTLED:]
     return [
         Line(f"{name}, all so far", f"{name} cumulative", x, cumulative_mean(hits)[_SETTLED:]),
-        Line(f"{name}, last {ROLLING:,}", f"{name} rolling", x, rolling_mean(hits)[_SETTLED:]),
+        _rolling(name, name, hits, first),
     ]
+
+
+def _rolling(name: str, style: str, hits: NDArray[np.float64], first: int) -> Line:
+    x = np.arange(first, first + len(hits), dtype=np.float64)[_SETTLED:]
+    means = rolling_mean(hits)[_SETTLED:]
+    return Line(f"{name}, last {ROLLING:,}", f"{style} rolling", x, means)
+
+
+def _mean(hits: NDArray[np.float64]) -> str:
+    return f"{hits.mean():.3f}" if len(hits) else "nothing measured"
 
 
 def _durations(title: str, text: str, ms: NDArray[np.float64]) -> str:

@@ -1,0 +1,132 @@
+"""`headrace bench quality`: one protocol from its data to its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from headrace.errors import DataUnavailable, HeadraceError
+from headrace.local.movielens import CREDIT, cache_folder
+from models.training.quality import leave_one_out, periods, stream, tutorial
+from models.training.quality.build import product_model
+from models.training.quality.data import read_movielens, read_periods, read_users
+from models.training.quality.model import Build
+from models.training.quality.report import report, table, write_json
+from models.training.quality.result import Result
+from models.training.quality.watch import Watch
+
+NAMES = ("ml-1m", "diginetica", "ml-100k-stream", "ml-100k-tutorial")
+FOLDER_VARIABLE = "HEADRACE_BENCH_DATA"
+_USERS_FILE = "ml-1m.lines.txt.xz"
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """What a user chooses of a run."""
+
+    data: str
+    """One of `NAMES`, or the path of a file of users or of a folder of periods."""
+    json: Path | None = None
+    data_folder: Path | None = None
+    """Where `ml-1m/` and `diginetica/` lie; the environment's when None."""
+    seeds: int = 1
+    with_model: bool = True
+    """Train the product's model; else the baselines alone are measured."""
+
+
+def run_quality(
+    options: QualityOptions,
+    environ: Mapping[str, str],
+    *,
+    build: Build | None = None,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Run the protocol that belongs to the data, print its rows, and write its report.
+
+    `build` gives other models than the product's. Raises `HeadraceError` when the data cannot be
+    had or the report cannot be written.
+    """
+    console = console or Console()
+    _check_writable(options.json)
+    watch = Watch(console)
+    seeds = range(options.seeds)
+    if options.with_model:
+        build = build or product_model(options.data)
+    result = _run(options, environ, build if options.with_model else None, seeds, watch, console)
+    content = report(
+        result,
+        data=options.data,
+        seeds=seeds,
+        seconds=watch.total,
+        by_step=watch.seconds,
+        now=clock(),
+    )
+    console.print(table(content))
+    if options.json:
+        write_json(content, options.json)
+        console.print(f"{options.json} has every figure.", highlight=False)
+
+
+def _run(
+    options: QualityOptions,
+    environ: Mapping[str, str],
+    build: Build | None,
+    seeds: range,
+    watch: Watch,
+    console: Console,
+) -> Result:
+    if options.data in ("ml-100k-stream", "ml-100k-tutorial"):
+        console.print(f"{CREDIT}.", style="dim", highlight=False)
+        with watch.step("reading"):
+            movielens = read_movielens(cache_folder(environ))
+        if options.data == "ml-100k-stream":
+            return stream.run(movielens.log, build, seeds, watch)
+        return tutorial.run(movielens, build, seeds, watch)
+    path = _path(options, environ)
+    if path.is_dir():
+        with watch.step("reading"):
+            parts = read_periods(path)
+        return periods.run(parts, build, seeds, watch)
+    with watch.step("reading"):
+        log = read_users(path)
+    return leave_one_out.run(log, build, seeds, watch)
+
+
+def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:
+    """Return where the data lie."""
+    if options.data not in NAMES:
+        path = Path(options.data)
+        if not path.exists():
+            raise DataUnavailable(
+                f"{options.data} is neither a path nor one of {', '.join(NAMES)}."
+            )
+        return path
+    folder = options.data_folder or environ.get(FOLDER_VARIABLE)
+    if not folder:
+        raise HeadraceError(
+            f"{options.data} is not fetched: say where its folder lies with --data-folder or "
+            f"{FOLDER_VARIABLE}."
+        )
+    path = Path(folder) / options.data
+    if options.data == "ml-1m":
+        path /= _USERS_FILE
+    if not path.exists():
+        raise DataUnavailable(f"{path} is not there; choose another folder with --data-folder.")
+    return path
+
+
+def _check_writable(path: Path | None) -> None:
+    """Find out before hours of work that the report could not be written after them."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise HeadraceError(f"{path} is a folder; give the name of a file to --json.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise HeadraceError(f"{path.parent} cannot be made: {exc.strerror}.") from exc

@@ -1,0 +1,80 @@
+"""Leave-one-out: each user's last item is the test, the one before it validation.
+
+As in SASRec (Kang & McAuley, 2018), but with all items ranked; what the user has met is not
+recommended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.events import EventColumns
+from models.training.metrics import ranking_figures
+from models.training.quality.baselines import Popularity, SequentialRules, best_rules, evaluate
+from models.training.quality.lists import evaluate_lists
+from models.training.quality.model import Build, Lesson
+from models.training.quality.queries import Queries, histories, select
+from models.training.quality.result import Result
+from models.training.quality.watch import Watch
+
+_LEAST = 3
+"""Events of a user without whom there is nothing to learn from; users with fewer only train."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is trained on, chosen on and, once, tested on."""
+
+    train: EventColumns
+    validation: Queries
+    """Sessions of what is trained on; the targets are the users' last but one items."""
+    test: Queries
+    """Sessions of all but the last item; the targets are the last."""
+
+
+def split(log: EventColumns) -> Split:
+    """Split a log."""
+    data = histories(log)
+    last = np.flatnonzero(np.diff(data.log.user, append=-1))
+    last = last[last - data.first[last] >= _LEAST - 1]
+    kept = np.ones(len(log), np.bool_)
+    kept[data.event[np.concatenate([last, last - 1])]] = False
+    return Split(select(log, kept), data.queries(last - 1), data.queries(last))
+
+
+def run(log: EventColumns, build: Build | None, seeds: Sequence[int], watch: Watch) -> Result:
+    """Run the protocol; `build` None leaves out the model's rows.
+
+    1. Split; 2. count the baselines; 3. train a model of each seed, choosing on validation;
+    4. only then read the test.
+    """
+    parts = split(log)
+    items = len(log.item_ids)
+    test = len(parts.test)
+    result = Result("leave_one_out", counts={"events": len(log), "items": items, "queries": test})
+    with watch.step("popularity", test) as advance:
+        popularity = Popularity(parts.train, items)
+        found = evaluate(popularity, parts.test, items, seen_stay=False, advance=advance)
+        result.baselines["popularity"] = ranking_figures(found)
+    with watch.step("sequential rules", test) as advance:
+        options = best_rules(parts.train, parts.validation, items, seen_stay=False)
+        rules = SequentialRules(parts.train, items, **options)
+        found = evaluate(rules, parts.test, items, seen_stay=False, advance=advance)
+        result.baselines["sequential_rules"] = ranking_figures(found)
+    if build is None:
+        return result
+    for seed in seeds:
+        model = build(seed)
+        with watch.step("training"):
+            lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=False)
+            model.fit(lesson, result.begin(seed).append)
+        with watch.step("towers alone", test) as advance:
+            found = evaluate(model.towers, parts.test, items, seen_stay=False, advance=advance)
+            towers = ranking_figures(found)
+        with watch.step("product", test) as advance:
+            product = ranking_figures(evaluate_lists(model, parts.test, advance))
+        result.end(model, towers, product)
+    return result

@@ -1,0 +1,156 @@
+"""Period by period: trained up to period t, tested on the next clicks of the sessions of t + 1.
+
+The protocol of ADER (Mi et al., RecSys 2020). Each click of a test session is to be predicted from
+those before it; an item that was never trained on is dropped from test sessions, and a session of
+one item with it. All items up to the largest id trained on are ranked, those of the session too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.events import EventColumns
+from models.training.metrics import ranking_figures
+from models.training.quality.baselines import (
+    Popularity,
+    Scorer,
+    SequentialRules,
+    best_rules,
+    evaluate,
+)
+from models.training.quality.data import Periods
+from models.training.quality.lists import evaluate_lists
+from models.training.quality.model import Build, Lesson
+from models.training.quality.queries import Queries, histories, join, select
+from models.training.quality.result import Figures, Result, mean_of
+from models.training.quality.watch import Watch
+
+VALIDATION_SHARE = 0.1
+"""Of a training period's sessions."""
+SEED = 7
+"""Of the draw of those sessions: the same for every model's seed."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """One step: train on this period, having trained on those before, and test on the next."""
+
+    number: int
+    items: int
+    """To rank: those with codes below this."""
+    past: EventColumns
+    """All sessions of the periods before, for replay."""
+    train: EventColumns
+    """This period's sessions but those of validation."""
+    validation: Queries
+    log: EventColumns
+    """All up to this period, validation too: what the baselines count."""
+    test: Queries
+
+
+def periods(data: Periods, rng: np.random.Generator) -> Iterator[Period]:
+    """Yield every period but the last, in order; `rng` draws the sessions of validation."""
+    for number, (log, following) in enumerate(zip(data.logs, data.logs[1:], strict=False)):
+        so_far = join(data.logs[: number + 1])
+        items = int(so_far.item.max()) + 1
+        past = join(data.logs[:number]) if number else select(so_far, np.zeros(len(so_far), bool))
+        held_out = rng.random(len(log.user_ids)) < VALIDATION_SHARE
+        train = select(log, ~held_out[log.user])
+        learned = _met(items, past, train)
+        yield Period(
+            number=number,
+            items=items,
+            past=_of_items(past, items),
+            train=_of_items(train, items),
+            validation=prefixes(select(log, held_out[log.user]), learned),
+            log=_of_items(so_far, items),
+            test=prefixes(following, _met(items, so_far)),
+        )
+
+
+def prefixes(log: EventColumns, known: NDArray[np.bool_]) -> Queries:
+    """Return a query for every click but the first of every session.
+
+    `known`: `[items]`; other items are dropped from the sessions.
+    """
+    inside = np.zeros(len(log), np.bool_)
+    codes = np.minimum(log.item, len(known) - 1)
+    inside = (log.item < len(known)) & known[codes]
+    data = histories(select(log, inside))
+    return data.queries(np.flatnonzero(np.arange(len(data)) > data.first))
+
+
+def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) -> Result:
+    """Run the protocol; `build` None leaves out the model's rows.
+
+    Figures are means over the periods. A period's test is read when the model has learned all
+    periods up to it, and nothing is chosen after that.
+    """
+    steps = len(data.logs) - 1
+    result = Result("periods", counts={"events": sum(len(log) for log in data.logs)})
+    popularity: list[Figures] = []
+    rules: list[Figures] = []
+    with watch.step("popularity and sequential rules", steps) as advance:
+        for period in periods(data, np.random.default_rng(SEED)):
+            popularity.append(_measure(Popularity(period.log, period.items), period))
+            rules.append(_measure(_rules(period), period))
+            result.counts["items"] = period.items
+            result.counts["queries"] = result.counts.get("queries", 0) + len(period.test)
+            advance(1)
+    result.baselines = {"popularity": mean_of(popularity), "sequential_rules": mean_of(rules)}
+    result.parts = {"popularity": popularity, "sequential_rules": rules}
+    if build is None:
+        return result
+    for seed in seeds:
+        model, points = build(seed), result.begin(seed)
+        towers: list[Figures] = []
+        product: list[Figures] = []
+        for period in periods(data, np.random.default_rng(SEED)):
+            with watch.step("training"):
+                model.fit(lesson(period), points.append)
+            with watch.step("towers alone"):
+                towers.append(_measure(model.towers, period))
+            with watch.step("product", len(period.test)) as advance:
+                product.append(ranking_figures(evaluate_lists(model, period.test, advance)))
+        result.end(model, mean_of(towers), mean_of(product))
+        result.parts.setdefault("towers", towers)
+        result.parts.setdefault("product", product)
+    return result
+
+
+def lesson(period: Period) -> Lesson:
+    """Return what the model learns of a period."""
+    return Lesson(
+        log=period.train,
+        past=period.past if period.number else None,
+        validation=period.validation,
+        items=period.items,
+        seen_stay=True,
+        number=period.number,
+    )
+
+
+def _measure(scorer: Scorer, period: Period) -> Figures:
+    return ranking_figures(evaluate(scorer, period.test, period.items, seen_stay=True))
+
+
+def _rules(period: Period) -> SequentialRules:
+    """Return the rules of all sessions so far, the options chosen without those of validation."""
+    learned = join((period.past, period.train)) if period.number else period.train
+    options = best_rules(learned, period.validation, period.items, seen_stay=True)
+    return SequentialRules(period.log, period.items, **options)
+
+
+def _met(items: int, *logs: EventColumns) -> NDArray[np.bool_]:
+    met = np.zeros(items, np.bool_)
+    for log in logs:
+        met[log.item] = True
+    return met
+
+
+def _of_items(log: EventColumns, items: int) -> EventColumns:
+    return replace(log, item_ids=log.item_ids[:items])

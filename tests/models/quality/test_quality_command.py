@@ -1,0 +1,218 @@
+"""The command from its data to its report and its pictures, with a model that is known."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from stand_in import NextItem
+
+from headrace.errors import DataUnavailable, HeadraceError
+from headrace.events import EventColumns
+from models.training.quality.command import QualityOptions, run_quality
+from models.training.quality.queries import Queries
+from models.training.quality.report import read_json, report, write_json
+from models.training.quality.result import Result
+
+USERS, STEPS, ITEMS = 10, 9, 30
+
+
+class Halves(NextItem):
+    """As the stand-in, but of every second seed the answers are backwards."""
+
+    def towers(self, queries: Queries) -> np.ndarray[Any, np.dtype[np.float32]]:
+        scores = super().towers(queries)
+        return scores if self.seed % 2 == 0 else -scores
+
+
+@pytest.fixture
+def users_file(tmp_path: Path) -> Path:
+    """Users who walk round a ring of items."""
+    lines = [
+        " ".join(str(1 + (3 * user + step) % ITEMS) for step in range(STEPS))
+        for user in range(USERS)
+    ]
+    path = tmp_path / "walks.txt.xz"
+    path.write_bytes(lzma.compress("\n".join(lines).encode()))
+    return path
+
+
+@pytest.fixture
+def periods_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "walks"
+    folder.mkdir()
+    for period in range(3):
+        lines = [
+            f"{user} {1 + (user + step) % ITEMS}" for step in range(4) for user in range(ITEMS)
+        ]
+        (folder / f"period_{period}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def run(
+    data: Path | str, environ: dict[str, str] | None = None, **options: Any
+) -> tuple[str, dict[str, Any]]:
+    """Return what the terminal shows and what the report holds."""
+    output = io.StringIO()
+    console = Console(file=output, width=120)
+    chosen = QualityOptions(data=str(data), **options)
+    run_quality(chosen, environ or {}, build=Halves, console=console, clock=lambda: 1_700_000_000.0)
+    return output.getvalue(), read_json(options["json"]) if "json" in options else {}
+
+
+def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> None:
+    shown, content = run(users_file, json=tmp_path / "out" / "report.json")
+    assert content["protocol"] == "leave_one_out"
+    assert (content["hr_at_10"], content["ndcg_at_10"]) == (1.0, 1.0)
+    assert content["baselines"]["towers"]["mrr_at_20"] == 1.0
+    assert content["baselines"]["sequential_rules"]["hr_at_10"] == 1.0
+    assert content["baselines"]["popularity"]["hr_at_10"] < 1.0
+    assert content["seeds"] == [0]
+    assert content["seconds"] >= sum(content["seconds_by_step"].values()) * 0.99
+    assert {"reading", "popularity", "sequential rules", "training", "product"} <= set(
+        content["seconds_by_step"]
+    )
+    assert content["peak_rss_mb"] > 10
+    assert content["parameters"] == {"width": 1, "seed": 0}
+    assert content["chosen_on"] == "nothing"
+    assert content["date"] == "2023-11-14T22:13:20+00:00"
+    assert content["machine"]["cpus"] > 0
+    assert content["curves"][0]["points"][0]["figures"]["loss"] == 1.0
+    for row in ("popularity", "sequential rules", "towers alone", "product"):
+        assert row in shown
+
+
+def test_several_seeds_have_a_mean_and_a_spread(users_file: Path, tmp_path: Path) -> None:
+    _, content = run(users_file, json=tmp_path / "report.json", seeds=2)
+    assert content["seeds"] == [0, 1]
+    first, second = content["by_seed"]["product"]
+    assert first["mrr_at_20"] == 1.0
+    assert second["mrr_at_20"] < 0.1
+    mean = (first["mrr_at_20"] + second["mrr_at_20"]) / 2
+    assert content["mrr_at_20"] == pytest.approx(mean)
+    # The standard deviation of two values is their distance over the root of 2.
+    distance = first["mrr_at_20"] - second["mrr_at_20"]
+    assert content["spread"]["product"]["mrr_at_20"] == pytest.approx(distance / 2**0.5)
+
+
+def test_a_folder_is_gone_through_period_by_period(periods_folder: Path, tmp_path: Path) -> None:
+    _, content = run(periods_folder, json=tmp_path / "report.json")
+    assert content["protocol"] == "periods"
+    assert (content["recall_at_20"], content["mrr_at_20"]) == (1.0, 1.0)
+    assert len(content["parts"]["sequential_rules"]) == 2
+
+
+def test_named_data_are_looked_for_in_their_folder(users_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench" / "ml-1m").mkdir(parents=True)
+    users_file.rename(tmp_path / "bench" / "ml-1m" / "ml-1m.lines.txt.xz")
+    environ = {"HEADRACE_BENCH_DATA": str(tmp_path / "bench")}
+    _, content = run("ml-1m", environ, json=tmp_path / "report.json", with_model=False)
+    assert content["counts"] == {"events": USERS * STEPS, "items": 30, "queries": USERS}
+    assert "hr_at_10" not in content
+    assert content["seeds"] == []
+    with pytest.raises(DataUnavailable, match="diginetica is not there"):
+        run("diginetica", environ)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("diginetica", "--data-folder or HEADRACE_BENCH_DATA"),
+        ("ml-10m", "neither a path nor one of ml-1m, diginetica"),
+    ],
+)
+def test_data_that_are_not_there_are_named_with_the_cure(data: str, said: str) -> None:
+    with pytest.raises(HeadraceError, match=said):
+        run(data)
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(
+    users_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(HeadraceError, match="is a folder"):
+        run(users_file, json=tmp_path)
+    with pytest.raises(HeadraceError, match="cannot be made"):
+        run(users_file, json=users_file / "report.json")
+
+
+def test_the_stream_tells_of_calibration(tmp_path: Path) -> None:
+    from stand_in import ring
+
+    from models.training.quality import stream
+    from models.training.quality.watch import Watch
+
+    data = _by_first_event(ring(3, 30))
+    watch = Watch(Console(file=io.StringIO()))
+    result = stream.run(data, NextItem, [0], watch, every=30)
+    content = report(result, data="walk", seeds=[0], seconds=1.0, by_step={}, now=0.0)
+    (diagram,) = content["reliability"]
+    assert sum(diagram["count"]) > 0
+    assert diagram["expected_calibration_error"] == content["expected_calibration_error"]
+    write_json(content, tmp_path / "stream.json")
+    names = _drawn([tmp_path / "stream.json"], tmp_path)
+    assert names == {f"quality-walk-{kind}.svg" for kind in _KINDS}
+
+
+_KINDS = ("time", "training", "parts", "reliability")
+
+
+def test_pictures_are_drawn_and_are_the_same_each_time(users_file: Path, tmp_path: Path) -> None:
+    run(users_file, json=tmp_path / "walks.json")
+    assert _drawn([tmp_path / "walks.json"], tmp_path / "a") == {
+        "quality-walks-time.svg",
+        "quality-walks-training.svg",
+    }
+    _drawn([tmp_path / "walks.json"], tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    assert "sequential rules, test" in (tmp_path / "a" / "quality-walks-time.svg").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocol": 1}'])
+def test_a_file_that_is_no_report_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(HeadraceError, match=r"other\.json is not a report"):
+        read_json(path)
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    content = report(Result("x"), data="d", seeds=[], seconds=0.0, by_step={}, now=0.0)
+    write_json(content, tmp_path / "report.json")
+    with pytest.raises(TypeError):
+        write_json({"bad": object()}, tmp_path / "report.json")
+    assert read_json(tmp_path / "report.json")["data"] == "d"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_baselines_need_no_tensorflow(users_file: Path) -> None:
+    script = (
+        "import sys\n"
+        "from headrace.cli import app\n"
+        f"app(['bench', 'quality', '--baselines', '--data', {str(users_file)!r}],"
+        " standalone_mode=False)\n"
+        "heavy = {'tensorflow', 'scann', 'matplotlib'}\n"
+        "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "sequential rules" in ended.stdout
+
+
+def _drawn(reports: list[Path], out: Path) -> set[str]:
+    from models.training.quality.plots import draw
+
+    return {path.name for path in draw(reports, out)}
+
+
+def _by_first_event(data: EventColumns) -> EventColumns:
+    order = {item: code for code, item in enumerate(dict.fromkeys(data.item.tolist()))}
+    return replace(data, item=np.array([order[item] for item in data.item.tolist()], np.int32))
