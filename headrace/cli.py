@@ -394,12 +394,23 @@ def quality(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Only what counts: train no model.")
     ] = False,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER", help="A training parameter in place of the protocol's."
+        ),
+    ] = None,
 ) -> None:
     """Run one protocol end to end: baselines, towers alone, product."""
     with _extra("training"):
         from models.training.quality.command import QualityOptions, run_quality
     options = QualityOptions(
-        data=data, json=json, data_folder=data_folder, seeds=seeds, with_model=not baselines
+        data=data,
+        json=json,
+        data_folder=data_folder,
+        seeds=seeds,
+        with_model=not baselines,
+        params=dict(map(_number, param or ())),
     )
     run_quality(options, os.environ)
 
@@ -414,6 +425,14 @@ def plots(
         from models.training.quality.plots import draw
     for path in draw(reports, out):
         typer.echo(path)
+
+
+def _number(param: str) -> tuple[str, float]:
+    name, _, value = param.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as exc:
+        raise HeadraceError(f"--param {param} is not NAME=NUMBER.") from exc
 
 
 def _settings() -> Settings:

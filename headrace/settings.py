@@ -133,6 +133,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     id_dropout: Share = 0.1
     """Share of items that a step knows by their features alone, so that a cold item can be told."""
 
+    repeats: bool = False
+    """Whether an event is to be predicted whose item its user has met before, too."""
     future: Count = 3
     """Positive events after each position that it learns to predict; 1: the next one alone."""
     future_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7
@@ -160,11 +162,11 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rules_share: Annotated[float, Meta(ge=-1, le=1)] = -1.0
     """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone; below
     0: the share that lists best on the hold-out."""
-    rules_last: Annotated[int, Meta(ge=1, le=50)] = 5
+    rules_last: Annotated[int, Meta(ge=1, le=50)] = 10
     """Items of the session that rules look from, the newest ones."""
-    rules_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    rules_decay: Annotated[float, Meta(gt=0, le=1)] = 0.85
     """Weight of each further one of them, relative to the one after it."""
-    rules_smoothing: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    rules_smoothing: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
     """Added to an item's total weight, so that few observations say little."""
     blend_candidates: Annotated[int, Meta(ge=10, le=2_000)] = 200
     """Items that the towers contribute to a list, the best ones."""

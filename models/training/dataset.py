@@ -34,7 +34,8 @@ class Histories:
     """The position at which this event's user begins."""
     is_positive: NDArray[np.bool_]
     is_target: NDArray[np.bool_]
-    """Whether to predict it: its user's first positive event with this item."""
+    """Whether to predict it: its user's first positive event with this item, or with `repeats`
+    any positive event."""
     is_new: NDArray[np.bool_]
     """Whether it is its user's first event of any kind with this item."""
 
@@ -70,7 +71,7 @@ def histories(columns: EventColumns, parameters: Parameters) -> Histories:
         features=interaction_features(gaps, columns.kind[order], columns.rating[order]),
         first=first,
         is_positive=positive,
-        is_target=_first_of_each(pairs, positive),
+        is_target=positive if parameters.repeats else _first_of_each(pairs, positive),
         is_new=_first_of_each(pairs, np.ones_like(positive)),
     )
 

@@ -195,7 +195,7 @@ def write_version(
     contents = Contents(
         model=fitted.model,
         item_ids=columns.item_ids,
-        rules=rules_of(course.everything, course.items),
+        rules=rules_of(course.everything, len(columns.item_ids) + 1),
         blend=fitted.blend,
         calibration=fitted.calibration,
         popular=_popular(columns),

@@ -43,6 +43,8 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         super().__init__(name="candidate_tower")
         self._normalised = normalised
         self._features = tf.constant(features)
+        # Gathering features that nobody has would cost more than all the rest.
+        self._known_by_features = bool(features.any())
         self._has_features = tf.constant(features.any(axis=1))
         item, slot = np.nonzero(features)
         self._pairs = item.astype(np.int32), features[item, slot]
@@ -52,18 +54,26 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         normal = keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
         self.ids = self.add_weight(name="ids", shape=(len(features), width), initializer=normal)
         self.ids.assign(tf.concat([self.ids[:, :-1], bias[:, None]], axis=1))
-        self.buckets = self.add_weight(name="buckets", shape=(BUCKETS, width), initializer="zeros")
+        self.buckets = self.add_weight(
+            name="buckets",
+            shape=(BUCKETS, width),
+            initializer="zeros",
+            trainable=self._known_by_features,
+        )
 
     def call(self, items: Any, training: bool = False) -> Any:
         """Return `[n, width]` vectors of `[n]` items."""
         ids = self._drop_ids(items, training)
-        return self._finished(
-            tf.gather(self.ids, ids) + self.content(tf.gather(self._features, items))
-        )
+        vectors = tf.gather(self.ids, ids)
+        if self._known_by_features:
+            vectors += self.content(tf.gather(self._features, items))
+        return self._finished(vectors)
 
     def catalogue(self, training: bool = False) -> Any:
         """Return `[items, width]` vectors of all items, sooner than `call` for it skips padding."""
         items = len(self._features)
+        if not self._known_by_features:
+            return self._finished(_with_dense_gradient(self.ids))
         item, bucket = self._pairs
         content = tf.gather(_with_dense_gradient(self.buckets), bucket) * self._shares
         content = tf.math.unsorted_segment_sum(content, item, items)

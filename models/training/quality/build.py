@@ -1,13 +1,79 @@
-"""The product's own model for each protocol."""
+"""The product's own model for each protocol, with parameters chosen on its validation part."""
 
 from __future__ import annotations
 
-from models.training.quality.model import Build
+from collections.abc import Mapping
+
+from headrace.settings import Settings, TrainingSettings, training_settings
+from models.training.quality.model import Build, Model
+
+LEAVE_ONE_OUT = TrainingSettings(
+    positive_threshold=0.0,
+    session_length=200,
+    blocks=2,
+    temperature=0.07,
+    id_dropout=0.0,
+    future=1,
+    context=0.0,
+    batch_size=60,
+    epochs=24,
+    patience=24,
+    final_epochs=0,
+    evaluation_events=4_000,
+)
+"""Long histories of some thousand items: about 12,000 positions a step, as SASRec's full softmax
+wants them."""
+
+PERIODS = TrainingSettings(
+    positive_threshold=0.0,
+    repeats=True,
+    session_length=30,
+    temperature=0.07,
+    dropout=0.3,
+    id_dropout=0.0,
+    future=1,
+    context=0.0,
+    batch_size=64,
+    negatives=4096,
+    full_softmax_items=20_000,
+    epochs=4,
+    patience=4,
+    final_epochs=0,
+    validation_events=1_000,
+    evaluation_events=2_000,
+)
+"""Short sessions of many items, period after period."""
+PERIODS_REPLAY = 60_000
+
+STREAM = TrainingSettings(positive_threshold=1.0)
+"""As the demo retrains; any rating may be the next."""
+
+TUTORIAL = TrainingSettings(
+    positive_threshold=1.0, session_length=200, future=20, future_decay=1.0, final_epochs=0
+)
+"""Sessions are what is known of a user, in time; what is asked for lies anywhere among it."""
 
 
-def product_model(data: str) -> Build | None:
-    """Return what builds the model of these data, or None where there is none to measure yet.
+def product_model(protocol: str, params: Mapping[str, float]) -> Build:
+    """Return what builds the model of a protocol, with some parameters replaced.
 
-    TensorFlow is imported when the first model is built, so that baselines need none.
+    `protocol`: `leave_one_out`, `periods`, `stream` or `tutorial`. TensorFlow is imported when the
+    first model is built, so that baselines need none. Raises `InvalidSetting`.
     """
-    return None
+    parameters = training_settings(Settings(training=_PARAMETERS[protocol]), params)
+    replay = PERIODS_REPLAY if protocol == "periods" else 0
+
+    def build(seed: int) -> Model:
+        from models.training.quality.product import ProductModel
+
+        return ProductModel(parameters, seed, replay)
+
+    return build
+
+
+_PARAMETERS = {
+    "leave_one_out": LEAVE_ONE_OUT,
+    "periods": PERIODS,
+    "stream": STREAM,
+    "tutorial": TUTORIAL,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -36,6 +36,8 @@ class QualityOptions:
     seeds: int = 1
     with_model: bool = True
     """Train the product's model; else the baselines alone are measured."""
+    params: Mapping[str, float] = field(default_factory=dict)
+    """Training parameters in place of the protocol's own, as a training task takes them."""
 
 
 def run_quality(
@@ -55,9 +57,7 @@ def run_quality(
     _check_writable(options.json)
     watch = Watch(console)
     seeds = range(options.seeds)
-    if options.with_model:
-        build = build or product_model(options.data)
-    result = _run(options, environ, build if options.with_model else None, seeds, watch, console)
+    result = _run(options, environ, build, seeds, watch, console)
     content = report(
         result,
         data=options.data,
@@ -80,21 +80,26 @@ def _run(
     watch: Watch,
     console: Console,
 ) -> Result:
+    def model_of(protocol: str) -> Build | None:
+        if not options.with_model:
+            return None
+        return build or product_model(protocol, options.params)
+
     if options.data in ("ml-100k-stream", "ml-100k-tutorial"):
         console.print(f"{CREDIT}.", style="dim", highlight=False)
         with watch.step("reading"):
             movielens = read_movielens(cache_folder(environ))
         if options.data == "ml-100k-stream":
-            return stream.run(movielens.log, build, seeds, watch)
-        return tutorial.run(movielens, build, seeds, watch)
+            return stream.run(movielens.log, model_of("stream"), seeds, watch)
+        return tutorial.run(movielens, model_of("tutorial"), seeds, watch)
     path = _path(options, environ)
     if path.is_dir():
         with watch.step("reading"):
             parts = read_periods(path)
-        return periods.run(parts, build, seeds, watch)
+        return periods.run(parts, model_of("periods"), seeds, watch)
     with watch.step("reading"):
         log = read_users(path)
-    return leave_one_out.run(log, build, seeds, watch)
+    return leave_one_out.run(log, model_of("leave_one_out"), seeds, watch)
 
 
 def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:

@@ -8,7 +8,7 @@ one item with it. All items up to the largest id trained on are ranked, those of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +64,10 @@ def periods(data: Periods, rng: np.random.Generator) -> Iterator[Period]:
         yield Period(
             number=number,
             items=items,
-            past=_of_items(past, items),
-            train=_of_items(train, items),
+            past=past,
+            train=train,
             validation=prefixes(select(log, held_out[log.user]), learned),
-            log=_of_items(so_far, items),
+            log=so_far,
             test=prefixes(following, _met(items, so_far)),
         )
 
@@ -150,7 +150,3 @@ def _met(items: int, *logs: EventColumns) -> NDArray[np.bool_]:
     for log in logs:
         met[log.item] = True
     return met
-
-
-def _of_items(log: EventColumns, items: int) -> EventColumns:
-    return replace(log, item_ids=log.item_ids[:items])

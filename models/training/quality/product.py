@@ -1,0 +1,212 @@
+"""The product's own model on the protocols: pipeline, export and retriever of any retraining.
+
+The towers alone are measured on the fitted model, all items scored at once; the product is measured
+on the exported version, loaded as a server loads it and asked session by session.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.events import KINDS, EventColumns
+from headrace.sessions import Session
+from headrace.transitions import Transition
+from headrace.versions import Manifest, TrainingData
+from models.retrieval.artifact import load_artifact
+from models.retrieval.features import SLOTS
+from models.retrieval.retriever import Retriever
+from models.training.dataset import Histories, histories
+from models.training.evaluation import item_vectors, session_queries
+from models.training.framework import keras, tf
+from models.training.parameters import Parameters
+from models.training.pipeline import Course, course_by_time, fit_course, write_version
+from models.training.quality.model import Lesson, Lists, Live, Point
+from models.training.quality.queries import Queries, join, select
+from models.training.two_tower import SessionModel
+
+_SESSION_LIMIT = 200
+"""Interactions of a session dictionary: the default of `sessions.limit`."""
+
+
+class ProductModel:
+    """Fits, exports and serves a version for each lesson, going on from the one before."""
+
+    def __init__(self, parameters: Parameters, seed: int, replay: int = 0) -> None:
+        """`replay`: events of past lessons that a later one goes through again."""
+        self._parameters = msgspec.structs.replace(parameters, seed=seed)
+        self._replay = replay
+        self._rng = np.random.default_rng(seed)
+        self._seconds = 0.0
+        self._model: SessionModel | None = None
+        self._shares: list[float] = []
+        keras.utils.set_random_seed(seed)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """With what it was trained; the shares that rules were given, by lesson."""
+        found: dict[str, Any] = msgspec.to_builtins(self._parameters)
+        return {**found, "replay": self._replay, "rules_shares": self._shares}
+
+    @property
+    def chosen_on(self) -> str:
+        """What was chosen, and on what."""
+        return "epoch and share of the rules, by NDCG@10 on the validation part of each lesson"
+
+    def fit(self, lesson: Lesson, tell: Callable[[Point], None]) -> None:
+        """Learn a lesson, and load the version that was made of it."""
+        began = time.perf_counter()
+
+        def progress(step: str, fraction: float, **figures: float) -> None:
+            if "epoch" in figures:
+                seconds = self._seconds + time.perf_counter() - began
+                shown = {name: figures[name] for name in figures if name not in ("epoch", "epochs")}
+                tell(Point(seconds, int(figures["epoch"]), shown, lesson.number))
+
+        self._items, self._ids = lesson.items, lesson.log.item_ids[: lesson.items]
+        self._code_of = {item_id: code for code, item_id in enumerate(self._ids)}
+        self._unseen = not lesson.seen_stay
+        course = self._course(lesson)
+        blank = np.zeros((course.items, SLOTS), np.int32)
+        fitted = fit_course(course, blank, self._parameters, progress, self._warm(lesson))
+        self._model, self._vectors = fitted.model, item_vectors(fitted.model)
+        self._shares.append(fitted.blend.rules)
+        with tempfile.TemporaryDirectory(prefix="headrace-quality-") as folder:
+            version = Path(folder) / "version"
+            log = replace(lesson.log, item_ids=self._ids)
+            write_version(fitted, course, log, self._parameters, version, _manifest(lesson))
+            self._retriever = Retriever(load_artifact(version))
+        self._seconds += time.perf_counter() - began
+
+    def towers(self, queries: Queries) -> NDArray[np.float32]:
+        """Return `[n, items]`: the dot products of sessions and items."""
+        if self._model is None:
+            raise ValueError("A model answers after its first lesson.")
+        data = _histories_of(queries, self._parameters)
+        length = self._parameters.session_length
+        found = session_queries(self._model, self._vectors, data, queries.end, length)
+        items = self._vectors[1 : self._items + 1]
+        scores: NDArray[np.float32] = tf.matmul(found, items, transpose_b=True).numpy()
+        return scores
+
+    def product(self, queries: Queries, k: int, live: Live | None = None) -> Lists:
+        """Return the lists as they are served."""
+        items = np.full((len(queries), k), -1, np.int32)
+        scores = np.zeros((len(queries), k), np.float32)
+        for row in range(len(queries)):
+            start, end = int(queries.start[row]), int(queries.end[row])
+            session = self._session(queries, start, end)
+            met = self._names(queries.item[start:end]) if self._unseen else ()
+            found = self._retriever.recommend(session, k, exclude=met)
+            if found is not None:
+                codes = [self._code_of[item_id] for item_id in found.item_ids]
+                items[row, : len(codes)] = codes
+                scores[row, : len(codes)] = found.scores
+            if live is not None:
+                self._learn(live.previous[row], int(queries.target[row]))
+        return Lists(items, scores)
+
+    def _course(self, lesson: Lesson) -> Course:
+        """Return what this lesson fits to and chooses by."""
+        if lesson.validation is None:
+            return replace(course_by_time(lesson.log, self._parameters), items=lesson.items + 1)
+        log = lesson.log
+        if lesson.past is not None:
+            log = join((self._replayed(lesson.past), log))
+        known = histories(log, self._parameters)
+        everything = known if lesson.past is None else self._all_of(lesson, lesson.past)
+        judged = _histories_of(lesson.validation, self._parameters)
+        return Course(
+            known=known,
+            judged=judged,
+            positions=lesson.validation.end,
+            # As in the test, rules do not learn from what is to be predicted.
+            split=len(judged),
+            everything=everything,
+            items=len(log.item_ids) + 1,
+            unseen=not lesson.seen_stay,
+        )
+
+    def _warm(self, lesson: Lesson) -> SessionModel | None:
+        """Return the model to go on with: a lesson that comes with its past builds on the last."""
+        return self._model if lesson.past is not None else None
+
+    def _replayed(self, past: EventColumns) -> EventColumns:
+        """Return whole sessions of the past, drawn at random, of about `replay` events."""
+        share = min(1.0, self._replay / max(len(past), 1))
+        return select(past, (self._rng.random(len(past.user_ids)) < share)[past.user])
+
+    def _all_of(self, lesson: Lesson, past: EventColumns) -> Histories:
+        return histories(join((past, lesson.log)), self._parameters)
+
+    def _session(self, queries: Queries, start: int, end: int) -> Session:
+        """Return a session as a dictionary holds it: of each item the newest event."""
+        rows = np.arange(end - 1, start - 1, -1)
+        _, newest = np.unique(queries.item[rows], return_index=True)
+        rows = np.sort(rows[newest])[-_SESSION_LIMIT:]
+        ratings = queries.rating[rows]
+        return Session(
+            item_ids=tuple(self._names(queries.item[rows])),
+            timestamps=tuple(queries.timestamp[rows].tolist()),
+            kinds=tuple(KINDS[kind] for kind in queries.kind[rows].tolist()),
+            ratings=tuple(None if rating != rating else rating for rating in ratings.tolist()),
+        )
+
+    def _names(self, codes: NDArray[np.integer[Any]]) -> Sequence[str]:
+        """Return the items' ids; one that came after the lesson is known to nobody."""
+        ids = self._ids
+        return [ids[code] if code < len(ids) else f"new-{code}" for code in codes.tolist()]
+
+    def _learn(self, previous: NDArray[np.int64], target: int) -> None:
+        names = self._names(previous[previous >= 0])
+        (item_id,) = self._names(np.array([target]))
+        self._retriever.learn([Transition("", "", 0, 0, item_id, tuple(names))])
+
+
+def _histories_of(queries: Queries, parameters: Parameters) -> Histories:
+    """Return the columns that queries point into as histories: their rows stay where they are."""
+    users = int(queries.user.max(initial=-1)) + 1
+    items = int(queries.item.max(initial=-1)) + 1
+    return histories(
+        EventColumns(
+            user=queries.user,
+            item=queries.item,
+            timestamp=queries.timestamp,
+            kind=queries.kind,
+            rating=queries.rating,
+            user_ids=("",) * users,
+            item_ids=("",) * items,
+            through={},
+        ),
+        parameters,
+    )
+
+
+def _manifest(lesson: Lesson) -> Manifest:
+    """Return the manifest of a version that nobody but this process loads."""
+    return Manifest(
+        model_id="quality",
+        version="quality",
+        created_at=0.0,
+        files={},
+        data=TrainingData(
+            through={},
+            events=len(lesson.log),
+            users=len(lesson.log.user_ids),
+            items=lesson.items,
+            fingerprint="",
+            from_timestamp=0.0,
+            to_timestamp=0.0,
+        ),
+        parameters={},
+        metrics={},
+        packages={},
+    )
