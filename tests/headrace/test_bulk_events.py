@@ -179,7 +179,7 @@ def python_pattern(kind: str) -> str:
 def test_whatever_the_pattern_matches(kind: str) -> None:
     text = st.from_regex(python_pattern(kind)).filter(lambda each: not _has_surrogate(each))
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=40)
     @given(st.lists(text, max_size=3))
     def check(lines: list[str]) -> None:
         values = [line.removesuffix("\n").encode() for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -14,6 +15,7 @@ import pytest
 from kafka_tools import send_raw
 
 from headrace.errors import HeadraceError
+from headrace.local import launch
 from headrace.local.binaries import broker_command, find_broker
 from headrace.local.ports import claim_port
 from headrace.log import end_offsets
@@ -72,7 +74,8 @@ def test_a_broker_that_is_not_there_is_named(settings: Settings) -> None:
 def test_a_broker_that_goes_away_ends_it(settings: Settings, tmp_path: Path) -> None:
     port = claim_port(0, host="127.0.0.1", use="the test's own broker", option="")
     with (tmp_path / "broker.log").open("wb") as log:
-        command = broker_command(find_broker(os.environ), port)
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+        command = (*launcher, *broker_command(find_broker(os.environ), port))
         broker = subprocess.Popen(command, stdout=log, stderr=log, env={}, cwd=tmp_path)
     try:
         own = msgspec.structs.replace(settings, kafka=f"127.0.0.1:{port}")
