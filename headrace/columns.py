@@ -60,14 +60,14 @@ class ColumnBuilder:
             self._parse(topic)
 
     def build(self, through: Mapping[str, Mapping[str, int]]) -> EventColumns:
-        """Return the columns, sorted by (timestamp, topic, partition, offset).
+        """Return the columns, sorted by (timestamp, topic, partition, offset), and begin anew.
 
         Of an event that was sent more than once the first in this order stays, so that the same
         log makes the same columns in whatever order its partitions arrived.
         """
         for topic in _TOPICS:
             self._parse(topic)
-        events = self._events
+        events, self._events = self._events, []
         timestamp = np.concatenate([each.timestamp for each in events])
         topic_code = np.concatenate([each.topic for each in events])
         order = np.lexsort(

@@ -6,19 +6,19 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Generator, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.records import Records
 from headrace.settings import Settings
 from headrace.topics import Topics
 
-_STALLED_S = 60.0
-"""Without a record for so long, the broker is taken to be away."""
 _POLL_MS = 500
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ Polled = dict[TopicPartition, list[Any]]
 
 
 def replay(
-    settings: Settings, through: Mapping[str, Mapping[str, int]]
+    settings: Settings, through: Mapping[str, Mapping[str, int]], *, patience_s: float = 60.0
 ) -> Generator[tuple[str, Records], None, None]:
     """Yield a topic, without its prefix, and some of its records, until all were yielded.
 
@@ -37,7 +37,7 @@ def replay(
     reads, whose parser is compiled, in a thread of its own: it fetches while the caller works.
 
     Blocks; close it when it is left before its end. Raises `HeadraceError` when Kafka cannot be
-    reached, goes away, or the log ends before the window does.
+    reached, or no record came for `patience_s`: it went away, or the log ends before `through`.
     """
     topics = Topics(settings)
     ends = {
@@ -61,10 +61,10 @@ def replay(
                         yield topics.plain(topic), _records(topic, polled)
                     if polled:
                         heard_at = time.monotonic()
-                    elif time.monotonic() - heard_at > _STALLED_S:
-                        raise _stalled(settings, len(left))
+                    elif time.monotonic() - heard_at > patience_s:
+                        raise _stalled(settings, len(left), patience_s)
             finally:
-                loop.run(consumer.stop())
+                loop.run(_stop(consumer))
     except (KafkaError, OSError) as exc:
         raise unreachable(settings, exc) from exc
 
@@ -78,9 +78,15 @@ async def _connected(settings: Settings) -> AIOKafkaConsumer:
     try:
         await consumer.start()
     except BaseException:
-        await consumer.stop()
+        await _stop(consumer)
         raise
     return consumer
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    # With a broker away, aiokafka lets its own cancelling of a fetch out of `stop`.
+    with suppress(asyncio.CancelledError):
+        await consumer.stop()
 
 
 async def _at_the_beginning(consumer: AIOKafkaConsumer, ends: Ends) -> set[TopicPartition]:
@@ -130,9 +136,9 @@ def unreachable(settings: Settings, exc: BaseException) -> HeadraceError:
     )
 
 
-def _stalled(settings: Settings, partitions: int) -> HeadraceError:
+def _stalled(settings: Settings, partitions: int, patience_s: float) -> HeadraceError:
     return HeadraceError(
-        f"Kafka at {settings.kafka} has sent nothing for {_STALLED_S:.0f} s; "
+        f"Kafka at {settings.kafka} has sent nothing for {patience_s:.0f} s; "
         f"{partitions} partitions are not read to their end. Is the broker well?"
     )
 
@@ -149,6 +155,7 @@ class _LoopThread:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.run(_cancel_the_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -156,3 +163,8 @@ class _LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what the coroutine returns, once it does."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+async def _cancel_the_others() -> None:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        await cancel_until_done(task)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bulk_events import parse_events
@@ -129,6 +129,10 @@ def test_good_and_bad_records_side_by_side() -> None:
         ("click", raw(type="rating"), False),
         ("click", raw(type=None), False),
         ("click", raw(rating=None), False),
+        ("click", raw(user_id="a\x7f"), False),
+        ("click", raw(user_id="\x85"), False),
+        ("click", raw(item_id="a\u2028"), False),
+        ("click", raw(event_id="a\u2029b"), False),
         ("click", raw(recommendation_id="r" * 129), False),
         ("click", raw(recommendation_id=None), True),
         ("click", raw()[:-1] + b',"user_id":"other"}', True),
@@ -175,6 +179,7 @@ def python_pattern(kind: str) -> str:
 def test_whatever_the_pattern_matches(kind: str) -> None:
     text = st.from_regex(python_pattern(kind)).filter(lambda each: not _has_surrogate(each))
 
+    @settings(deadline=None, max_examples=40)
     @given(st.lists(text, max_size=3))
     def check(lines: list[str]) -> None:
         values = [line.removesuffix("\n").encode() for line in lines]
@@ -243,6 +248,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 anything = records() | damaged() | st.binary(max_size=20) | st.none()
 
 
+@settings(deadline=None)
 @given(st.lists(anything, max_size=6), st.sampled_from(KINDS))
 def test_both_ways_agree_on_whatever_comes(values: list[bytes | None], kind: str) -> None:
     same_both_ways(values, kind)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.columns import ColumnBuilder
@@ -108,6 +108,7 @@ some_events = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

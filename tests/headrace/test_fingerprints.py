@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.fingerprints import Fingerprints
@@ -23,6 +23,7 @@ def test_of_no_texts() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(texts | st.sampled_from(["", "a", "a\0", "aa", "\0", "\0\0\0\0", "x" * 500])))
 def test_equal_just_when_the_texts_are(texts: list[str]) -> None:
     found = prints(pa.array(texts, pa.string()))
