@@ -13,7 +13,13 @@ import numpy as np
 
 from headrace.events import EventColumns
 from models.training.metrics import ranking_figures
-from models.training.quality.baselines import Popularity, SequentialRules, best_rules, evaluate
+from models.training.quality.baselines import (
+    MODEL_CELLS,
+    Popularity,
+    SequentialRules,
+    best_rules,
+    evaluate,
+)
 from models.training.quality.lists import evaluate_lists
 from models.training.quality.model import Build, Lesson
 from models.training.quality.queries import Queries, histories, select
@@ -72,7 +78,9 @@ def run(log: EventColumns, build: Build | None, seeds: Sequence[int], watch: Wat
             lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=False)
             model.fit(lesson, result.begin(seed).append)
         with watch.step("towers alone", test) as advance:
-            found = evaluate(model.towers, parts.test, items, seen_stay=False, advance=advance)
+            found = evaluate(
+                model.towers, parts.test, items, seen_stay=False, advance=advance, cells=MODEL_CELLS
+            )
             towers = ranking_figures(found)
         with watch.step("product", test) as advance:
             product = ranking_figures(evaluate_lists(model, parts.test, advance))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headrace.events import EventColumns
 from models.training.metrics import ranking_figures
 from models.training.quality.baselines import (
+    MODEL_CELLS,
     Popularity,
     Scorer,
     SequentialRules,
@@ -96,8 +97,8 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
     rules: list[Figures] = []
     with watch.step("popularity and sequential rules", steps) as advance:
         for period in periods(data, np.random.default_rng(SEED)):
-            popularity.append(_measure(Popularity(period.log, period.items), period))
-            rules.append(_measure(_rules(period), period))
+            popularity.append(_counted(Popularity(period.log, period.items), period))
+            rules.append(_counted(_rules(period), period))
             result.counts["items"] = period.items
             result.counts["queries"] = result.counts.get("queries", 0) + len(period.test)
             advance(1)
@@ -112,8 +113,16 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
         for period in periods(data, np.random.default_rng(SEED)):
             with watch.step("training"):
                 model.fit(lesson(period), points.append)
-            with watch.step("towers alone"):
-                towers.append(_measure(model.towers, period))
+            with watch.step("towers alone", len(period.test)) as advance:
+                found = evaluate(
+                    model.towers,
+                    period.test,
+                    period.items,
+                    seen_stay=True,
+                    advance=advance,
+                    cells=MODEL_CELLS,
+                )
+                towers.append(ranking_figures(found))
             with watch.step("product", len(period.test)) as advance:
                 product.append(ranking_figures(evaluate_lists(model, period.test, advance)))
         result.end(model, mean_of(towers), mean_of(product))
@@ -134,7 +143,7 @@ def lesson(period: Period) -> Lesson:
     )
 
 
-def _measure(scorer: Scorer, period: Period) -> Figures:
+def _counted(scorer: Scorer, period: Period) -> Figures:
     return ranking_figures(evaluate(scorer, period.test, period.items, seen_stay=True))
 
 

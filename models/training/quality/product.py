@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.events import KINDS, EventColumns
-from headrace.sessions import Session
-from headrace.transitions import Transition
+from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.artifact import load_artifact
 from models.retrieval.features import SLOTS
@@ -31,10 +29,8 @@ from models.training.parameters import Parameters
 from models.training.pipeline import Course, course_by_time, fit_course, write_version
 from models.training.quality.model import Lesson, Lists, Live, Point
 from models.training.quality.queries import Queries, join, select
+from models.training.quality.served import Served
 from models.training.two_tower import SessionModel
-
-_SESSION_LIMIT = 200
-"""Interactions of a session dictionary: the default of `sessions.limit`."""
 
 
 class ProductModel:
@@ -71,9 +67,7 @@ class ProductModel:
                 shown = {name: figures[name] for name in figures if name not in ("epoch", "epochs")}
                 tell(Point(seconds, int(figures["epoch"]), shown, lesson.number))
 
-        self._items, self._ids = lesson.items, lesson.log.item_ids[: lesson.items]
-        self._code_of = {item_id: code for code, item_id in enumerate(self._ids)}
-        self._unseen = not lesson.seen_stay
+        self._items = lesson.items
         course = self._course(lesson)
         blank = np.zeros((course.items, SLOTS), np.int32)
         fitted = fit_course(course, blank, self._parameters, progress, self._warm(lesson))
@@ -81,16 +75,17 @@ class ProductModel:
         self._shares.append(fitted.blend.rules)
         with tempfile.TemporaryDirectory(prefix="headrace-quality-") as folder:
             version = Path(folder) / "version"
-            log = replace(lesson.log, item_ids=self._ids)
+            log = replace(lesson.log, item_ids=lesson.log.item_ids[: lesson.items])
             write_version(fitted, course, log, self._parameters, version, _manifest(lesson))
-            self._retriever = Retriever(load_artifact(version))
+            retriever = Retriever(load_artifact(version))
+        self._served = Served(retriever, lesson.log.item_ids, seen_stay=lesson.seen_stay)
         self._seconds += time.perf_counter() - began
 
     def towers(self, queries: Queries) -> NDArray[np.float32]:
         """Return `[n, items]`: the dot products of sessions and items."""
         if self._model is None:
             raise ValueError("A model answers after its first lesson.")
-        data = _histories_of(queries, self._parameters)
+        data = _histories_of(queries, self._items, self._parameters)
         length = self._parameters.session_length
         found = session_queries(self._model, self._vectors, data, queries.end, length)
         items = self._vectors[1 : self._items + 1]
@@ -99,20 +94,7 @@ class ProductModel:
 
     def product(self, queries: Queries, k: int, live: Live | None = None) -> Lists:
         """Return the lists as they are served."""
-        items = np.full((len(queries), k), -1, np.int32)
-        scores = np.zeros((len(queries), k), np.float32)
-        for row in range(len(queries)):
-            start, end = int(queries.start[row]), int(queries.end[row])
-            session = self._session(queries, start, end)
-            met = self._names(queries.item[start:end]) if self._unseen else ()
-            found = self._retriever.recommend(session, k, exclude=met)
-            if found is not None:
-                codes = [self._code_of[item_id] for item_id in found.item_ids]
-                items[row, : len(codes)] = codes
-                scores[row, : len(codes)] = found.scores
-            if live is not None:
-                self._learn(live.previous[row], int(queries.target[row]))
-        return Lists(items, scores)
+        return self._served.lists(queries, k, live)
 
     def _course(self, lesson: Lesson) -> Course:
         """Return what this lesson fits to and chooses by."""
@@ -123,7 +105,7 @@ class ProductModel:
             log = join((self._replayed(lesson.past), log))
         known = histories(log, self._parameters)
         everything = known if lesson.past is None else self._all_of(lesson, lesson.past)
-        judged = _histories_of(lesson.validation, self._parameters)
+        judged = _histories_of(lesson.validation, lesson.items, self._parameters)
         return Course(
             known=known,
             judged=judged,
@@ -147,38 +129,17 @@ class ProductModel:
     def _all_of(self, lesson: Lesson, past: EventColumns) -> Histories:
         return histories(join((past, lesson.log)), self._parameters)
 
-    def _session(self, queries: Queries, start: int, end: int) -> Session:
-        """Return a session as a dictionary holds it: of each item the newest event."""
-        rows = np.arange(end - 1, start - 1, -1)
-        _, newest = np.unique(queries.item[rows], return_index=True)
-        rows = np.sort(rows[newest])[-_SESSION_LIMIT:]
-        ratings = queries.rating[rows]
-        return Session(
-            item_ids=tuple(self._names(queries.item[rows])),
-            timestamps=tuple(queries.timestamp[rows].tolist()),
-            kinds=tuple(KINDS[kind] for kind in queries.kind[rows].tolist()),
-            ratings=tuple(None if rating != rating else rating for rating in ratings.tolist()),
-        )
 
-    def _names(self, codes: NDArray[np.integer[Any]]) -> Sequence[str]:
-        """Return the items' ids; one that came after the lesson is known to nobody."""
-        ids = self._ids
-        return [ids[code] if code < len(ids) else f"new-{code}" for code in codes.tolist()]
+def _histories_of(queries: Queries, items: int, parameters: Parameters) -> Histories:
+    """Return the columns that queries point into as histories: their rows stay where they are.
 
-    def _learn(self, previous: NDArray[np.int64], target: int) -> None:
-        names = self._names(previous[previous >= 0])
-        (item_id,) = self._names(np.array([target]))
-        self._retriever.learn([Transition("", "", 0, 0, item_id, tuple(names))])
-
-
-def _histories_of(queries: Queries, parameters: Parameters) -> Histories:
-    """Return the columns that queries point into as histories: their rows stay where they are."""
+    Items with codes from `items` on are unknown.
+    """
     users = int(queries.user.max(initial=-1)) + 1
-    items = int(queries.item.max(initial=-1)) + 1
     return histories(
         EventColumns(
             user=queries.user,
-            item=queries.item,
+            item=np.where(queries.item < items, queries.item, np.int32(-1)),
             timestamp=queries.timestamp,
             kind=queries.kind,
             rating=queries.rating,

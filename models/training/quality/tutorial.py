@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from headrace.events import EventColumns
 from models.training.metrics import Ranks, hr, ranks_in_lists
-from models.training.quality.baselines import Popularity, SequentialRules, best_rules, evaluate
+from models.training.quality.baselines import (
+    MODEL_CELLS,
+    Popularity,
+    SequentialRules,
+    best_rules,
+    evaluate,
+)
 from models.training.quality.data import MovieLensColumns
 from models.training.quality.model import Build, Lesson
 from models.training.quality.queries import Queries, histories, select
@@ -112,7 +118,9 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
             lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=True)
             model.fit(lesson, result.begin(seed).append)
         with watch.step("towers alone", len(test)) as advance:
-            found = evaluate(model.towers, test, items, seen_stay=True, advance=advance)
+            found = evaluate(
+                model.towers, test, items, seen_stay=True, advance=advance, cells=MODEL_CELLS
+            )
             towers = _figures(found)
         with watch.step("product"):
             lists = model.product(test, max(KS))
