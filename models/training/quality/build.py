@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from headrace.catalog import Item
 from headrace.settings import Settings, TrainingSettings, training_settings
 from models.training.quality.model import Build, Model
 
@@ -29,15 +30,15 @@ PERIODS = TrainingSettings(
     repeats=True,
     session_length=30,
     temperature=0.07,
-    dropout=0.3,
+    dropout=0.5,
     id_dropout=0.0,
     future=1,
     context=0.0,
     batch_size=64,
     negatives=4096,
     full_softmax_items=20_000,
-    epochs=4,
-    patience=4,
+    epochs=5,
+    patience=5,
     final_epochs=0,
     validation_events=1_000,
     evaluation_events=2_000,
@@ -54,7 +55,9 @@ TUTORIAL = TrainingSettings(
 """Sessions are what is known of a user, in time; what is asked for lies anywhere among it."""
 
 
-def product_model(protocol: str, params: Mapping[str, float]) -> Build:
+def product_model(
+    protocol: str, params: Mapping[str, float], catalogue: Sequence[Item] = ()
+) -> Build:
     """Return what builds the model of a protocol, with some parameters replaced.
 
     `protocol`: `leave_one_out`, `periods`, `stream` or `tutorial`. TensorFlow is imported when the
@@ -66,7 +69,7 @@ def product_model(protocol: str, params: Mapping[str, float]) -> Build:
     def build(seed: int) -> Model:
         from models.training.quality.product import ProductModel
 
-        return ProductModel(parameters, seed, replay)
+        return ProductModel(parameters, seed, replay=replay, catalogue=catalogue)
 
     return build
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
+from headrace.catalog import Item
 from headrace.errors import DataUnavailable, HeadraceError
 from headrace.local.movielens import CREDIT, cache_folder
 from models.training.quality import leave_one_out, periods, stream, tutorial
@@ -80,17 +81,17 @@ def _run(
     watch: Watch,
     console: Console,
 ) -> Result:
-    def model_of(protocol: str) -> Build | None:
+    def model_of(protocol: str, catalogue: Sequence[Item] = ()) -> Build | None:
         if not options.with_model:
             return None
-        return build or product_model(protocol, options.params)
+        return build or product_model(protocol, options.params, catalogue)
 
     if options.data in ("ml-100k-stream", "ml-100k-tutorial"):
         console.print(f"{CREDIT}.", style="dim", highlight=False)
         with watch.step("reading"):
             movielens = read_movielens(cache_folder(environ))
         if options.data == "ml-100k-stream":
-            return stream.run(movielens.log, model_of("stream"), seeds, watch)
+            return stream.run(movielens.log, model_of("stream", movielens.items), seeds, watch)
         return tutorial.run(movielens, model_of("tutorial"), seeds, watch)
     path = _path(options, environ)
     if path.is_dir():

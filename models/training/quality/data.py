@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.catalog import Item
 from headrace.errors import DataUnavailable
 from headrace.events import KINDS, EventColumns
 from headrace.local.movielens import load_movielens
@@ -45,6 +46,8 @@ class MovieLensColumns:
     """By time; equal times in the file's order."""
     row: NDArray[np.int64]
     """The place of each of the log's events in the file, from 0 up."""
+    items: tuple[Item, ...]
+    """The catalogue: title, genres and year of every movie."""
     titles: tuple[str, ...]
     """Of each item, with the year, as TensorFlow Datasets gives them: 1,664 different ones."""
 
@@ -110,7 +113,8 @@ def read_movielens(cache: Path) -> MovieLensColumns:
         through={"ratings": {"0": len(data.ratings)}},
     )
     rows = [int(rating.event_id.rpartition("-")[2]) - 1 for rating in data.ratings]
-    return MovieLensColumns(log, np.array(rows), tuple(titles[item_id] for item_id in item_ids))
+    of_item = tuple(titles[item_id] for item_id in item_ids)
+    return MovieLensColumns(log, np.array(rows), tuple(data.items), of_item)
 
 
 def _clicks(

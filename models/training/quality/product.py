@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.catalog import Item
 from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.artifact import load_artifact
-from models.retrieval.features import SLOTS
 from models.retrieval.retriever import Retriever
 from models.training.dataset import Histories, histories
 from models.training.evaluation import item_vectors, session_queries
 from models.training.framework import keras, tf
 from models.training.parameters import Parameters
-from models.training.pipeline import Course, course_by_time, fit_course, write_version
+from models.training.pipeline import Course, course_by_time, features_of, fit_course, write_version
 from models.training.quality.model import Lesson, Lists, Live, Point
 from models.training.quality.queries import Queries, join, select
 from models.training.quality.served import Served
@@ -36,10 +36,18 @@ from models.training.two_tower import SessionModel
 class ProductModel:
     """Fits, exports and serves a version for each lesson, going on from the one before."""
 
-    def __init__(self, parameters: Parameters, seed: int, replay: int = 0) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        seed: int,
+        *,
+        replay: int = 0,
+        catalogue: Sequence[Item] = (),
+    ) -> None:
         """`replay`: events of past lessons that a later one goes through again."""
         self._parameters = msgspec.structs.replace(parameters, seed=seed)
         self._replay = replay
+        self._catalogue = catalogue
         self._rng = np.random.default_rng(seed)
         self._seconds = 0.0
         self._model: SessionModel | None = None
@@ -69,8 +77,8 @@ class ProductModel:
 
         self._items = lesson.items
         course = self._course(lesson)
-        blank = np.zeros((course.items, SLOTS), np.int32)
-        fitted = fit_course(course, blank, self._parameters, progress, self._warm(lesson))
+        features = features_of(lesson.log.item_ids[: course.items - 1], self._catalogue)
+        fitted = fit_course(course, features, self._parameters, progress, self._warm(lesson))
         self._model, self._vectors = fitted.model, item_vectors(fitted.model)
         self._shares.append(fitted.blend.rules)
         with tempfile.TemporaryDirectory(prefix="headrace-quality-") as folder:

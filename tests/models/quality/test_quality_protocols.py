@@ -229,7 +229,7 @@ def test_stream_of_a_ring() -> None:
 def test_the_tutorial_splits_at_random_and_knows_movies_by_title() -> None:
     data = log(*((n % 2, n // 2) for n in range(10)))
     # Items 0 and 3 have the same title; the file's order is the reverse of time.
-    movies = MovieLensColumns(data, np.arange(10)[::-1], ("x", "y", "z", "x", "w"))
+    movies = MovieLensColumns(data, np.arange(10)[::-1], (), ("x", "y", "z", "x", "w"))
     order = np.array([9, 7, 5, 3, 1, 0, 2, 4, 6, 8])
     split = tutorial.split(movies, order)
     assert split.train.item_ids == ("x", "y", "z", "w")
@@ -251,7 +251,7 @@ def test_the_shuffle_is_that_of_tensorflow_and_always_the_same() -> None:
 def test_tutorial_of_a_ring() -> None:
     data = ring(20, 10)
     titles = tuple(f"movie {n}" for n in range(24))
-    movies = MovieLensColumns(data, np.arange(len(data)), titles)
+    movies = MovieLensColumns(data, np.arange(len(data)), (), titles)
     result = tutorial.run(movies, NextItem, [0], watch())
     assert list(result.product[0]) == ["top_1", "top_5", "top_10", "top_50", "top_100"]
     # With 24 titles 50 places hold them all.
