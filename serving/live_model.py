@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,29 +99,48 @@ class LiveModel:
 
     async def follow(self) -> None:
         """Take up new versions, changes of the catalogue and transitions, until cancelled."""
+        # Side by side: loading a large version takes seconds, for which changes must not wait.
+        await asyncio.gather(
+            self._repeat(self._follow_version),
+            self._repeat(self._follow_changes),
+            self._repeat(self._follow_rules),
+        )
+
+    async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self.refresh()
+                await look()
             except (RedisError, OSError) as exc:
                 logger.warning("what is live cannot be read: %r; serving goes on", exc)
             await asyncio.sleep(self._settings.serving.follow_s)
 
-    async def refresh(self) -> None:
-        """Look once for a new version, and for changes of the catalogue."""
+    async def _follow_version(self) -> None:
+        """Look once for a new version."""
         live = await self._versions.live(self._settings.model_id)
         if live is not None and live.version != self.version and live.sequence != self._refused:
             taken = await self._take_up(live)
             if not taken and self._retriever is None:
                 await self._fall_back()
+
+    async def _follow_changes(self) -> None:
+        """Look once for changes of the catalogue, and go through them."""
         deletions, _ = await self._catalog.read_with_deletions(self._deleted.heard)
         self._hear(deletions)
-        if self._retriever is not None:
-            while self._deleted.settled < deletions.sequence:
+        while self._deleted.settled < deletions.sequence:
+            if self._retriever is not None:
                 await self._settle_next(deletions.sequence)
-        elif self._deleted.settled < deletions.sequence:
-            # Which of them have come back is all there is to know before the first version.
+            else:
+                await self._settle_without_version()
+
+    async def _settle_without_version(self) -> None:
+        """Hear what is deleted: before the first version that is all there is to know."""
+        async with self._levelling:
             deletions, _ = await self._catalog.read_with_deletions(0)
-            self._deleted.replace(deletions.sequence, deletions.numbers)
+            if self._retriever is None:
+                self._deleted.replace(deletions.sequence, deletions.numbers)
+
+    async def _follow_rules(self) -> None:
+        """Fold what users did since into the rules of the version that is live."""
         if self._rules is not None:
             await self._rules.catch_up()
 

@@ -12,8 +12,8 @@ Three signatures, which differ in what they take; a session's interactions stand
 All return `item_ids`, string `[n, k]`, best first and without the session's own, and `scores`,
 float32 of the same shape, in [0, 1]; k is 100, or the number of items when there are fewer. Where
 nothing is known of an interaction but its item, it counts as a rating without a value, at the time
-of the one before. A session without a known item gets scores of 0, and so do the items at the end
-that it holds itself.
+of the one before. A session without a known item gets scores of 0; where fewer items are left than
+k the list ends with "" and scores of 0.
 
 The scores are the towers' alone, calibrated. What serving adds as it goes (items deleted or added
 since the training, seen items beyond the session, rules on recent events) is not in them.
@@ -114,10 +114,10 @@ class SessionRecommender(tf.Module):  # type: ignore[misc]
         normaliser = tf.reduce_logsumexp(best[:, : self._candidates], axis=1, keepdims=True)
         best, listed = best[:, :LISTED], listed[:, :LISTED]
         logits = self._calibration.slope * (best - normaliser) + self._calibration.intercept
-        known = (count > 0)[:, None] & (best > _NEVER)
+        left = best > _NEVER
         return {
-            "item_ids": tf.gather(self._ids, listed),
-            "scores": tf.where(known, tf.sigmoid(logits), 0.0),
+            "item_ids": tf.where(left, tf.gather(self._ids, listed), ""),
+            "scores": tf.where(left & (count > 0)[:, None], tf.sigmoid(logits), 0.0),
         }
 
     def _sessions(

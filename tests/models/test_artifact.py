@@ -151,3 +151,27 @@ def test_a_tower_that_is_no_model(folder: Path) -> None:
     (folder / "query_tower.tflite").write_bytes(b"not a model")
     resign(folder)
     refused(folder, "tower")
+
+
+def test_forged_counts_of_baskets(folder: Path) -> None:
+    counts = folder / "bought_together" / "counts.npy"
+    np.save(counts, np.ones(3, np.int32))
+    resign(folder)
+    refused(folder, "bought_together", "counts.npy")
+
+
+def test_pickled_counts_of_baskets(folder: Path) -> None:
+    np.save(folder / "bought_together" / "items.npy", np.array([{}], object), allow_pickle=True)
+    resign(folder)
+    refused(folder, "bought_together", "items.npy")
+
+
+def test_a_version_without_counts_of_baskets_knows_of_none(folder: Path) -> None:
+    shutil.rmtree(folder / "bought_together")
+    path = folder / "manifest.json"
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    files = {name: digest for name, digest in manifest.files.items() if "bought" not in name}
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
+    found = Retriever(load_artifact(folder)).bought_together("alpha-1", 5)
+    assert found is not None
+    assert found.item_ids == []

@@ -238,7 +238,8 @@ print(json.dumps([takes, shown(by_items), shown(by_strings)]))
     assert ids[0][0] == item_id("alpha", 3)
     assert 0.3 < scores[0][0] <= 1
     assert len(ids[0]) == 2 * RING
-    assert not {"alpha-1", "alpha-2"} & set(ids[0][:-2])
+    assert not {"alpha-1", "alpha-2"} & set(ids[0])
+    assert ids[0][-2:] == ["", ""]
     assert scores[1] == [0.0] * 2 * RING
     assert ids_of_strings[:2] == ids
     np.testing.assert_allclose(scores_of_strings, [*scores, scores[1]], rtol=1e-5)

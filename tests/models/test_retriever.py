@@ -91,6 +91,55 @@ def test_given_items_score_what_they_are_recommended_with(retriever: Retriever) 
     assert scored.scores == pytest.approx(found.scores, rel=1e-5)
 
 
+@pytest.fixture(params=["exact", "scann"])
+def either(request: pytest.FixtureRequest, toy_artifact: Artifact) -> Retriever:
+    """A retriever with either index."""
+    scann = request.param == "scann"
+    return Retriever(toy_artifact, ScannIndex.build(toy_artifact.item_vectors) if scann else None)
+
+
+def test_a_cold_item_is_recommended_to_fitting_sessions(either: Retriever) -> None:
+    either.add_items([Item(item_id="new", categories=("beta",))])
+    ranks: dict[str, list[int]] = {}
+    for world in WORLDS:
+        found = [
+            either.recommend(walk(world, start, start + 1, start + 2), 2 * RING + 1)
+            for start in range(RING)
+        ]
+        ranks[world] = [each.item_ids.index("new") for each in found if each]
+    # In every list of ten of the world that it fits, and further down in all of the other's.
+    assert max(ranks["beta"]) < 10
+    assert max(ranks["beta"]) < min(ranks["alpha"])
+
+
+def test_a_click_on_a_cold_item_moves_the_list(either: Retriever) -> None:
+    either.add_items([Item(item_id="new", categories=("beta",))])
+    before = walk("alpha", 3)
+    clicked = Session(
+        item_ids=(*before.item_ids, "new"),
+        timestamps=(*before.timestamps, before.timestamps[-1] + 60.0),
+        kinds=(*before.kinds, "click"),
+        ratings=(*before.ratings, None),
+    )
+    lists = [either.recommend(session, 10) for session in (before, clicked)]
+    betas = [sum(at.startswith("beta") for at in each.item_ids) for each in lists if each]
+    assert betas[0] <= 3
+    assert betas[1] >= betas[0] + 3
+
+
+def test_a_cold_item_that_is_removed_is_gone_for_either_index(either: Retriever) -> None:
+    either.add_items([Item(item_id="new", categories=("beta",))])
+    either.remove_items(["new"])
+    found = either.recommend(walk("beta", 3, 4), 3 * RING)
+    assert found is not None
+    assert "new" not in found.item_ids
+    assert len(found.item_ids) == 2 * RING
+    either.add_items([Item(item_id="new", categories=("beta",))])
+    found = either.recommend(walk("beta", 3, 4), 3 * RING)
+    assert found is not None
+    assert "new" in found.item_ids
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_cold_item_ranks_where_its_features_belong(retriever: Retriever, world: str) -> None:
     cold = [Item(item_id=f"new-{of}", categories=(of,)) for of in WORLDS]

@@ -26,7 +26,10 @@ from serving.app import create_app
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a version of users who walk round a ring of items, each item after the last."""
+    """The folder of a version of users who walk round a ring of items, each item after the last.
+
+    Every second one buys each item, the others rate it.
+    """
     from models.training.pipeline import train
 
     steps = np.repeat(np.arange(12), USERS)
@@ -35,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         user=user.astype(np.int32),
         item=((user + steps) % RING).astype(np.int32),
         timestamp=NOW - 10_000 + 60.0 * steps + user / USERS,
-        kind=np.full(len(user), KINDS.index("rating"), np.int8),
+        kind=np.where(user % 2, KINDS.index("rating"), KINDS.index("purchase")).astype(np.int8),
         rating=np.full(len(user), 5.0, np.float32),
         user_ids=tuple(f"walker-{n}" for n in range(USERS)),
         item_ids=tuple(ring(n) for n in range(RING)),
