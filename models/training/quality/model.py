@@ -31,9 +31,9 @@ class Lesson:
     """What a model is to learn from next, going on from where it stands."""
 
     log: EventColumns
-    """What is new since the lesson before; codes mean the same items in every lesson."""
+    """What is new since the lesson before; on the stream, all so far. Items keep their codes."""
     past: EventColumns | None
-    """All lessons before, for replay; None for the first."""
+    """All before that is not in `log`, for replay; None where there is none."""
     validation: Queries | None
     """What may be chosen by; None where nothing is to be chosen any more."""
     items: int
@@ -41,6 +41,8 @@ class Lesson:
     seen_stay: bool
     """Whether the session's own items may be recommended."""
     number: int = 0
+    held_out: EventColumns | None = None
+    """The events that validation asks for: may be learned too, once nothing is chosen any more."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ class Period:
     """All sessions of the periods before, for replay."""
     train: EventColumns
     """This period's sessions but those of validation."""
+    held_out: EventColumns
+    """The sessions of validation."""
     validation: Queries
     log: EventColumns
     """All up to this period, validation too: what the baselines count."""
@@ -67,6 +69,7 @@ def periods(data: Periods, rng: np.random.Generator) -> Iterator[Period]:
             items=items,
             past=_of_items(past, items),
             train=_of_items(train, items),
+            held_out=_of_items(select(log, held_out[log.user]), items),
             validation=prefixes(select(log, held_out[log.user]), learned),
             log=_of_items(so_far, items),
             test=prefixes(following, _met(items, so_far)),
@@ -140,6 +143,7 @@ def lesson(period: Period) -> Lesson:
         items=period.items,
         seen_stay=True,
         number=period.number,
+        held_out=period.held_out,
     )
 
 

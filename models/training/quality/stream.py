@@ -138,8 +138,12 @@ def _lesson(log: EventColumns, block: Block, number: int) -> Lesson:
     split = int(block.start * (1 - VALIDATION_SHARE))
     data = histories(select(log, event < block.start))
     held_out = np.flatnonzero((data.event >= split) & (np.arange(len(data)) > data.first))
-    train = select(log, event < split)
-    return Lesson(train, None, data.queries(held_out), block.items, False, number)
+    train, newest = (
+        select(log, event < split),
+        select(log, (event >= split) & (event < block.start)),
+    )
+    validation = data.queries(held_out)
+    return Lesson(train, None, validation, block.items, False, number, held_out=newest)
 
 
 def _answer(

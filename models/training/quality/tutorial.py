@@ -41,6 +41,7 @@ class Split:
 
     train: EventColumns
     """`item` is a title; `item_ids` are the titles."""
+    held_out: EventColumns
     validation: Queries
     learned: EventColumns
     """Train and validation: what a last training may use, and what test sessions consist of."""
@@ -70,7 +71,7 @@ def split(data: MovieLensColumns, order: NDArray[np.int64]) -> Split:
     learned = select(log, place < train_size)
     held_out = select(log, (place >= fit_size) & (place < train_size))
     test = select(log, place >= train_size)
-    return Split(train, questions(train, held_out), learned, questions(learned, test))
+    return Split(train, held_out, questions(train, held_out), learned, questions(learned, test))
 
 
 def by_title(data: MovieLensColumns) -> EventColumns:
@@ -115,7 +116,9 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
     for seed in seeds:
         model = build(seed)
         with watch.step("training"):
-            lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=True)
+            lesson = Lesson(
+                parts.train, None, parts.validation, items, True, held_out=parts.held_out
+            )
             model.fit(lesson, result.begin(seed).append)
         with watch.step("towers alone", len(test)) as advance:
             found = evaluate(

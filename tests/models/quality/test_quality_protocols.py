@@ -152,6 +152,7 @@ def test_periods_go_on_from_one_another() -> None:
     held_out = 40 - len(first.train) // 2
     assert 1 <= held_out <= 10
     assert sessions(first.validation) == [([A], B)] * held_out
+    assert len(first.train) + len(first.held_out) == 80
     assert first.train.item_ids == ("1", "2")
 
 
@@ -218,6 +219,8 @@ def test_stream_of_a_ring() -> None:
     assert later.validation is None
     # The first 12 events: 10 to train on, 2 to choose by.
     assert (len(first.log), len(first.validation), len(later.log)) == (10, 2, 32)
+    assert first.held_out is not None
+    assert len(first.held_out) == 2
     assert {"popularity", "sequential_rules", "item_knn"} == set(result.baselines)
     assert {"expected_calibration_error", "brier_skill"} <= result.product[0].keys()
     assert len(result.parts["product"]) == len(result.parts["popularity"]) == 3
@@ -237,6 +240,7 @@ def test_the_tutorial_splits_at_random_and_knows_movies_by_title() -> None:
     # 9 7 5 3 1 0 2 are the log's events 0 2 4 6 8 9 7, the 8th is event 5.
     assert sorted(split.train.timestamp.tolist()) == [0, 2, 4, 6, 7, 8, 9]
     assert sessions(split.validation) == [([0, 3], 2)]
+    assert split.held_out.timestamp.tolist() == [5]
     # Events 1 and 3 are the test: user 1 rated y and z then; learned are events 5, 7 and 9 of 1.
     assert sessions(split.test) == [([2, 0, 3], 0), ([2, 0, 3], 1)]
 
