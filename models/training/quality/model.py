@@ -31,9 +31,9 @@ class Lesson:
     """What a model is to learn from next, going on from where it stands."""
 
     log: EventColumns
-    """What is new since the lesson before; codes mean the same items in every lesson."""
+    """What is new since the lesson before; on the stream, all so far. Items keep their codes."""
     past: EventColumns | None
-    """All lessons before, for replay; None for the first."""
+    """All before that is not in `log`, for replay; None where there is none."""
     validation: Queries | None
     """What may be chosen by; None where nothing is to be chosen any more."""
     items: int
