@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 from events_log import NOW, logged
-from kafka_tools import read_topic, send_raw
+from kafka_tools import delete_topic, read_topic, send_raw
 from parts import OwnRedis, Part, eventually
 from redis.asyncio import Redis
 from serving_tools import RING, V1, V2, Serve, activate, check_problem, ring, until_live, walk
@@ -203,6 +203,29 @@ async def test_a_worker_that_comes_to_a_change_later_changes_nothing(
     assert (len(records), applied) == (9, 1)
     assert list((await store.changes_since(through))[1]) == ["i0"]
     assert {item.item_id: item.title for item in await store.all()} == {"i2": "new", "i3": "back"}
+
+
+async def test_changes_count_in_a_topic_made_anew_and_what_is_left_of_the_old_one_does_not(
+    client: httpx.AsyncClient, redis: Redis, settings: Settings
+) -> None:
+    def topic() -> str:
+        return ensure_topics(settings)[Topics(settings).name("items")].id
+
+    store = CatalogStore(redis, settings)
+    old = await asyncio.to_thread(topic)
+    for title in ("one", "two", "three"):
+        assert (await client.put("/v1/items/a", json={"title": title})).status_code == 202
+    await asyncio.to_thread(delete_topic, settings, "items")
+    new = await asyncio.to_thread(topic)
+    assert new != old
+    # Offsets begin again, below those of before.
+    assert (await client.delete("/v1/items/a")).status_code == 202
+    assert await store.get("a") is None
+    left_in_hand = [ItemChange("a", Item(item_id="a"), old, at, 3) for at in range(4)]
+    assert await store.apply(left_in_hand) == 0
+    assert await store.get("a") is None
+    assert (await client.put("/v1/items/a", json={"title": "back"})).status_code == 202
+    assert await store.get("a") == Item(item_id="a", title="back")
 
 
 async def test_items_of_the_topic_come_and_go_without_a_training(
