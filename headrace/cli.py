@@ -375,8 +375,8 @@ def quality(
         str,
         typer.Option(
             metavar="NAME|PATH",
-            help="ml-1m, diginetica, ml-100k-stream or ml-100k-tutorial; or a file of one user a "
-            "line (leave-one-out), or a folder of period_N files (period by period).",
+            help="ml-1m, diginetica, ml-100k-stream, ml-100k-tutorial or ml-100k-cold; or a file "
+            "of one user a line (leave-one-out), or a folder of period_N files (period by period).",
         ),
     ],
     json: Annotated[

@@ -60,8 +60,8 @@ def product_model(
 ) -> Build:
     """Return what builds the model of a protocol, with some parameters replaced.
 
-    `protocol`: `leave_one_out`, `periods`, `stream` or `tutorial`. TensorFlow is imported when the
-    first model is built, so that baselines need none. Raises `InvalidSetting`.
+    `protocol`: `leave_one_out`, `periods`, `stream`, `tutorial` or `cold`. TensorFlow is imported
+    when the first model is built, so that baselines need none. Raises `InvalidSetting`.
     """
     parameters = training_settings(Settings(training=_PARAMETERS[protocol]), params)
     replay = PERIODS_REPLAY if protocol == "periods" else 0
@@ -74,7 +74,11 @@ def product_model(
     return build
 
 
+COLD = TrainingSettings(positive_threshold=1.0)
+"""The stream's."""
+
 _PARAMETERS = {
+    "cold": COLD,
     "leave_one_out": LEAVE_ONE_OUT,
     "periods": PERIODS,
     "stream": STREAM,

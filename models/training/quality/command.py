@@ -12,7 +12,7 @@ from rich.console import Console
 from headrace.catalog import Item
 from headrace.errors import DataUnavailable, HeadraceError
 from headrace.local.movielens import CREDIT, cache_folder
-from models.training.quality import leave_one_out, periods, stream, tutorial
+from models.training.quality import cold, leave_one_out, periods, stream, tutorial
 from models.training.quality.build import product_model
 from models.training.quality.data import read_movielens, read_periods, read_users
 from models.training.quality.model import Build
@@ -20,7 +20,7 @@ from models.training.quality.report import report, table, write_json
 from models.training.quality.result import Result
 from models.training.quality.watch import Watch
 
-NAMES = ("ml-1m", "diginetica", "ml-100k-stream", "ml-100k-tutorial")
+NAMES = ("ml-1m", "diginetica", "ml-100k-stream", "ml-100k-tutorial", "ml-100k-cold")
 FOLDER_VARIABLE = "HEADRACE_BENCH_DATA"
 _USERS_FILE = "ml-1m.lines.txt.xz"
 
@@ -86,12 +86,14 @@ def _run(
             return None
         return build or product_model(protocol, options.params, catalogue)
 
-    if options.data in ("ml-100k-stream", "ml-100k-tutorial"):
+    if options.data.startswith("ml-100k-") and options.data in NAMES:
         console.print(f"{CREDIT}.", style="dim", highlight=False)
         with watch.step("reading"):
             movielens = read_movielens(cache_folder(environ))
         if options.data == "ml-100k-stream":
             return stream.run(movielens.log, model_of("stream", movielens.items), seeds, watch)
+        if options.data == "ml-100k-cold":
+            return cold.run(movielens, model_of("cold", movielens.items), seeds, watch)
         return tutorial.run(movielens, model_of("tutorial"), seeds, watch)
     path = _path(options, environ)
     if path.is_dir():

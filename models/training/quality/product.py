@@ -61,6 +61,11 @@ class ProductModel:
         return {**found, "replay": self._replay, "rules_shares": self._shares}
 
     @property
+    def retriever(self) -> Retriever:
+        """The version of the last lesson, as a server has it."""
+        return self._retriever
+
+    @property
     def chosen_on(self) -> str:
         """What was chosen, and on what."""
         return "epoch and share of the rules, by NDCG@10 on the validation part of each lesson"
@@ -85,8 +90,8 @@ class ProductModel:
             version = Path(folder) / "version"
             log = replace(lesson.log, item_ids=lesson.log.item_ids[: lesson.items])
             write_version(fitted, course, log, self._parameters, version, _manifest(lesson))
-            retriever = Retriever(load_artifact(version))
-        self._served = Served(retriever, lesson.log.item_ids, seen_stay=lesson.seen_stay)
+            self._retriever = Retriever(load_artifact(version))
+        self._served = Served(self._retriever, lesson.log.item_ids, seen_stay=lesson.seen_stay)
         self._seconds += time.perf_counter() - began
 
     def towers(self, queries: Queries) -> NDArray[np.float32]:

@@ -28,6 +28,7 @@ _PACKAGES = (
     "ai-edge-litert",
 )
 _ROWS = {
+    "random": "at random",
     "popularity": "popularity",
     "sequential_rules": "sequential rules",
     "item_knn": "item-kNN on the last 10",
@@ -108,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def table(content: Mapping[str, Any]) -> Table:
     """Return the rows beside one another for the terminal."""
     rows: dict[str, Figures] = dict(content["baselines"])
-    names = list(rows["popularity"])
+    names = list(next(iter(rows.values())))
     if content["seeds"]:
         rows["product"] = {name: content[name] for name in names}
     drawn = Table(title=f"{content['data']}, {content['protocol']}", title_justify="left")
@@ -160,6 +161,8 @@ def _diagram(found: Reliability) -> dict[str, Any]:
 
 
 def _title(name: str) -> str:
+    if name == "moved_by_cold_click":
+        return "moved"
     kind, _, k = name.rpartition("_")
     known = {"hr_at": "HR@", "ndcg_at": "NDCG@", "recall_at": "Recall@", "mrr_at": "MRR@"}
     return f"{known.get(kind, 'top ')}{k}"
