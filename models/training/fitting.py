@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -106,10 +107,11 @@ def _run(
     batches, steps = inputs.epoch(rng, least)
     model.pace.restart(model.optimizer.iterations, epochs * steps, rate)
     for epoch in range(epochs):
+        watch.tokens = steps * inputs.positions_a_step
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], verbose=0)
         if model.stop_training:
             break
-        batches, _ = inputs.epoch(rng, least)
+        batches, steps = inputs.epoch(rng, least)
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -126,9 +128,19 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._best = -1.0
         self._best_epoch = 0
         self._weights: list[NDArray[np.float32]] | None = None
+        self._began = 0.0
+        self.tokens = 0
+        """Interactions that an epoch goes through, the little padding counted too."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        figures = {"loss": float((logs or {})["mean_loss"])}
+        seconds = time.perf_counter() - self._began
+        figures = {
+            "loss": float((logs or {})["mean_loss"]),
+            "tokens_per_s": self.tokens / seconds,
+        }
         if self._evaluator is not None:
             found = self._evaluator.towers(self.model)
             figures |= {"hr_at_10": hr(found, K), "ndcg_at_10": ndcg(found, K)}

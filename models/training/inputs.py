@@ -29,7 +29,7 @@ class Inputs:
 
     @property
     def positions_a_step(self) -> int:
-        """Places of a batch, padding included."""
+        """Places of a batch, padding included: hardly any."""
         return self._parameters.batch_size * self._parameters.session_length
 
     def epoch(self, rng: np.random.Generator, least_steps: int = 1) -> tuple[Any, int]:

@@ -19,8 +19,10 @@ _MAIN = {
     "periods": ("recall_at_20", "Recall@20"),
     "stream": ("hr_at_10", "HR@10"),
     "tutorial": ("top_100", "top-100 accuracy"),
+    "cold": ("hr_at_10", "HR@10"),
 }
 _ROWS = {
+    "random": ("at random", "#b4782c", ":"),
     "popularity": ("popularity", "#b4782c", ":"),
     "sequential_rules": ("sequential rules", "#9a57b5", "--"),
     "item_knn": ("item-kNN", "#3f9468", "-."),
