@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
@@ -22,6 +23,10 @@ from headrace.settings import Settings, TopicSettings
 from headrace.store import connect
 
 _STARTS_WITHIN_S = 30.0
+
+# An example that takes long on a busy machine is no failure.
+hypothesis.settings.register_profile("headrace", deadline=None)
+hypothesis.settings.load_profile("headrace")
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ class Evaluator:
 
     def _pieces(self) -> list[NDArray[np.int64]]:
         rows = min(_ROWS, max(1, _SCORES_AT_ONCE // self._items))
-        return np.array_split(self._positions, range(rows, len(self._positions), rows))
+        return [self._positions[at : at + rows] for at in range(0, len(self._positions), rows)]
 
     def _mask(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
         """Put the unknown item, and the items met where they are not wanted, out of the running."""

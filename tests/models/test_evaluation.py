@@ -114,6 +114,10 @@ def test_nothing_to_predict(evaluation) -> None:  # type: ignore[no-untyped-def]
     data = evaluation_data(columns([(0, 0, RATING, 5.0)]))
     judge = evaluator(evaluation, data, np.array([], np.int64), 2)
     assert judge.towers(StandInModel(2)).shape == (0,)
+    rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 2), 1)
+    (blended,) = judge.blended(StandInModel(2), rules, [blend(0.5)])
+    assert blended.shape == (0,)
+    assert judge.lists(StandInModel(2), rules, blend(0.5)).scores.shape == (0,)
 
 
 def test_held_out_are_evenly_spaced_new_targets(evaluation) -> None:  # type: ignore[no-untyped-def]

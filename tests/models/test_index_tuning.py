@@ -19,7 +19,7 @@ NONE = np.array([], np.int64)
 
 def clustered() -> np.ndarray:
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(40, WIDTH))
+    centres = 3 * rng.normal(size=(40, WIDTH))
     return (centres[rng.integers(0, 40, ITEMS)] + rng.normal(size=(ITEMS, WIDTH))).astype("f4")
 
 

@@ -119,7 +119,7 @@ def table(content: Mapping[str, Any]) -> Table:
     for row, label in _ROWS.items():
         if row in rows:
             drawn.add_row(label, *(f"{rows[row][name]:.4f}" for name in names))
-        elif row in ("towers", "product"):
+        elif row in ("towers", "product") and not content["seeds"]:
             drawn.add_row(label, *("-" for _ in names), style="dim")
     return drawn
 
