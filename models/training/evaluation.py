@@ -104,23 +104,28 @@ class Evaluator:
                 of_blend.append(ranks(_mixed(chunk, towers, follows, blend), chunk.wanted))
         return [_joined(of_blend) for of_blend in found]
 
-    def lists(self, model: SessionModel, rules: RulesSoFar, blend: Blend) -> Lists:
-        """Return what is listed for users with a session, and what of it came true."""
-        parts = []
+    def lists(self, model: SessionModel, rules: RulesSoFar, blends: Sequence[Blend]) -> list[Lists]:
+        """Return for each blend what is listed for users with a session, and what came true.
+
+        The blends differ in their share alone.
+        """
+        found: list[list[Lists]] = [[] for _ in blends]
         for chunk in self._chunks(model):
-            towers, follows = _probabilities(chunk.scores, blend), self._rules(chunk, rules, blend)
-            scores = _mixed(chunk, towers, follows, blend)
-            k = min(K, self._items - 1)
-            listed = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            found = np.take_along_axis(scores, listed, axis=1)
-            true = self._came_true(chunk.positions, listed)
-            # A user who has met nearly all items gets a shorter list than its ten places.
-            known = (self._data.first[chunk.positions] < chunk.positions)[:, None] & (found > 0)
-            parts.append((np.log(found[known]), true[known]))
-        if not parts:
-            return Lists(np.zeros(0, np.float32), np.zeros(0, np.bool_))
-        scores, true = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Lists(scores.astype(np.float32), true)
+            towers = _probabilities(chunk.scores, blends[0])
+            follows = self._rules(chunk, rules, blends[0])
+            for blend, of_blend in zip(blends, found, strict=True):
+                of_blend.append(self._listed(chunk, _mixed(chunk, towers, follows, blend)))
+        return [_all_lists(of_blend) for of_blend in found]
+
+    def _listed(self, chunk: _Chunk, scores: NDArray[np.float32]) -> Lists:
+        """`scores`: `[events, items]` probabilities."""
+        k = min(K, self._items - 1)
+        listed = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        found = np.take_along_axis(scores, listed, axis=1)
+        # A user who has met nearly all items gets a shorter list than its ten places.
+        known = (self._data.first[chunk.positions] < chunk.positions)[:, None] & (found > 0)
+        true = self._came_true(chunk.positions, listed)
+        return Lists(np.log(found[known]).astype(np.float32), true[known])
 
     def _chunks(self, model: SessionModel) -> Iterator[_Chunk]:
         vectors = item_vectors(model)
@@ -237,6 +242,13 @@ def session_queries(
 
 def _joined(parts: Iterable[Ranks]) -> Ranks:
     return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _all_lists(parts: list[Lists]) -> Lists:
+    return Lists(
+        np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
+        np.concatenate([np.zeros(0, np.bool_), *(part.came_true for part in parts)]),
+    )
 
 
 def _probabilities(scores: NDArray[np.float32], blend: Blend) -> NDArray[np.float32]:

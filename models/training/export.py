@@ -56,6 +56,9 @@ class Contents:
     rules: Rules
     blend: Blend
     calibration: Calibration
+    """Of the blend's scores."""
+    towers_calibration: Calibration
+    """Of the towers' alone, for the SavedModel."""
     popular: Sequence[str]
     session_length: int
     bought_together: BoughtTogether
@@ -110,7 +113,7 @@ def export(contents: Contents, folder: Path) -> Exported:
         contents.model.query_tower,
         vectors,
         contents.item_ids,
-        contents.calibration,
+        contents.towers_calibration,
         contents.blend.candidates,
     )
     save_model(recommender, folder / layout.SAVED_MODEL)

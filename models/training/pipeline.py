@@ -122,6 +122,9 @@ class Fitted:
     model: SessionModel
     blend: Blend
     calibration: Calibration
+    """Of the blend's scores."""
+    towers_calibration: Calibration
+    """Of the scores that the towers alone give."""
     metrics: dict[str, float]
 
 
@@ -171,15 +174,18 @@ def fit_course(
     blend, metrics = _choose_blend(judge, model, rules_so_far, parameters)
     popularity = np.bincount(course.known.item, minlength=course.items).astype(np.float32)
     metrics["popularity_hr_at_10"] = hr(judge.popularity(popularity), K)
-    lists = judge.lists(model, rules_so_far(), blend)
-    calibration = fit_calibration(lists.scores, lists.came_true)
+    towers = msgspec.structs.replace(blend, rules=0.0)
+    calibration, towers_calibration = (
+        fit_calibration(lists.scores, lists.came_true)
+        for lists in judge.lists(model, rules_so_far(), [blend, towers])
+    )
     progress("evaluate", 0.7, **metrics)
 
     # 3. Go on with all events, so that the version knows the newest.
     if parameters.final_epochs:
         everything = Inputs(course.everything, parameters)
         fit_on(model, everything, parameters, _epochs(progress, "fit on all", 0.7, 0.85))
-    return Fitted(model, blend, calibration, metrics)
+    return Fitted(model, blend, calibration, towers_calibration, metrics)
 
 
 def write_version(
@@ -198,6 +204,7 @@ def write_version(
         rules=rules_of(course.everything, len(columns.item_ids) + 1),
         blend=fitted.blend,
         calibration=fitted.calibration,
+        towers_calibration=fitted.towers_calibration,
         popular=_popular(columns),
         session_length=parameters.session_length,
         bought_together=count_bought_together(columns, parameters.basket_s),

@@ -15,8 +15,9 @@ nothing is known of an interaction but its item, it counts as a rating without a
 of the one before. A session without a known item gets scores of 0; where fewer items are left than
 k the list ends with "" and scores of 0.
 
-The scores are the towers' alone, calibrated. What serving adds as it goes (items deleted or added
-since the training, seen items beyond the session, rules on recent events) is not in them.
+The scores are the towers' alone, with a calibration of their own: the version's is for towers and
+rules together. What serving adds as it goes (items deleted or added since the training, seen items
+beyond the session, rules) is not in them.
 
 It needs nothing but TensorFlow to load: `tf.saved_model.load(path).signatures["query"]`.
 """

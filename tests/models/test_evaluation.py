@@ -71,13 +71,16 @@ def test_blended_by_hand(evaluation) -> None:  # type: ignore[no-untyped-def]
         StandInModel(6), rules(), [blend(share) for share in (0.0, 0.5, 1.0)]
     )
     assert (towers.tolist(), mixed.tolist(), alone.tolist()) == ([3], [1], [1])
-    lists = judge.lists(StandInModel(6), rules(), blend(0.5))
+    of_towers, lists = judge.lists(StandInModel(6), rules(), [blend(0.0), blend(0.5)])
     # All four are listed, item 4 with (e⁻⁴ / Σ + 3/4) / 2.
     softmax = np.exp([-2, -3, -4, -5]) / np.exp([-2, -3, -4, -5]).sum()
     expected = np.log(0.5 * softmax + 0.5 * np.array([0, 0, 0.75, 0]))
     np.testing.assert_allclose(np.sort(lists.scores), np.sort(expected), rtol=1e-5)
     assert lists.came_true.sum() == 1
     assert lists.came_true[lists.scores.argmax()]
+    np.testing.assert_allclose(np.sort(of_towers.scores), np.sort(np.log(softmax)), rtol=1e-5)
+    third = np.argsort(-of_towers.scores)[2]
+    assert of_towers.came_true.nonzero()[0].tolist() == [third]
 
 
 def test_rules_are_counted_up_to_each_event(evaluation) -> None:  # type: ignore[no-untyped-def]
@@ -96,7 +99,8 @@ def test_a_user_without_a_session_has_no_list(evaluation) -> None:  # type: igno
     data = evaluation_data(columns([(0, 0, RATING, 5.0), (1, 13, RATING, 5.0)]))
     judge = evaluator(evaluation, data, np.array([1]), 15)
     rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 15), 2)
-    assert judge.lists(StandInModel(15), rules, blend(0.0)).scores.shape == (0,)
+    (lists,) = judge.lists(StandInModel(15), rules, [blend(0.0)])
+    assert lists.scores.shape == (0,)
 
 
 def test_a_user_who_has_met_nearly_all_has_scores_for_what_is_left_alone(evaluation) -> None:  # type: ignore[no-untyped-def]
@@ -104,7 +108,7 @@ def test_a_user_who_has_met_nearly_all_has_scores_for_what_is_left_alone(evaluat
     # Of rows 1 … 11, ten are met before the last event: one place of its list's ten is filled.
     judge = evaluator(evaluation, data, np.array([10]), 12)
     rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 12), 11)
-    lists = judge.lists(StandInModel(12), rules, blend(0.0))
+    (lists,) = judge.lists(StandInModel(12), rules, [blend(0.0)])
     # It is sure to come: the logarithm of 1.
     np.testing.assert_allclose(lists.scores, [0.0], atol=1e-6)
     assert lists.came_true.tolist() == [True]
@@ -117,7 +121,8 @@ def test_nothing_to_predict(evaluation) -> None:  # type: ignore[no-untyped-def]
     rules = evaluation.RulesSoFar(data, evaluation.rules_of(data, 2), 1)
     (blended,) = judge.blended(StandInModel(2), rules, [blend(0.5)])
     assert blended.shape == (0,)
-    assert judge.lists(StandInModel(2), rules, blend(0.5)).scores.shape == (0,)
+    (lists,) = judge.lists(StandInModel(2), rules, [blend(0.5)])
+    assert lists.scores.shape == (0,)
 
 
 def test_held_out_are_evenly_spaced_new_targets(evaluation) -> None:  # type: ignore[no-untyped-def]

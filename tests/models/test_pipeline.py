@@ -157,15 +157,26 @@ def test_the_manifest_says_how_the_towers_compare(toy_manifest: Manifest) -> Non
 
 
 def test_a_thousand_sessions_have_the_same_query_vectors_in_litert_and_tensorflow(
-    toy_folder: Path,
+    toy_manifest: Manifest, tmp_path: Path
 ) -> None:
     """From session dictionaries to the scores of towers alone, which are all a SavedModel holds."""
     import tensorflow as tf
 
-    artifact = load_artifact(toy_folder)
+    from models.training.pipeline import course_by_time, features_of, fit_course, write_version
+
+    log, parameters = toy_columns(), msgspec.structs.replace(TOY, rules_share=0.6)
+    course = course_by_time(log, parameters)
+    features = features_of(log.item_ids, toy_items())
+    fitted = fit_course(course, features, parameters, silent)
+    # Else this would not tell which of the two the SavedModel has.
+    assert fitted.calibration != fitted.towers_calibration
+    write_version(fitted, course, log, parameters, tmp_path / "version", toy_manifest)
+    artifact = load_artifact(tmp_path / "version")
     towers_alone = msgspec.structs.replace(artifact.blend, rules=0.0)
-    retriever = Retriever(replace(artifact, blend=towers_alone))
-    signature = tf.saved_model.load(str(toy_folder / "savedmodel")).signatures["session"]
+    retriever = Retriever(
+        replace(artifact, blend=towers_alone, calibration=fitted.towers_calibration)
+    )
+    signature = tf.saved_model.load(str(artifact.folder / "savedmodel")).signatures["session"]
     rng = np.random.default_rng(5)
     sessions = [drawn_session(rng) for _ in range(1_000)]
     answer = signature(**as_tensors(sessions))
