@@ -402,6 +402,8 @@ def quality(
     ] = None,
 ) -> None:
     """Run one protocol end to end: baselines, towers alone, product."""
+    from headrace.commands.quiet import native_messages_aside
+
     with _extra("training"):
         from models.training.quality.command import QualityOptions, run_quality
     options = QualityOptions(
@@ -412,7 +414,8 @@ def quality(
         with_model=not baselines,
         params=dict(map(_number, param or ())),
     )
-    run_quality(options, os.environ)
+    with native_messages_aside():
+        run_quality(options, os.environ)
 
 
 @bench.command()

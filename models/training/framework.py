@@ -17,4 +17,7 @@ import tensorflow_recommenders as tfrs
 
 keras = tf.keras
 
+# Keras warns that a model which TensorFlow itself saves cannot be loaded as Keras's own.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["keras", "tf", "tfrs"]

@@ -91,9 +91,9 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
         return result
     for seed in seeds:
         model: ColdModel = build(seed)  # type: ignore[assignment]
-        with watch.step("training"):
+        with watch.training(result.begin(seed)) as tell:
             lesson = Lesson(parts.train, None, None, parts.items, seen_stay=False)
-            model.fit(lesson, result.begin(seed).append)
+            model.fit(lesson, tell)
         retriever = model.retriever
         retriever.add_items([of_id[item_id] for item_id in parts.log.item_ids[parts.items :]])
         with watch.step("product", len(parts.test)):

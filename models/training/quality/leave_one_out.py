@@ -74,9 +74,9 @@ def run(log: EventColumns, build: Build | None, seeds: Sequence[int], watch: Wat
         return result
     for seed in seeds:
         model = build(seed)
-        with watch.step("training"):
+        with watch.training(result.begin(seed)) as tell:
             lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=False)
-            model.fit(lesson, result.begin(seed).append)
+            model.fit(lesson, tell)
         with watch.step("towers alone", test) as advance:
             found = evaluate(
                 model.towers, parts.test, items, seen_stay=False, advance=advance, cells=MODEL_CELLS

@@ -20,6 +20,8 @@ class Point:
     seconds: float
     """Of training so far."""
     epoch: int
+    """From 1; a training that goes on with all events counts anew."""
+    epochs: int
     figures: dict[str, float]
     """`loss`; on validation, `ndcg_at_10` and others by their names in the report."""
     part: int = 0

@@ -111,8 +111,8 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
         towers: list[Figures] = []
         product: list[Figures] = []
         for period in periods(data, np.random.default_rng(SEED)):
-            with watch.step("training"):
-                model.fit(lesson(period), points.append)
+            with watch.training(points) as tell:
+                model.fit(lesson(period), tell)
             with watch.step("towers alone", len(period.test)) as advance:
                 found = evaluate(
                     model.towers,

@@ -77,8 +77,8 @@ class ProductModel:
         def progress(step: str, fraction: float, **figures: float) -> None:
             if "epoch" in figures:
                 seconds = self._seconds + time.perf_counter() - began
-                shown = {name: figures[name] for name in figures if name not in ("epoch", "epochs")}
-                tell(Point(seconds, int(figures["epoch"]), shown, lesson.number))
+                epoch, epochs = int(figures.pop("epoch")), int(figures.pop("epochs"))
+                tell(Point(seconds, epoch, epochs, figures, lesson.number))
 
         self._items = lesson.items
         course = self._course(lesson)

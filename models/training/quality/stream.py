@@ -94,8 +94,8 @@ def run(
         model, points = build(seed), result.begin(seed)
         parts = []
         for number, block in enumerate(blocks(log, first, every)):
-            with watch.step("training"):
-                model.fit(_lesson(log, block, number), points.append)
+            with watch.training(points) as tell:
+                model.fit(_lesson(log, block, number), tell)
             with watch.step("towers alone and product"):
                 parts.append(_answer(model, block, histories(log)))
         towers, product, probabilities, true = (np.concatenate(p) for p in zip(*parts, strict=True))

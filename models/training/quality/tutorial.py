@@ -114,9 +114,9 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
         return result
     for seed in seeds:
         model = build(seed)
-        with watch.step("training"):
+        with watch.training(result.begin(seed)) as tell:
             lesson = Lesson(parts.train, None, parts.validation, items, seen_stay=True)
-            model.fit(lesson, result.begin(seed).append)
+            model.fit(lesson, tell)
         with watch.step("towers alone", len(test)) as advance:
             found = evaluate(
                 model.towers, test, items, seen_stay=True, advance=advance, cells=MODEL_CELLS

@@ -26,7 +26,7 @@ class NextItem:
     def fit(self, lesson: Lesson, tell: Callable[[Point], None]) -> None:
         self.lessons.append(lesson)
         figures = {"loss": 1.0, "ndcg_at_10": 0.5, "hr_at_10": 0.5, "recall_at_20": 0.5}
-        tell(Point(1.0, 0, figures, lesson.number))
+        tell(Point(1.0, 1, 1, figures, lesson.number))
 
     def towers(self, queries: Queries) -> NDArray[np.float32]:
         items = self.lessons[-1].items
