@@ -176,7 +176,7 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_events: Count = 2_000
     """Held-out events looked at after each epoch, evenly spaced."""
     evaluation_events: Count = 20_000
-    """Held-out events that the metrics and the calibration come from, evenly spaced."""
+    """Held-out events that the metrics and the calibrations come from, evenly spaced."""
     min_events: Annotated[int, Meta(ge=10)] = 100
     """Fewer than these are refused: nothing could be learnt or measured."""
     basket_s: Seconds = 24 * 3600.0

@@ -97,11 +97,9 @@ class Evaluator:
         The blends differ in their share alone.
         """
         found: list[list[Ranks]] = [[] for _ in blends]
-        for chunk in self._chunks(model):
-            towers = _probabilities(chunk.scores, blends[0])
-            follows = self._rules(chunk, rules, blends[0])
-            for blend, of_blend in zip(blends, found, strict=True):
-                of_blend.append(ranks(_mixed(chunk, towers, follows, blend), chunk.wanted))
+        for chunk, mixtures in self._mixtures(model, rules, blends):
+            for of_blend, scores in zip(found, mixtures, strict=True):
+                of_blend.append(ranks(scores, chunk.wanted))
         return [_joined(of_blend) for of_blend in found]
 
     def lists(self, model: SessionModel, rules: RulesSoFar, blends: Sequence[Blend]) -> list[Lists]:
@@ -110,12 +108,19 @@ class Evaluator:
         The blends differ in their share alone.
         """
         found: list[list[Lists]] = [[] for _ in blends]
+        for chunk, mixtures in self._mixtures(model, rules, blends):
+            for of_blend, scores in zip(found, mixtures, strict=True):
+                of_blend.append(self._listed(chunk, scores))
+        return [_all_lists(of_blend) for of_blend in found]
+
+    def _mixtures(
+        self, model: SessionModel, rules: RulesSoFar, blends: Sequence[Blend]
+    ) -> Iterator[tuple[_Chunk, Iterator[NDArray[np.float32]]]]:
+        """Yield each chunk with its mixtures, one for each blend, made as they are asked for."""
         for chunk in self._chunks(model):
             towers = _probabilities(chunk.scores, blends[0])
             follows = self._rules(chunk, rules, blends[0])
-            for blend, of_blend in zip(blends, found, strict=True):
-                of_blend.append(self._listed(chunk, _mixed(chunk, towers, follows, blend)))
-        return [_all_lists(of_blend) for of_blend in found]
+            yield chunk, (_mixed(chunk, towers, follows, blend) for blend in blends)
 
     def _listed(self, chunk: _Chunk, scores: NDArray[np.float32]) -> Lists:
         """`scores`: `[events, items]` probabilities."""

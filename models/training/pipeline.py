@@ -174,11 +174,7 @@ def fit_course(
     blend, metrics = _choose_blend(judge, model, rules_so_far, parameters)
     popularity = np.bincount(course.known.item, minlength=course.items).astype(np.float32)
     metrics["popularity_hr_at_10"] = hr(judge.popularity(popularity), K)
-    towers = msgspec.structs.replace(blend, rules=0.0)
-    calibration, towers_calibration = (
-        fit_calibration(lists.scores, lists.came_true)
-        for lists in judge.lists(model, rules_so_far(), [blend, towers])
-    )
+    calibration, towers_calibration = _calibrate(judge, model, rules_so_far(), blend)
     progress("evaluate", 0.7, **metrics)
 
     # 3. Go on with all events, so that the version knows the newest.
@@ -280,6 +276,17 @@ def _choose_blend(
         "rules_share": shares[best],
         "events": float(len(towers)),
     }
+
+
+def _calibrate(
+    evaluator: Evaluator, model: SessionModel, rules: RulesSoFar, blend: Blend
+) -> tuple[Calibration, Calibration]:
+    """Return what the blend's scores are worth on the hold-out, and what the towers' alone are."""
+    towers = msgspec.structs.replace(blend, rules=0.0)
+    blends = [blend, towers] if blend.rules else [blend]
+    lists = evaluator.lists(model, rules, blends)
+    found = [fit_calibration(each.scores, each.came_true) for each in lists]
+    return found[0], found[-1]
 
 
 def _popular(columns: EventColumns) -> list[str]:

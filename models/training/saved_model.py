@@ -15,6 +15,7 @@ nothing is known of an interaction but its item, it counts as a rating without a
 of the one before. A session without a known item gets scores of 0; where fewer items are left than
 k the list ends with "" and scores of 0.
 
+A score is the probability that the item is among the user's next 10 events, as a positive one.
 The scores are the towers' alone, with a calibration of their own: the version's is for towers and
 rules together. What serving adds as it goes (items deleted or added since the training, seen items
 beyond the session, rules) is not in them.

@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from toy import RING, TOY, WORLDS, item_id, toy_columns, toy_items
+from toy import RING, TOY, item_id, toy_columns, toy_items
 
 from headrace.catalog import Item
 from headrace.errors import TooFewEvents
-from headrace.sessions import Session
 from headrace.settings import TrainingSettings
 from headrace.versions import Manifest, read_manifests
-from models.retrieval import Retriever, load_artifact
+from models.retrieval import load_artifact
 from models.retrieval.features import item_features
 
 
@@ -154,110 +148,6 @@ def test_the_manifest_says_how_the_towers_compare(toy_manifest: Manifest) -> Non
     assert toy_manifest.metrics["parity_sessions"] == 60 * 8
     assert 0 < toy_manifest.metrics["parity"] <= 1e-5
     assert toy_manifest.notes == ()
-
-
-def test_a_thousand_sessions_have_the_same_query_vectors_in_litert_and_tensorflow(
-    toy_manifest: Manifest, tmp_path: Path
-) -> None:
-    """From session dictionaries to the scores of towers alone, which are all a SavedModel holds."""
-    import tensorflow as tf
-
-    from models.training.pipeline import course_by_time, features_of, fit_course, write_version
-
-    log, parameters = toy_columns(), msgspec.structs.replace(TOY, rules_share=0.6)
-    course = course_by_time(log, parameters)
-    features = features_of(log.item_ids, toy_items())
-    fitted = fit_course(course, features, parameters, silent)
-    # Else this would not tell which of the two the SavedModel has.
-    assert fitted.calibration != fitted.towers_calibration
-    write_version(fitted, course, log, parameters, tmp_path / "version", toy_manifest)
-    artifact = load_artifact(tmp_path / "version")
-    towers_alone = msgspec.structs.replace(artifact.blend, rules=0.0)
-    retriever = Retriever(
-        replace(artifact, blend=towers_alone, calibration=fitted.towers_calibration)
-    )
-    signature = tf.saved_model.load(str(artifact.folder / "savedmodel")).signatures["session"]
-    rng = np.random.default_rng(5)
-    sessions = [drawn_session(rng) for _ in range(1_000)]
-    answer = signature(**as_tensors(sessions))
-    listed, scores = answer["item_ids"].numpy().astype(str), answer["scores"].numpy()
-    for session, ids, expected in zip(sessions, listed, scores, strict=True):
-        found = retriever.recommend(session, 2 * RING, exclude=session.item_ids)
-        assert found is not None
-        of_id = dict(zip(found.item_ids, found.scores, strict=True))
-        left = len(of_id)
-        assert set(ids[:left]) == set(of_id)
-        np.testing.assert_allclose([of_id[at] for at in ids[:left]], expected[:left], atol=2e-5)
-        assert not expected[left:].any()
-
-
-def drawn_session(rng: np.random.Generator) -> Session:
-    """Items of the toy worlds, and now and then one that no model knows, in any way met."""
-    known = [item_id(world, number) for world in WORLDS for number in range(RING)]
-    length = int(rng.integers(1, 14))
-    item_ids = rng.choice([*known, "nobody's", "nothing"], length, replace=False).tolist()
-    if not set(item_ids) & set(known):
-        item_ids[0] = known[0]
-    kinds = rng.choice(["click", "purchase", "rating"], length).tolist()
-    return Session(
-        item_ids=tuple(item_ids),
-        timestamps=tuple(1_700_000_000.0 + np.cumsum(4 ** rng.uniform(-2, 9, length))),
-        kinds=tuple(kinds),
-        ratings=tuple(float(rng.integers(1, 6)) if rng.random() < 0.7 else None for _ in kinds),
-    )
-
-
-def as_tensors(sessions: list[Session]) -> dict[str, Any]:
-    """The sessions as the signature takes them, padded at the end."""
-    import tensorflow as tf
-
-    most = max(len(session.item_ids) for session in sessions)
-
-    def padded(rows: list[tuple[Any, ...]], filler: Any, dtype: Any) -> Any:
-        return tf.constant([[*row, *[filler] * (most - len(row))] for row in rows], dtype)
-
-    rated = [tuple(np.nan if r is None else r for r in session.ratings) for session in sessions]
-    return {
-        "item_ids": padded([session.item_ids for session in sessions], "", tf.string),
-        "kinds": padded([session.kinds for session in sessions], "", tf.string),
-        "ratings": padded(rated, np.nan, tf.float32),
-        "timestamps": padded([session.timestamps for session in sessions], 0.0, tf.float64),
-    }
-
-
-def test_the_saved_model_needs_tensorflow_alone(toy_folder: Path, tmp_path: Path) -> None:
-    program = f"""
-import json, sys, tensorflow as tf
-loaded = tf.saved_model.load({str(toy_folder / "savedmodel")!r})
-signatures = loaded.signatures
-takes = {{name: sorted(each.structured_input_signature[1]) for name, each in signatures.items()}}
-by_items = signatures["serving_default"](
-    item_ids=tf.constant([["", "alpha-1", "alpha-2"], ["nobody's", "", ""]]))
-by_strings = signatures["query"](sessions=tf.constant(["alpha-1\\nalpha-2", "nobody's", ""]))
-assert not {{"tensorflow_recommenders", "scann", "headrace", "models"}} & set(sys.modules)
-shown = lambda answer: [answer["item_ids"].numpy().astype(str).tolist(),
-                        answer["scores"].numpy().tolist()]
-print(json.dumps([takes, shown(by_items), shown(by_strings)]))
-"""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environ
-    )
-    assert done.returncode == 0, done.stderr
-    takes, (ids, scores), (ids_of_strings, scores_of_strings) = json.loads(done.stdout)
-    assert takes == {
-        "serving_default": ["item_ids"],
-        "session": ["item_ids", "kinds", "ratings", "timestamps"],
-        "query": ["sessions"],
-    }
-    assert ids[0][0] == item_id("alpha", 3)
-    assert 0.3 < scores[0][0] <= 1
-    assert len(ids[0]) == 2 * RING
-    assert not {"alpha-1", "alpha-2"} & set(ids[0])
-    assert ids[0][-2:] == ["", ""]
-    assert scores[1] == [0.0] * 2 * RING
-    assert ids_of_strings[:2] == ids
-    np.testing.assert_allclose(scores_of_strings, [*scores, scores[1]], rtol=1e-5)
 
 
 def test_serving_runs_without_tensorflow(toy_folder: Path) -> None:
