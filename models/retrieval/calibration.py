@@ -22,6 +22,6 @@ class Calibration(Struct, frozen=True):
 
     def __call__(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return the probabilities, in [0, 1], of `[n]` scores."""
-        # tanh does not overflow where exp would.
         logits = self.slope * scores.astype(np.float64) + self.intercept
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+        # Does not overflow, and tells the smallest probabilities apart.
+        return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))

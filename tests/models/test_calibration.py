@@ -51,3 +51,8 @@ def test_equal_scores_get_the_base_rate(fit_calibration) -> None:  # type: ignor
 def test_without_data(fit_calibration) -> None:  # type: ignore[no-untyped-def]
     nothing = fit_calibration(np.zeros((0, 10), np.float32), np.zeros((0, 10), np.bool_))
     assert nothing == Calibration(slope=1.0, intercept=0.0)
+
+
+def test_the_smallest_probabilities_differ() -> None:
+    probabilities = Calibration(slope=1.0, intercept=0.0)(np.array([-300, -200, -100], np.float32))
+    np.testing.assert_allclose(probabilities, np.exp([-300.0, -200.0, -100.0]))

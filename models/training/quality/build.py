@@ -10,15 +10,17 @@ from models.training.quality.model import Build, Model
 
 LEAVE_ONE_OUT = TrainingSettings(
     positive_threshold=0.0,
+    width=128,
     session_length=200,
     blocks=2,
     temperature=0.07,
+    dropout=0.3,
     id_dropout=0.0,
     future=1,
     context=0.0,
     batch_size=60,
-    epochs=24,
-    patience=24,
+    epochs=20,
+    patience=20,
     final_epochs=0,
     evaluation_events=4_000,
 )

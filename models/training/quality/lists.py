@@ -12,17 +12,19 @@ from models.training.quality.queries import Histories, Queries
 
 K = 20
 """The longest list that a figure looks at."""
+ONE_MORE = 1
+"""Items asked for beyond a list's end: of what scores as its last one does, one stands ahead."""
 AHEAD = 10
 """Coming events of which a recommended item is to be one."""
 _AT_ONCE = 1_000
 
 
 def evaluate_lists(model: Model, queries: Queries, advance: Advance = lambda _: None) -> Ranks:
-    """Return the rank of each query's target in the product's list; past its end, `MISS`."""
+    """Return the rank of each query's target in the product's list; past its end, over K."""
     parts = [np.zeros(0, np.int64)]
     for at in range(0, len(queries), _AT_ONCE):
         some = queries[at : at + _AT_ONCE]
-        lists = model.product(some, K)
+        lists = model.product(some, K + ONE_MORE)
         parts.append(ranks_in_lists(lists.items, lists.scores, some.target))
         advance(len(some))
     return np.concatenate(parts)

@@ -47,12 +47,16 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Lists:
-    """What was recommended: n lists of up to k items, in any order."""
+    """What was recommended: n lists of up to k items, best first."""
 
     items: NDArray[np.int32]
     """`[n, k]`; -1 where a list is shorter."""
     scores: NDArray[np.float32]
     """`[n, k]`, each the probability in [0, 1] that the product serves with the item."""
+
+    def first(self, k: int) -> Lists:
+        """Return the best k items of each list."""
+        return Lists(self.items[:, :k], self.scores[:, :k])
 
 
 @dataclass(frozen=True)

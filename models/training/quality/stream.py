@@ -31,7 +31,7 @@ from models.training.metrics import (
     ranks_in_lists,
     reliability,
 )
-from models.training.quality.lists import came_true
+from models.training.quality.lists import ONE_MORE, came_true
 from models.training.quality.model import Build, Lesson, Live, Model
 from models.training.quality.queries import Histories, Queries, histories, select
 from models.training.quality.result import Figures, Result
@@ -142,8 +142,9 @@ def _answer(
 ) -> tuple[Ranks, Ranks, NDArray[np.float64], NDArray[np.bool_]]:
     """Return ranks by the towers and by the product, and its probabilities and their truth."""
     towers = ranks(model.towers(block.queries), block.queries.target, block.allowed)
-    lists = model.product(block.queries, K, block.live)
-    product = ranks_in_lists(lists.items, lists.scores, block.queries.target)
+    more = model.product(block.queries, K + ONE_MORE, block.live)
+    product = ranks_in_lists(more.items, more.scores, block.queries.target)
+    lists = more.first(K)
     listed = lists.items >= 0
     true = came_true(data, block.rows, lists.items, POSITIVE)
     return towers, product, lists.scores[listed].astype(np.float64), true[listed]

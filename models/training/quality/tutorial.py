@@ -23,6 +23,7 @@ from models.training.quality.baselines import (
     evaluate,
 )
 from models.training.quality.data import MovieLensColumns
+from models.training.quality.lists import ONE_MORE
 from models.training.quality.model import Build, Lesson
 from models.training.quality.queries import Queries, histories, select
 from models.training.quality.result import Figures, Result
@@ -123,7 +124,7 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
             )
             towers = _figures(found)
         with watch.step("product"):
-            lists = model.product(test, max(KS))
+            lists = model.product(test, max(KS) + ONE_MORE)
             found = ranks_in_lists(lists.items, lists.scores, test.target)
         result.end(model, towers, _figures(found))
     return result

@@ -11,10 +11,12 @@ from rich.console import Console
 from stand_in import NextItem, log, ring
 
 from headrace.local.baselines import MISS
+from models.training.metrics import hr
 from models.training.quality import leave_one_out, periods, stream, tutorial
 from models.training.quality.baselines import Popularity, SequentialRules, best_rules, evaluate
 from models.training.quality.data import MovieLensColumns, Periods
-from models.training.quality.lists import came_true
+from models.training.quality.lists import came_true, evaluate_lists
+from models.training.quality.model import Lesson, Lists, Live
 from models.training.quality.queries import Queries, histories, join, select
 from models.training.quality.watch import Watch
 
@@ -82,6 +84,20 @@ def test_logs_are_joined_one_after_another() -> None:
     assert joined.user.tolist() == [0, 0, 1, 2]
     assert joined.timestamp.tolist() == [0, 1, 2, 3]
     assert joined.user_ids == ("0-u0", "1-u0", "1-u1")
+
+
+def test_equal_scores_count_against_a_list_past_its_end_too() -> None:
+    class Unsure(NextItem):
+        """Lists the right items, all of which it holds for equally probable."""
+
+        def product(self, queries: Queries, k: int, live: Live | None = None) -> Lists:
+            lists = super().product(queries, k, live)
+            return Lists(lists.items, np.zeros_like(lists.scores))
+
+    asked = leave_one_out.split(ring(3, 10)).test
+    for model, found in ((NextItem(0), 1.0), (Unsure(0), 0.0)):
+        model.fit(Lesson(ring(3, 10), None, None, 24, seen_stay=True), lambda point: None)
+        assert hr(evaluate_lists(model, asked), 20) == found
 
 
 # Leave-one-out
