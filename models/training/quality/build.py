@@ -22,7 +22,8 @@ LEAVE_ONE_OUT = TrainingSettings(
     epochs=20,
     patience=20,
     final_epochs=0,
-    evaluation_events=4_000,
+    validation_events=10_000,
+    evaluation_events=10_000,
 )
 """Long histories of some thousand items: about 12,000 positions a step, as SASRec's full softmax
 wants them."""
