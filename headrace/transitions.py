@@ -6,10 +6,12 @@ is in the stream's name: a topic made anew begins another one, and the old one e
 
 All of a partition number lies in one slot: there the topics share what each user met last, so that
 a purchase follows the click before it. An event's entry and its user's items change in one step.
+An event that a producer sent twice is kept once while it is among its user's newest.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
@@ -22,6 +24,9 @@ from headrace.store import load_script, text
 
 STEPS = 10
 """Items that are kept of what the user met before."""
+REMEMBERED = 50
+"""Newest events of a user among which one that a producer sends again is known by its `event_id`:
+half a kilobyte."""
 
 _EVENTS_A_CALL = 250
 """Of one partition number, in one Lua call: bounds the time for which Redis does nothing else."""
@@ -76,7 +81,8 @@ class TransitionStore:
         """Keep the transitions to these events, in the order given; return how many were new.
 
         An event at or before the last one of its topic's partition changes nothing, so the same
-        batch may be applied again after a failure. Raises `redis.exceptions.RedisError`.
+        batch may be applied again after a failure; nor does one whose `event_id` one of its user's
+        newest `REMEMBERED` events had. Raises `redis.exceptions.RedisError`.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             # First: a stream that there is, is listed.
@@ -150,8 +156,9 @@ class TransitionStore:
                 users.setdefault(user, len(users) + 1),
                 logged.offset,
                 logged.event.item_id,
+                f"{zlib.crc32(logged.event.event_id.encode()):08x}",
             )
-        bounds = (STEPS, self._settings.rules.window, self._settings.sessions.ttl_s)
+        bounds = (STEPS, REMEMBERED, self._settings.rules.window, self._settings.sessions.ttl_s)
         keys = [*streams, *(self._recent(partition, user) for user in users)]
         return keys, [len(streams), *bounds, *rows]
 

@@ -12,7 +12,14 @@ from redis.asyncio import Redis
 
 from headrace.sessions import LoggedEvent
 from headrace.settings import RulesSettings, SessionSettings, Settings
-from headrace.transitions import Place, Positions, Transition, TransitionStore
+from headrace.transitions import (
+    REMEMBERED,
+    STEPS,
+    Place,
+    Positions,
+    Transition,
+    TransitionStore,
+)
 
 
 @pytest.fixture
@@ -73,6 +80,35 @@ async def test_ten_items_before_are_kept(store: TransitionStore) -> None:
     _, transitions = await store.read_after({})
     assert transitions[13].previous == tuple(f"i{at}" for at in range(12, 2, -1))
     assert transitions[9].previous == tuple(f"i{at}" for at in range(8, -1, -1))
+
+
+async def test_an_event_sent_again_counts_once(store: TransitionStore) -> None:
+    first, second = logged(0, "ann", "a"), logged(1, "ann", "b")
+    again = [msgspec.structs.replace(first, offset=2), msgspec.structs.replace(second, offset=3)]
+    # In the same batch and in a later one; what comes between does not make it new.
+    assert await store.apply([first, second, again[0]]) == 2
+    assert await store.apply([again[1], logged(4, "ann", "c")]) == 1
+    assert await store.apply([logged(6, "bob", "z")]) == 1
+    _, transitions = await store.read_after({})
+    assert [(at.offset, at.item_id, at.previous) for at in transitions] == [
+        (0, "a", ()),
+        (1, "b", ("a",)),
+        (4, "c", ("b", "a")),
+        (6, "z", ()),
+    ]
+
+
+async def test_what_is_remembered_of_a_user_is_bounded(
+    store: TransitionStore, redis: Redis, settings: Settings
+) -> None:
+    for first in range(0, 500, 100):
+        await store.apply([logged(at, "ann", "i") for at in range(first, first + 100)])
+    [key] = [key async for key in redis.scan_iter(settings.key("transitions", "*recent*"))]
+    items, _, digests = (await redis.get(key)).partition(b"\n\n")
+    assert (len(items.split()), len(digests.split())) == (STEPS, REMEMBERED)
+    newest, forgotten = logged(499, "ann", "i"), logged(0, "ann", "i")
+    assert await store.apply([msgspec.structs.replace(newest, offset=500)]) == 0
+    assert await store.apply([msgspec.structs.replace(forgotten, offset=501)]) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
