@@ -6,6 +6,9 @@ just done the same. Each gives a probability for the next item, and the score is
     (1 - λ) · exp(z - log Σ exp z of the towers' candidates) + λ · p
 
 with z the dot product, p the rules' probability (`models.retrieval.rules`), and λ the rules' share.
+
+No rule was counted to an item that came after the training, which says nothing of the item. As long
+as rules say less of it than the towers do, the towers' probability stands for both.
 """
 
 from __future__ import annotations
@@ -45,16 +48,20 @@ def blended_scores(
     probabilities: NDArray[np.float64],
     normaliser: float | NDArray[np.float64],
     share: float,
+    cold: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Return the logarithms of the mixed probabilities, of any shape.
 
     `dots`: dot products of items with a query; `probabilities`: what the rules give them, 0 for an
     item that no rule leads to; `normaliser`: `log_normaliser` of the query's candidates, one for
-    all or of a shape that fits; `share`: of the rules. With a share of 0 items rank as their dot
-    products do.
+    all or of a shape that fits; `share`: of the rules; `cold`: which items came after the training,
+    none when None. With a share of 0 items rank as their dot products do.
     """
     # In logarithms from beginning to end: a probability that is too small to write still ranks.
     with np.errstate(divide="ignore"):
-        towers = np.log1p(-share) + (dots.astype(np.float64) - normaliser)
+        towers = dots.astype(np.float64) - normaliser
         rules = np.log(share) + np.log(probabilities)
-    return np.asarray(np.maximum(np.logaddexp(towers, rules), _LEAST))
+        mixed = np.logaddexp(np.log1p(-share) + towers, rules)
+    if cold is not None:
+        mixed = np.where(cold, np.maximum(mixed, towers), mixed)
+    return np.asarray(np.maximum(mixed, _LEAST))

@@ -113,13 +113,12 @@ class Retriever:
                 _looked_up(positions, *self._ruled(session)),
                 log_normaliser(best),
                 self._blend.rules,
+                self._items.are_cold(positions),
             )
-            scores = self._calibration(logs)
-            return Recommendations(
-                list(candidate_ids),
-                [0.0 if at is None else s for at, s in zip(found, scores.tolist(), strict=True)],
-                [at is not None and self._items.is_cold(at) for at in found],
-            )
+            there = np.array([at is not None for at in found], np.bool_)
+            scores = np.where(there, self._calibration(logs), 0.0)
+            cold = there & self._items.are_cold(positions)
+            return Recommendations(list(candidate_ids), scores.tolist(), cold.tolist())
 
     def similar(self, item_id: str, k: int) -> Recommendations | None:
         """Return the k items whose vectors, biases apart, have the largest cosine with this one's.
@@ -141,7 +140,7 @@ class Retriever:
             return Recommendations(
                 self._items.ids(positions[best]),
                 np.clip(cosines[best], 0.0, 1.0).tolist(),
-                [self._items.is_cold(at) for at in positions[best].tolist()],
+                self._items.are_cold(positions[best]).tolist(),
             )
 
     def bought_together(self, item_id: str, k: int) -> Recommendations | None:
@@ -239,6 +238,7 @@ class Retriever:
             _looked_up(positions, ruled, probabilities),
             normaliser,
             blend.rules,
+            self._items.are_cold(positions),
         )
         best = np.argsort(-scores, kind="stable")[:k]
         return positions[best], scores[best]
@@ -258,7 +258,7 @@ class Retriever:
         return Recommendations(
             self._items.ids(positions),
             self._calibration(scores).tolist(),
-            [self._items.is_cold(position) for position in positions.tolist()],
+            self._items.are_cold(positions).tolist(),
         )
 
 

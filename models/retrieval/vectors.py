@@ -50,9 +50,9 @@ class ItemVectors:
         """Return of each position whether a candidate stands there."""
         return self._is_candidate[positions]
 
-    def is_cold(self, position: int) -> bool:
-        """Return whether the item at this position came after the training."""
-        return position >= self._trained
+    def are_cold(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of each position whether the item there came after the training."""
+        return np.asarray(positions >= self._trained)
 
     def is_trained(self, item_id: str) -> bool:
         """Return whether the version was trained on the item."""

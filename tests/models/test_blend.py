@@ -26,6 +26,14 @@ def test_by_hand() -> None:
     assert np.exp(scores).tolist() == pytest.approx([0.45, 0.35, 0.075, 0.1])
 
 
+def test_of_a_cold_item_the_towers_speak_for_the_rules() -> None:
+    # As by hand above: 6/10 and 3/10 of the towers. The rules say nothing of the first, and more of
+    # the second than the towers do: 3/4 · 3/10 + 1/4 · 1/2.
+    dots, said = np.log(np.array([6, 3, 6], np.float32)), np.array([0, 0.5, 0])
+    scores = blended_scores(dots, said, math.log(10), 0.25, np.array([True, True, False]))
+    assert np.exp(scores).tolist() == pytest.approx([0.6, 0.35, 0.45])
+
+
 @hypothesis_settings(deadline=None)
 @given(st.lists(st.integers(-(2**20), 2**20).map(lambda n: n / 64), min_size=1, max_size=50))
 def test_without_a_share_items_rank_as_by_the_towers_alone(values: list[float]) -> None:

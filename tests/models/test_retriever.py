@@ -112,6 +112,20 @@ def test_a_cold_item_is_recommended_to_fitting_sessions(either: Retriever) -> No
     assert max(ranks["beta"]) < min(ranks["alpha"])
 
 
+def test_a_cold_item_stands_where_the_towers_see_it_when_rules_say_most(
+    toy_artifact: Artifact,
+) -> None:
+    session = walk("beta", 3, 4, 5)
+    scores = []
+    for share in (0.0, 0.9):
+        retriever = blended(toy_artifact, share)
+        retriever.add_items([Item(item_id="new", categories=("beta",))])
+        scored = retriever.score(session, ["new"])
+        assert scored is not None
+        scores += scored.scores
+    assert scores[1] == pytest.approx(scores[0])
+
+
 def test_a_click_on_a_cold_item_moves_the_list(either: Retriever) -> None:
     either.add_items([Item(item_id="new", categories=("beta",))])
     before = walk("alpha", 3)
