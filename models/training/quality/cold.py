@@ -78,14 +78,18 @@ def split(log: EventColumns, rng: np.random.Generator) -> Split:
 def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch: Watch) -> Result:
     """Run the protocol; `build` None leaves out the model's row.
 
+    `hr_at_10_of_all` is HR@10 when every movie is ranked, those trained on too.
     `moved_by_cold_click` is the mean share of the ten recommended items that are others once the
     session's last interaction, with a held-out movie, is there than they were without it.
     """
     parts = split(data.log, np.random.default_rng(SEED))
     result = Result("cold", counts={"items": len(data.log.item_ids), "queries": len(parts.test)})
     left = [len(_candidates(parts, row)) for row in range(len(parts.test))]
-    at_random = float(np.mean([min(1.0, K / count) for count in left])) if left else 0.0
-    result.baselines["random"] = {"hr_at_10": at_random, "moved_by_cold_click": 0.0}
+    result.baselines["random"] = {
+        "hr_at_10": _at_random(left),
+        "hr_at_10_of_all": _at_random(_unmet(parts)),
+        "moved_by_cold_click": 0.0,
+    }
     of_id = {item.item_id: item for item in data.items}
     if build is None:
         return result
@@ -97,12 +101,19 @@ def run(data: MovieLensColumns, build: Build | None, seeds: Sequence[int], watch
         retriever = model.retriever
         retriever.add_items([of_id[item_id] for item_id in parts.log.item_ids[parts.items :]])
         with watch.step("product", len(parts.test)):
-            found = hr(_ranks(retriever, parts), K)
-            moved = _moved(retriever, parts)
-        figures = {"hr_at_10": found, "moved_by_cold_click": moved}
+            figures = {
+                "hr_at_10": hr(_ranks(retriever, parts), K),
+                "hr_at_10_of_all": _listed(retriever, parts),
+                "moved_by_cold_click": _moved(retriever, parts),
+            }
         result.end(model, figures, figures)
     result.towers.clear()
     return result
+
+
+def _at_random(counts: Sequence[int]) -> float:
+    """Return HR@10 of a random order of so many movies each time."""
+    return float(np.mean([min(1.0, K / count) for count in counts])) if counts else 0.0
 
 
 def _candidates(parts: Split, row: int) -> NDArray[np.int32]:
@@ -124,6 +135,23 @@ def _ranks(retriever: Retriever, parts: Split) -> Ranks:
             scores = np.array(scored.scores)
             found[row] = np.count_nonzero(scores >= scores[own[0]])
     return found
+
+
+def _unmet(parts: Split) -> list[int]:
+    """Return of each query the number of movies that its user has not met."""
+    test = parts.test
+    met = (np.unique(test.item[a:b]) for a, b in zip(test.start, test.end, strict=True))
+    return [len(parts.log.item_ids) - len(items) for items in met]
+
+
+def _listed(retriever: Retriever, parts: Split) -> float:
+    """Return how often the held-out movie is among ten of all that the user has not met."""
+    hits = 0
+    for row in range(len(parts.test)):
+        session = session_of(parts.test, row, parts.log.item_ids)
+        found = retriever.recommend(session, K, exclude=session.item_ids)
+        hits += found is not None and parts.log.item_ids[parts.test.target[row]] in found.item_ids
+    return hits / max(len(parts.test), 1)
 
 
 def _moved(retriever: Retriever, parts: Split) -> float:

@@ -161,8 +161,9 @@ def _diagram(found: Reliability) -> dict[str, Any]:
 
 
 def _title(name: str) -> str:
-    if name == "moved_by_cold_click":
-        return "moved"
+    titles = {"moved_by_cold_click": "moved", "hr_at_10_of_all": "HR@10 of all"}
+    if name in titles:
+        return titles[name]
     kind, _, k = name.rpartition("_")
     known = {"hr_at": "HR@", "ndcg_at": "NDCG@", "recall_at": "Recall@", "mrr_at": "MRR@"}
     return f"{known.get(kind, 'top ')}{k}"
