@@ -43,6 +43,8 @@ class Lesson:
     seen_stay: bool
     """Whether the session's own items may be recommended."""
     number: int = 0
+    held_back: EventColumns | None = None
+    """The events of validation, to learn from once all is chosen; None where that is not to be."""
 
 
 @dataclass(frozen=True)

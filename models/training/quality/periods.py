@@ -48,6 +48,8 @@ class Period:
     train: EventColumns
     """This period's sessions but those of validation."""
     validation: Queries
+    held_back: EventColumns
+    """The sessions of validation."""
     log: EventColumns
     """All up to this period, validation too: what the baselines count."""
     test: Queries
@@ -60,14 +62,15 @@ def periods(data: Periods, rng: np.random.Generator) -> Iterator[Period]:
         items = int(so_far.item.max()) + 1
         past = join(data.logs[:number]) if number else select(so_far, np.zeros(len(so_far), bool))
         held_out = rng.random(len(log.user_ids)) < VALIDATION_SHARE
-        train = select(log, ~held_out[log.user])
+        train, held_back = (select(log, of[log.user]) for of in (~held_out, held_out))
         learned = _met(items, past, train)
         yield Period(
             number=number,
             items=items,
             past=past,
             train=train,
-            validation=prefixes(select(log, held_out[log.user]), learned),
+            validation=prefixes(held_back, learned),
+            held_back=held_back,
             log=so_far,
             test=prefixes(following, _met(items, so_far)),
         )
@@ -140,6 +143,7 @@ def lesson(period: Period) -> Lesson:
         items=period.items,
         seen_stay=True,
         number=period.number,
+        held_back=period.held_back,
     )
 
 

@@ -117,7 +117,8 @@ class ProductModel:
         if lesson.past is not None:
             log = join((self._replayed(lesson.past), log))
         known = histories(log, self._parameters)
-        everything = known if lesson.past is None else self._all_of(lesson, lesson.past)
+        parts = (lesson.past, lesson.log, lesson.held_back)
+        everything = join(tuple(part for part in parts if part is not None))
         judged = _histories_of(lesson.validation, lesson.items, self._parameters)
         return Course(
             known=known,
@@ -125,7 +126,7 @@ class ProductModel:
             positions=lesson.validation.end,
             # As in the test, rules do not learn from what is to be predicted.
             split=len(judged),
-            everything=everything,
+            everything=histories(everything, self._parameters),
             items=len(log.item_ids) + 1,
             unseen=not lesson.seen_stay,
         )
@@ -138,9 +139,6 @@ class ProductModel:
         """Return whole sessions of the past, drawn at random, of about `replay` events."""
         share = min(1.0, self._replay / max(len(past), 1))
         return select(past, (self._rng.random(len(past.user_ids)) < share)[past.user])
-
-    def _all_of(self, lesson: Lesson, past: EventColumns) -> Histories:
-        return histories(join((past, lesson.log)), self._parameters)
 
 
 def _histories_of(queries: Queries, items: int, parameters: Parameters) -> Histories:
