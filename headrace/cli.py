@@ -397,7 +397,8 @@ def quality(
     param: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=NUMBER", help="A training parameter in place of the protocol's."
+            metavar="NAME=NUMBER",
+            help="A training parameter in place of the protocol's; 1 and 0 for yes and no.",
         ),
     ] = None,
 ) -> None:
