@@ -109,9 +109,10 @@ def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:
     """Return where the data lie."""
     if options.data not in NAMES:
         path = Path(options.data)
-        if not path.exists():
+        # Of an empty text `Path` makes the folder that one stands in.
+        if not options.data or not path.exists():
             raise DataUnavailable(
-                f"{options.data} is neither a path nor one of {', '.join(NAMES)}."
+                f"--data {options.data!r} is neither a path nor one of {', '.join(NAMES)}."
             )
         return path
     folder = options.data_folder or environ.get(FOLDER_VARIABLE)

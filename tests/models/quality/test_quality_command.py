@@ -126,7 +126,8 @@ def test_named_data_are_looked_for_in_their_folder(users_file: Path, tmp_path: P
     ("data", "said"),
     [
         ("diginetica", "--data-folder or HEADRACE_BENCH_DATA"),
-        ("ml-10m", "neither a path nor one of ml-1m, diginetica"),
+        ("ml-10m", "--data 'ml-10m' is neither a path nor one of ml-1m, diginetica"),
+        ("", "--data '' is neither a path nor one of ml-1m, diginetica"),
     ],
 )
 def test_data_that_are_not_there_are_named_with_the_cure(data: str, said: str) -> None:
