@@ -12,11 +12,12 @@ from rich.console import Console
 from headrace.catalog import Item
 from headrace.errors import DataUnavailable, HeadraceError
 from headrace.local.movielens import CREDIT, cache_folder
+from headrace.reports import check_writable, write_json
 from models.training.quality import cold, leave_one_out, periods, stream, tutorial
 from models.training.quality.build import product_model
 from models.training.quality.data import read_movielens, read_periods, read_users
 from models.training.quality.model import Build
-from models.training.quality.report import report, table, write_json
+from models.training.quality.report import report, table
 from models.training.quality.result import Result
 from models.training.quality.watch import Watch
 
@@ -55,7 +56,8 @@ def run_quality(
     had or the report cannot be written.
     """
     console = console or Console()
-    _check_writable(options.json)
+    if options.json:
+        check_writable(options.json)
     watch = Watch(console)
     seeds = range(options.seeds)
     result = _run(options, environ, build, seeds, watch, console)
@@ -127,15 +129,3 @@ def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:
     if not path.exists():
         raise DataUnavailable(f"{path} is not there; choose another folder with --data-folder.")
     return path
-
-
-def _check_writable(path: Path | None) -> None:
-    """Find out before hours of work that the report could not be written after them."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise HeadraceError(f"{path} is a folder; give the name of a file to --json.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HeadraceError(f"{path.parent} cannot be made: {exc.strerror}.") from exc

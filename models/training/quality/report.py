@@ -77,19 +77,6 @@ def report(
     }
 
 
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write the report whole or not at all. Raises `HeadraceError` when it cannot be written."""
-    raw = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(raw)
-        os.replace(aside, path)
-    except OSError as exc:
-        aside.unlink(missing_ok=True)
-        raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a report. Raises `HeadraceError` for a file that is none."""
     try:

@@ -17,10 +17,10 @@ from stand_in import NextItem
 
 from headrace.errors import DataUnavailable, HeadraceError
 from headrace.events import EventColumns
+from headrace.reports import write_json
 from models.training.quality.command import QualityOptions, run_quality
 from models.training.quality.queries import Queries
-from models.training.quality.report import read_json, report, write_json
-from models.training.quality.result import Result
+from models.training.quality.report import read_json, report
 
 USERS, STEPS, ITEMS = 10, 9, 30
 
@@ -183,15 +183,6 @@ def test_a_file_that_is_no_report_is_named(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(HeadraceError, match=r"other\.json is not a report"):
         read_json(path)
-
-
-def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    content = report(Result("x"), data="d", seeds=[], seconds=0.0, by_step={}, now=0.0)
-    write_json(content, tmp_path / "report.json")
-    with pytest.raises(TypeError):
-        write_json({"bad": object()}, tmp_path / "report.json")
-    assert read_json(tmp_path / "report.json")["data"] == "d"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_baselines_need_no_tensorflow(users_file: Path) -> None:
