@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from headrace.errors import HeadraceError
 from models.training.metrics import Reliability
 from models.training.quality.result import Figures, Result, mean_of
 
@@ -75,22 +74,6 @@ def report(
         "machine": machine(),
         "date": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a report. Raises `HeadraceError` for a file that is none."""
-    try:
-        content = msgspec.json.decode(path.read_bytes())
-    except OSError as exc:
-        raise HeadraceError(f"{path} cannot be read: {exc.strerror}.") from exc
-    except msgspec.DecodeError as exc:
-        raise HeadraceError(f"{path} is not a report of `headrace bench quality`: {exc}.") from exc
-    if not isinstance(content, dict) or "protocol" not in content or "baselines" not in content:
-        raise HeadraceError(
-            f"{path} is not a report of `headrace bench quality`: it has no protocol and no "
-            "baselines; give a file that was written with --json."
-        )
-    return content
 
 
 def table(content: Mapping[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from headrace.events import EventColumns
 from headrace.reports import write_json
 from models.training.quality.command import QualityOptions, run_quality
 from models.training.quality.queries import Queries
-from models.training.quality.report import read_json, report
+from models.training.quality.report import report
 
 USERS, STEPS, ITEMS = 10, 9, 30
 
@@ -65,7 +66,7 @@ def run(
     console = Console(file=output, width=120)
     chosen = QualityOptions(data=str(data), **options)
     run_quality(chosen, environ or {}, build=Halves, console=console, clock=lambda: 1_700_000_000.0)
-    return output.getvalue(), read_json(options["json"]) if "json" in options else {}
+    return output.getvalue(), json.loads(options["json"].read_text()) if "json" in options else {}
 
 
 def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> None:
@@ -177,12 +178,20 @@ def test_pictures_are_drawn_and_are_the_same_each_time(users_file: Path, tmp_pat
     assert "sequential rules, test" in (tmp_path / "a" / "quality-walks-time.svg").read_text()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocol": 1}'])
-def test_a_file_that_is_no_report_is_named(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "other.json"
-    path.write_text(text)
+def test_what_is_no_report_is_named_before_anything_is_drawn(
+    users_file: Path, tmp_path: Path
+) -> None:
+    run(users_file, json=tmp_path / "walks.json")
+    other = tmp_path / "other.json"
+    other.write_text('{"protocol":"x","baselines":{}}')
     with pytest.raises(HeadraceError, match=r"other\.json is not a report"):
-        read_json(path)
+        _drawn([tmp_path / "walks.json", other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_baselines_alone_has_no_pictures(users_file: Path, tmp_path: Path) -> None:
+    run(users_file, json=tmp_path / "walks.json", with_model=False)
+    assert _drawn([tmp_path / "walks.json"], tmp_path) == set()
 
 
 def test_baselines_need_no_tensorflow(users_file: Path) -> None:
