@@ -61,7 +61,11 @@ def report(
         "baselines": baselines,
         "seeds": list(seeds) if result.product else [],
         "spread": {"product": _spread(result.product), "towers": _spread(result.towers)},
-        "by_seed": {"product": result.product, "towers": result.towers},
+        "by_seed": {
+            "product": result.product,
+            "towers": result.towers,
+            "chosen": result.chosen,
+        },
         "seconds": seconds,
         "seconds_by_step": dict(by_step),
         "peak_rss_mb": peak_rss_mb(),

@@ -24,6 +24,9 @@ class Result:
     curves: list[Curve] = field(default_factory=list)
     reliability: list[Reliability] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
+    """Those of the models, whatever their seed."""
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """By seed: `seed`, and what its model chose."""
     chosen_on: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     """Events, items, queries."""
@@ -35,10 +38,11 @@ class Result:
         return curve.points
 
     def end(self, model: Model, towers: Figures, product: Figures) -> None:
-        """Take one seed's figures."""
+        """Take the figures of the seed that was begun last."""
         self.towers.append(towers)
         self.product.append(product)
         self.parameters = model.parameters
+        self.chosen.append({"seed": self.curves[-1].seed, **model.chosen})
         self.chosen_on = model.chosen_on
 
 

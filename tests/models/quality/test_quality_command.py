@@ -82,7 +82,8 @@ def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> No
         content["seconds_by_step"]
     )
     assert content["peak_rss_mb"] > 10
-    assert content["parameters"] == {"width": 1, "seed": 0}
+    assert content["parameters"] == {"width": 1}
+    assert content["by_seed"]["chosen"] == [{"seed": 0, "share": 0.0}]
     assert content["chosen_on"] == "nothing"
     assert content["date"] == "2023-11-14T22:13:20+00:00"
     assert content["machine"]["cpus"] > 0
@@ -94,6 +95,8 @@ def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> No
 def test_several_seeds_have_a_mean_and_a_spread(users_file: Path, tmp_path: Path) -> None:
     _, content = run(users_file, json=tmp_path / "report.json", seeds=2)
     assert content["seeds"] == [0, 1]
+    assert content["parameters"] == {"width": 1}
+    assert content["by_seed"]["chosen"] == [{"seed": 0, "share": 0.0}, {"seed": 1, "share": 0.1}]
     first, second = content["by_seed"]["product"]
     assert first["mrr_at_20"] == 1.0
     assert second["mrr_at_20"] < 0.1
