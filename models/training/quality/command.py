@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from headrace.catalog import Item
-from headrace.errors import DataUnavailable, HeadraceError
+from headrace.errors import DataUnavailable, HeadraceError, NothingToTest
 from headrace.local.movielens import CREDIT, cache_folder
 from headrace.reports import check_writable, write_json
 from models.training.quality import cold, leave_one_out, periods, stream, tutorial
@@ -53,14 +53,17 @@ def run_quality(
     """Run the protocol that belongs to the data, print its rows, and write its report.
 
     `build` gives other models than the product's. Raises `HeadraceError` when the data cannot be
-    had or the report cannot be written.
+    had or hold nothing to test, or the report cannot be written.
     """
     console = console or Console()
     if options.json:
         check_writable(options.json)
     watch = Watch(console)
     seeds = range(options.seeds)
-    result = _run(options, environ, build, seeds, watch, console)
+    try:
+        result = _run(options, environ, build, seeds, watch, console)
+    except NothingToTest as exc:
+        raise DataUnavailable(f"{options.data} has nothing to test: {exc}") from exc
     content = report(
         result,
         data=options.data,
@@ -70,6 +73,8 @@ def run_quality(
         now=clock(),
     )
     console.print(table(content))
+    for note in result.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
     if options.json:
         write_json(content, options.json)
         console.print(f"{options.json} has every figure.", highlight=False)

@@ -72,6 +72,7 @@ def report(
         "counts": {name: int(count) for name, count in result.counts.items()},
         "parameters": result.parameters,
         "chosen_on": result.chosen_on,
+        "notes": result.notes,
         "parts": result.parts,
         "curves": msgspec.to_builtins(result.curves),
         "reliability": [_diagram(found) for found in result.reliability],

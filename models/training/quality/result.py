@@ -20,7 +20,10 @@ class Result:
     towers: list[Figures] = field(default_factory=list)
     product: list[Figures] = field(default_factory=list)
     parts: dict[str, list[Figures]] = field(default_factory=dict)
-    """By row, the figures of each period or block of the stream; of the models' first seed."""
+    """By row, the figures of each period or block of the stream; of the models' first seed.
+
+    Those of a period without a query are empty.
+    """
     curves: list[Curve] = field(default_factory=list)
     reliability: list[Reliability] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -30,6 +33,8 @@ class Result:
     chosen_on: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     """Events, items, queries."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures must know, in words."""
 
     def begin(self, seed: int) -> list[Point]:
         """Return where the points of this seed's training go."""
@@ -47,5 +52,6 @@ class Result:
 
 
 def mean_of(parts: list[Figures]) -> Figures:
-    """Return the mean of each figure."""
-    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+    """Return the mean of each figure over the parts that have figures; one has, at the least."""
+    told = [part for part in parts if part]
+    return {name: sum(part[name] for part in told) / len(told) for name in told[0]}

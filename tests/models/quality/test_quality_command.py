@@ -84,6 +84,7 @@ def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> No
     assert content["peak_rss_mb"] > 10
     assert content["parameters"] == {"width": 1}
     assert content["by_seed"]["chosen"] == [{"seed": 0, "share": 0.0}]
+    assert content["notes"] == []
     assert content["chosen_on"] == "nothing"
     assert content["date"] == "2023-11-14T22:13:20+00:00"
     assert content["machine"]["cpus"] > 0
@@ -112,6 +113,24 @@ def test_a_folder_is_gone_through_period_by_period(periods_folder: Path, tmp_pat
     assert content["protocol"] == "periods"
     assert (content["recall_at_20"], content["mrr_at_20"]) == (1.0, 1.0)
     assert len(content["parts"]["sequential_rules"]) == 2
+
+
+def test_a_period_without_a_query_is_told(periods_folder: Path, tmp_path: Path) -> None:
+    (periods_folder / "period_3.txt").write_text("1 1000\n1 2000\n")
+    shown, content = run(periods_folder, json=tmp_path / "report.json")
+    assert content["recall_at_20"] == 1.0
+    (note,) = content["notes"]
+    assert note.startswith("The means leave out period 3: ")
+    assert "The means leave out period 3: " in shown
+    assert "quality-walks-parts.svg" in _drawn_of(content, tmp_path)
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_data_with_nothing_to_test_are_named(tmp_path: Path, with_model: bool) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("1 2\n2 3\n")
+    with pytest.raises(DataUnavailable, match=r"short\.txt has nothing to test: the longest "):
+        run(path, with_model=with_model)
 
 
 def test_named_data_are_looked_for_in_their_folder(users_file: Path, tmp_path: Path) -> None:
@@ -209,6 +228,11 @@ def test_baselines_need_no_tensorflow(users_file: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "sequential rules" in ended.stdout
+
+
+def _drawn_of(content: dict[str, Any], folder: Path) -> set[str]:
+    write_json({**content, "data": "walks"}, folder / "drawn.json")
+    return _drawn([folder / "drawn.json"], folder)
 
 
 def _drawn(reports: list[Path], out: Path) -> set[str]:
