@@ -358,15 +358,19 @@ def dataset(
     """Make a training's dataset of a made-up log: time and memory."""
     from rich.console import Console
 
+    from headrace.reports import check_writable, write_json
+
     with _extra("training"):
-        from headrace.commands.bench_dataset import bench_dataset, show, write
+        from headrace.commands.bench_dataset import bench_dataset, show
         from models.training.dataset import histories
+    if json:
+        check_writable(json)
     parameters = _settings().training
     console = Console(stderr=True)
     report = bench_dataset(events, repeats, lambda columns: histories(columns, parameters), console)
     show(report, Console())
-    if json is not None:
-        write(report, json)
+    if json:
+        write_json(report, json)
 
 
 @bench.command()
@@ -397,7 +401,8 @@ def quality(
     param: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=NUMBER", help="A training parameter in place of the protocol's."
+            metavar="NAME=NUMBER",
+            help="A training parameter in place of the protocol's; 1 and 0 for yes and no.",
         ),
     ] = None,
 ) -> None:

@@ -49,3 +49,7 @@ class StackError(HeadraceError):
 
 class DataUnavailable(HeadraceError):
     """Sample data cannot be fetched, or is not what was expected."""
+
+
+class NothingToTest(HeadraceError):
+    """A benchmark's data are sound, but hold nothing that its protocol could ask for."""

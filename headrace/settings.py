@@ -242,17 +242,22 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 def training_settings(settings: Settings, params: Mapping[str, float]) -> TrainingSettings:
     """Return the settings of a training with a task's own in their place.
 
-    Raises `InvalidSetting` for one that there is not, or whose value cannot be used.
+    A task's are numbers; what is either so or not is 1 or 0. Raises `InvalidSetting` for one that
+    there is not, or whose value cannot be used.
     """
-    fields = {field.name for field in msgspec.structs.fields(TrainingSettings)}
+    types = {field.name: field.type for field in msgspec.structs.fields(TrainingSettings)}
     for name in params:
-        if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
+        if name not in types:
+            close = difflib.get_close_matches(name, types, n=1)
             hint = (
-                f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(fields))}."
+                f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(types))}."
             )
             raise InvalidSetting(f"params.{name} is not a training setting; {hint}")
-    merged = {**msgspec.to_builtins(settings.training), **params}
+    given = {
+        name: _yes_or_no(name, value) if types[name] is bool else value
+        for name, value in params.items()
+    }
+    merged = {**msgspec.to_builtins(settings.training), **given}
     try:
         return msgspec.convert(merged, TrainingSettings, strict=False)
     except msgspec.ValidationError as exc:
@@ -264,6 +269,12 @@ def training_settings(settings: Settings, params: Mapping[str, float]) -> Traini
 def variable_of(path: tuple[str, ...]) -> str:
     """Return the environment variable of the setting at this path."""
     return PREFIX + "_".join(path).upper()
+
+
+def _yes_or_no(name: str, value: float) -> bool:
+    if value not in (0, 1):
+        raise InvalidSetting(f"params.{name} has value {value!r}. It is 1 for yes or 0 for no.")
+    return bool(value)
 
 
 def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -118,7 +118,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     reason: Annotated[str, Meta(max_length=512)] = ""
     params: dict[str, float] = {}
-    """Overrides of training parameters, by name."""
+    """Overrides of training parameters, by name; 1 and 0 for yes and no."""
     idempotency_key: EventId | None = None
     """The same key gives the same task."""
 

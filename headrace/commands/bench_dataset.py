@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import platform
@@ -13,7 +12,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from headrace.columns import ColumnBuilder
 from headrace.commands.synthetic_log import synthetic_log
-from headrace.errors import HeadraceError, InvalidEvent
+from headrace.errors import InvalidEvent
 from headrace.events import EventColumns, parse_event
 from headrace.topics import EVENT_TOPICS
 
@@ -93,14 +92,6 @@ def show(report: Report, console: Console) -> None:
         f"time than one by one; peak memory {report.peak_rss_mb:,.0f} MB.",
         highlight=False,
     )
-
-
-def write(report: Report, file: Path) -> None:
-    """Write it as JSON. Raises `HeadraceError` when the file cannot be written."""
-    try:
-        file.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    except OSError as exc:
-        raise HeadraceError(f"{file} cannot be written: {exc.strerror}.") from exc
 
 
 _STEPS = ("generate", "parse", "sort", "dataset")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from headrace.cli import app
@@ -31,9 +32,24 @@ def test_every_figure_is_in_the_file(tmp_path: Path) -> None:
     assert report["machine"]["cpus"] >= 1
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("headrace.commands.bench_dataset.bench_dataset", _no_work)
     ended = CliRunner().invoke(
-        app, ["bench", "dataset", "--events", "100", "--json", str(tmp_path / "no" / "file")]
+        app, ["bench", "dataset", "--json", str(tmp_path / "file" / "report.json")]
     )
     assert isinstance(ended.exception, HeadraceError)
-    assert "No such file" in str(ended.exception)
+    assert "cannot be made" in str(ended.exception)
+
+
+def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "report.json"
+    ended = CliRunner().invoke(app, ["bench", "dataset", "--events", "100", "--json", str(file)])
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(file.read_text())["events"] == 100
+
+
+def _no_work(*_: object) -> None:
+    raise AssertionError("The work began.")

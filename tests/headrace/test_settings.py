@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from headrace.errors import InvalidSetting
-from headrace.settings import Settings, load_settings, training_settings
+from headrace.settings import Settings, TrainingSettings, load_settings, training_settings
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -157,6 +158,9 @@ def test_settings_are_frozen() -> None:
     [
         ({"epoch": 3.0}, "params.epoch is not a training setting; did you mean epochs?"),
         ({"epochs": 0.0}, "params.epochs has value 0.0. Expected `int` >= 1."),
+        ({"repeats": 2.0}, "params.repeats has value 2.0. It is 1 for yes or 0 for no."),
+        ({"repeats": 0.5}, "params.repeats has value 0.5. It is 1 for yes or 0 for no."),
+        ({"repeats": nan}, "params.repeats has value nan. It is 1 for yes or 0 for no."),
     ],
 )
 def test_what_is_wrong_in_a_tasks_params_is_named(params: dict[str, float], named: str) -> None:
@@ -167,3 +171,9 @@ def test_what_is_wrong_in_a_tasks_params_is_named(params: dict[str, float], name
 
 def test_a_tasks_params_stand_in_for_the_settings() -> None:
     assert training_settings(Settings(), {"epochs": 3.0}).epochs == 3
+
+
+@pytest.mark.parametrize(("number", "meant"), [(1.0, True), (0.0, False)])
+def test_a_number_answers_yes_or_no(number: float, meant: bool) -> None:
+    settings = Settings(training=TrainingSettings(repeats=not meant))
+    assert training_settings(settings, {"repeats": number}).repeats is meant

@@ -125,14 +125,14 @@ async def test_items_in_bulk_are_all_or_none(client: httpx.AsyncClient, settings
 async def test_a_training_that_is_asked_for_is_a_task_and_a_retrain_event(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    body = {"reason": "new season", "params": {"width": 32}, "idempotency_key": "k1"}
+    body = {"reason": "new season", "params": {"width": 32, "repeats": 1}, "idempotency_key": "k1"}
     answer = await client.post("/v1/models/default/train", json=body)
     assert answer.status_code == 202
     task = answer.json()
     assert (task["status"], task["reason"], task["params"]) == (
         "QUEUED",
         "new season",
-        {"width": 32.0},
+        {"width": 32.0, "repeats": 1.0},
     )
     assert (await client.get(answer.headers["location"])).json() == task
     again = await client.post("/v1/models/default/train", json=body)

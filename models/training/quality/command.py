@@ -10,13 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from headrace.catalog import Item
-from headrace.errors import DataUnavailable, HeadraceError
+from headrace.errors import DataUnavailable, HeadraceError, NothingToTest
 from headrace.local.movielens import CREDIT, cache_folder
+from headrace.reports import check_writable, write_json
 from models.training.quality import cold, leave_one_out, periods, stream, tutorial
 from models.training.quality.build import product_model
 from models.training.quality.data import read_movielens, read_periods, read_users
 from models.training.quality.model import Build
-from models.training.quality.report import report, table, write_json
+from models.training.quality.report import report, table
 from models.training.quality.result import Result
 from models.training.quality.watch import Watch
 
@@ -52,13 +53,17 @@ def run_quality(
     """Run the protocol that belongs to the data, print its rows, and write its report.
 
     `build` gives other models than the product's. Raises `HeadraceError` when the data cannot be
-    had or the report cannot be written.
+    had or hold nothing to test, or the report cannot be written.
     """
     console = console or Console()
-    _check_writable(options.json)
+    if options.json:
+        check_writable(options.json)
     watch = Watch(console)
     seeds = range(options.seeds)
-    result = _run(options, environ, build, seeds, watch, console)
+    try:
+        result = _run(options, environ, build, seeds, watch, console)
+    except NothingToTest as exc:
+        raise DataUnavailable(f"{options.data} has nothing to test: {exc}") from exc
     content = report(
         result,
         data=options.data,
@@ -68,6 +73,8 @@ def run_quality(
         now=clock(),
     )
     console.print(table(content))
+    for note in result.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
     if options.json:
         write_json(content, options.json)
         console.print(f"{options.json} has every figure.", highlight=False)
@@ -109,9 +116,10 @@ def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:
     """Return where the data lie."""
     if options.data not in NAMES:
         path = Path(options.data)
-        if not path.exists():
+        # Of an empty text `Path` makes the folder that one stands in.
+        if not options.data or not path.exists():
             raise DataUnavailable(
-                f"{options.data} is neither a path nor one of {', '.join(NAMES)}."
+                f"--data {options.data!r} is neither a path nor one of {', '.join(NAMES)}."
             )
         return path
     folder = options.data_folder or environ.get(FOLDER_VARIABLE)
@@ -126,15 +134,3 @@ def _path(options: QualityOptions, environ: Mapping[str, str]) -> Path:
     if not path.exists():
         raise DataUnavailable(f"{path} is not there; choose another folder with --data-folder.")
     return path
-
-
-def _check_writable(path: Path | None) -> None:
-    """Find out before hours of work that the report could not be written after them."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise HeadraceError(f"{path} is a folder; give the name of a file to --json.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HeadraceError(f"{path.parent} cannot be made: {exc.strerror}.") from exc

@@ -5,6 +5,7 @@ Data that know order alone get their place in the file as timestamp, in seconds,
 
 from __future__ import annotations
 
+import codecs
 import lzma
 import os
 import re
@@ -56,12 +57,16 @@ def read_users(path: Path) -> EventColumns:
     """Read a file of one user a line, items oldest first, separated by blanks; `.xz` is unpacked.
 
     A user's id is the line's number; an item's is its number in the file. An empty line is a user
-    without items. Raises `DataUnavailable` for a file that is not so.
+    without items. Raises `DataUnavailable` for a file that is not so, or that holds no item.
     """
     lines = _unpacked(path).split(b"\n")
     _check_numbers(path, lines)
     sizes = np.array([len(line.split()) for line in lines])
     ids = _numbers(path, lines)
+    if not len(ids):
+        raise DataUnavailable(
+            f"{path} holds no item; write one user a line, items oldest first, separated by blanks."
+        )
     item_ids, item = np.unique(ids, return_inverse=True)
     kept = np.flatnonzero(sizes)
     return _clicks(
@@ -136,12 +141,18 @@ def _clicks(
 
 
 def _period_files(folder: Path) -> list[Path]:
-    """Return the periods' files in order; they are numbered from 0 without a gap."""
+    """Return the periods' files in order, one each; they are numbered from 0 without a gap."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as exc:
         raise DataUnavailable(f"{folder} cannot be read: {exc.strerror}.") from exc
-    found = {int(match[1]): name for name in names if (match := _PERIOD.fullmatch(name))}
+    found: dict[int, str] = {}
+    for match in filter(None, map(_PERIOD.fullmatch, names)):
+        name = found.setdefault(int(match[1]), match[0])
+        if name != match[0]:
+            raise DataUnavailable(
+                f"{folder} has both {name} and {match[0]} for one period; remove one of them."
+            )
     missing = next(n for n in range(len(found) + 1) if n not in found)
     if missing < len(found) or missing < 2:
         raise DataUnavailable(
@@ -171,6 +182,7 @@ def _read_pairs(path: Path) -> NDArray[np.int64]:
 
 
 def _unpacked(path: Path) -> bytes:
+    """Return what the file holds, unpacked, without a byte-order mark."""
     try:
         with (lzma.open if path.suffix == ".xz" else open)(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -182,7 +194,7 @@ def _unpacked(path: Path) -> bytes:
         raise DataUnavailable(
             f"{path} is more than {MAX_BYTES:,} bytes long, unpacked; take a part of it."
         )
-    return bytes(raw)
+    return bytes(raw).removeprefix(codecs.BOM_UTF8)
 
 
 def _check_numbers(path: Path, lines: Sequence[bytes]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.errors import NothingToTest
 from headrace.events import EventColumns
 from models.training.metrics import ranking_figures
 from models.training.quality.baselines import (
@@ -42,10 +43,16 @@ class Split:
 
 
 def split(log: EventColumns) -> Split:
-    """Split a log."""
+    """Split a log. Raises `NothingToTest` when every user has too few events."""
     data = histories(log)
     last = np.flatnonzero(np.diff(data.log.user, append=-1))
-    last = last[last - data.first[last] >= _LEAST - 1]
+    lengths = last + 1 - data.first[last]
+    last = last[lengths >= _LEAST]
+    if not len(last):
+        raise NothingToTest(
+            f"the longest history has {lengths.max(initial=0)} events; a user needs {_LEAST}, of "
+            "which the last is the test and the one before it validation."
+        )
     kept = np.ones(len(log), np.bool_)
     kept[data.event[np.concatenate([last, last - 1])]] = False
     return Split(select(log, kept), data.queries(last - 1), data.queries(last))
@@ -55,7 +62,7 @@ def run(log: EventColumns, build: Build | None, seeds: Sequence[int], watch: Wat
     """Run the protocol; `build` None leaves out the model's rows.
 
     1. Split; 2. count the baselines; 3. train a model of each seed, choosing on validation;
-    4. only then read the test.
+    4. only then read the test. Raises `NothingToTest`, before all else.
     """
     parts = split(log)
     items = len(log.item_ids)

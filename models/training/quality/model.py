@@ -77,7 +77,11 @@ class Model(Protocol):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """With what it was trained, as built-in types."""
+        """With what it was trained, as built-in types: the same for every seed."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What it chose by itself, as built-in types."""
 
     @property
     def chosen_on(self) -> str:

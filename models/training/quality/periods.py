@@ -7,12 +7,13 @@ one item with it. All items up to the largest id trained on are ranked, those of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import NothingToTest
 from headrace.events import EventColumns
 from models.training.metrics import ranking_figures
 from models.training.quality.baselines import (
@@ -25,7 +26,7 @@ from models.training.quality.baselines import (
 )
 from models.training.quality.data import Periods
 from models.training.quality.lists import evaluate_lists
-from models.training.quality.model import Build, Lesson
+from models.training.quality.model import Build, Lesson, Model
 from models.training.quality.queries import Queries, histories, join, select
 from models.training.quality.result import Figures, Result, mean_of
 from models.training.quality.watch import Watch
@@ -91,20 +92,29 @@ def prefixes(log: EventColumns, known: NDArray[np.bool_]) -> Queries:
 def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) -> Result:
     """Run the protocol; `build` None leaves out the model's rows.
 
-    Figures are means over the periods. A period's test is read when the model has learned all
-    periods up to it, and nothing is chosen after that.
+    Figures are means over the periods whose test has a query. A period's test is read when the
+    model has learned all periods up to it, and nothing is chosen after that. Raises `NothingToTest`
+    before anything is trained.
     """
     steps = len(data.logs) - 1
-    result = Result("periods", counts={"events": sum(len(log) for log in data.logs)})
+    queries: list[int] = []
     popularity: list[Figures] = []
     rules: list[Figures] = []
+    result = Result("periods")
     with watch.step("popularity and sequential rules", steps) as advance:
         for period in periods(data, np.random.default_rng(SEED)):
-            popularity.append(_counted(Popularity(period.log, period.items), period))
-            rules.append(_counted(_rules(period), period))
+            queries.append(len(period.test))
+            popularity.append(_counted(_popularity, period))
+            rules.append(_counted(_rules, period))
             result.counts["items"] = period.items
-            result.counts["queries"] = result.counts.get("queries", 0) + len(period.test)
             advance(1)
+    if not any(queries):
+        raise NothingToTest(
+            "no session after period 0 has two items that were trained on before; take periods "
+            "that share their items, with sessions of two items or more."
+        )
+    result.counts |= {"events": sum(map(len, data.logs)), "queries": sum(queries)}
+    result.notes = _left_out(queries)
     result.baselines = {"popularity": mean_of(popularity), "sequential_rules": mean_of(rules)}
     result.parts = {"popularity": popularity, "sequential_rules": rules}
     if build is None:
@@ -116,18 +126,8 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
         for period in periods(data, np.random.default_rng(SEED)):
             with watch.training(points) as tell:
                 model.fit(lesson(period), tell)
-            with watch.step("towers alone", len(period.test)) as advance:
-                found = evaluate(
-                    model.towers,
-                    period.test,
-                    period.items,
-                    seen_stay=True,
-                    advance=advance,
-                    cells=MODEL_CELLS,
-                )
-                towers.append(ranking_figures(found))
-            with watch.step("product", len(period.test)) as advance:
-                product.append(ranking_figures(evaluate_lists(model, period.test, advance)))
+            towers.append(_by_towers(model, period, watch))
+            product.append(_as_served(model, period, watch))
         result.end(model, mean_of(towers), mean_of(product))
         result.parts.setdefault("towers", towers)
         result.parts.setdefault("product", product)
@@ -147,8 +147,50 @@ def lesson(period: Period) -> Lesson:
     )
 
 
-def _counted(scorer: Scorer, period: Period) -> Figures:
-    return ranking_figures(evaluate(scorer, period.test, period.items, seen_stay=True))
+def _left_out(queries: Sequence[int]) -> list[str]:
+    """Return a note of the periods without a query; `queries`: of each period from 1 up."""
+    empty = ", ".join(str(number) for number, count in enumerate(queries, start=1) if not count)
+    if not empty:
+        return []
+    return [
+        f"The means leave out period {empty}: no session there has two items that were trained on "
+        "before."
+    ]
+
+
+def _counted(make: Callable[[Period], Scorer], period: Period) -> Figures:
+    """Return what a baseline comes to; nothing where there is no query."""
+    if not len(period.test):
+        return {}
+    return ranking_figures(evaluate(make(period), period.test, period.items, seen_stay=True))
+
+
+def _by_towers(model: Model, period: Period, watch: Watch) -> Figures:
+    """Return what the towers alone come to; nothing where there is no query."""
+    if not len(period.test):
+        return {}
+    with watch.step("towers alone", len(period.test)) as advance:
+        found = evaluate(
+            model.towers,
+            period.test,
+            period.items,
+            seen_stay=True,
+            advance=advance,
+            cells=MODEL_CELLS,
+        )
+    return ranking_figures(found)
+
+
+def _as_served(model: Model, period: Period, watch: Watch) -> Figures:
+    """Return what the product's lists come to; nothing where there is no query."""
+    if not len(period.test):
+        return {}
+    with watch.step("product", len(period.test)) as advance:
+        return ranking_figures(evaluate_lists(model, period.test, advance))
+
+
+def _popularity(period: Period) -> Popularity:
+    return Popularity(period.log, period.items)
 
 
 def _rules(period: Period) -> SequentialRules:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from headrace.errors import HeadraceError
-from models.training.quality.report import read_json
+from models.training.quality.drawn import Point, Report, Row, read_report
 
-_MAIN = {
-    "leave_one_out": ("ndcg_at_10", "NDCG@10"),
-    "periods": ("recall_at_20", "Recall@20"),
-    "stream": ("hr_at_10", "HR@10"),
-    "tutorial": ("top_100", "top-100 accuracy"),
-    "cold": ("hr_at_10", "HR@10"),
-}
-_ROWS = {
+_ROWS: dict[Row, tuple[str, str, str]] = {
     "random": ("at random", "#b4782c", ":"),
     "popularity": ("popularity", "#b4782c", ":"),
     "sequential_rules": ("sequential rules", "#9a57b5", "--"),
@@ -55,8 +49,6 @@ _STYLE: Any = {
     "ytick.color": _QUIET,
 }
 
-Report = Mapping[str, Any]
-
 
 def draw(reports: Sequence[Path], out: Path) -> list[Path]:
     """Draw what each report holds into the folder; return the files written.
@@ -65,7 +57,7 @@ def draw(reports: Sequence[Path], out: Path) -> list[Path]:
     validation; `-parts.svg`: by period or by block of the stream; `-reliability.svg`. Raises
     `HeadraceError` for a file that is no report, or a folder that cannot be written to.
     """
-    read = [(path, read_json(path)) for path in reports]
+    read = [(path, read_report(path)) for path in reports]
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [file for path, report in read for file in _draw(report, _name(path, report), out)]
@@ -74,80 +66,71 @@ def draw(reports: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _draw(report: Report, name: str, out: Path) -> Iterator[Path]:
-    if any(curve["points"] for curve in report["curves"]):
+    if any(curve.points for curve in report.curves):
         yield _save(out / f"{name}-time.svg", lambda axes: _time(axes, report))
         yield _save(out / f"{name}-training.svg", lambda axes: _training(axes, report))
-    if report["parts"]:
+    if report.parts:
         yield _save(out / f"{name}-parts.svg", lambda axes: _parts(axes, report))
-    if report["reliability"]:
+    if report.reliability:
         yield _save(out / f"{name}-reliability.svg", lambda axes: _reliability(axes, report))
 
 
 def _time(axes: Axes, report: Report) -> None:
     """Quality on validation against time; as lines across, what the test came to."""
-    name, label = _MAIN[report["protocol"]]
-    for curve in report["curves"]:
-        points = [point for point in curve["points"] if name in point["figures"]]
-        axes.plot(
-            [point["seconds"] / 60 for point in points],
-            [point["figures"][name] for point in points],
-            color=_VALIDATION,
-            label=f"validation, seed {curve['seed']}",
-        )
-    for row, figures in _rows(report):
+    name, label = report.main
+    for curve in report.curves:
+        points = [point for point in curve.points if name in point.figures]
+        axes.plot(*_curve(points, name), color=_VALIDATION, label=f"validation, seed {curve.seed}")
+    for row, figure in report.tested.items():
         title, color, dashes = _ROWS[row]
-        axes.axhline(figures[name], color=color, linestyle=dashes, label=f"{title}, test")
-    _finish(axes, f"{report['data']}: {label} against time", "minutes of training", label)
+        axes.axhline(figure, color=color, linestyle=dashes, label=f"{title}, test")
+    _finish(axes, f"{report.data}: {label} against time", "minutes of training", label)
 
 
 def _training(axes: Axes, report: Report) -> None:
-    name, label = "ndcg_at_10", "validation NDCG@10"
-    points = report["curves"][0]["points"]
-    seconds = [point["seconds"] / 60 for point in points]
-    losses = [point["figures"].get("loss", float("nan")) for point in points]
-    axes.plot(seconds, losses, color=_ROWS["popularity"][1], label="loss")
+    label = "validation NDCG@10"
+    curve = report.curves[0]
+    axes.plot(*_curve(curve.points, "loss"), color=_ROWS["popularity"][1], label="loss")
     axes.set_ylabel("loss")
     right = axes.twinx()
-    found = [point["figures"].get(name, float("nan")) for point in points]
-    right.plot(seconds, found, color=_ROWS["product"][1], label=label)
+    right.plot(*_curve(curve.points, "ndcg_at_10"), color=_ROWS["product"][1], label=label)
     right.set_ylabel(label)
     lines = [*axes.get_lines(), *right.get_lines()]
-    axes.set_title(f"{report['data']}: training, seed {report['curves'][0]['seed']}")
+    axes.set_title(f"{report.data}: training, seed {curve.seed}")
     axes.set_xlabel("minutes of training")
     axes.grid(visible=True)
     axes.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
 
 
 def _parts(axes: Axes, report: Report) -> None:
-    name, label = _MAIN[report["protocol"]]
-    for row, parts in report["parts"].items():
+    name, label = report.main
+    for row, parts in report.parts.items():
         title, color, dashes = _ROWS[row]
-        axes.plot(
-            range(len(parts)), [part[name] for part in parts], dashes, color=color, label=title
-        )
-    unit = "period trained up to" if report["protocol"] == "periods" else "block of the stream"
-    _finish(axes, f"{report['data']}: {label} over time", unit, label)
+        # A part without a query is a gap in the line.
+        found = [part.get(name, nan) for part in parts]
+        axes.plot(range(len(parts)), found, dashes, color=color, label=title)
+    unit = "period trained up to" if report.protocol == "periods" else "block of the stream"
+    _finish(axes, f"{report.data}: {label} over time", unit, label)
 
 
 def _reliability(axes: Axes, report: Report) -> None:
-    found = report["reliability"][0]
-    top = max(*found["predicted"], *found["observed"], 1e-9)
+    found = report.reliability[0]
+    top = max(*found.predicted, *found.observed, 1e-9)
     axes.plot([0, top], [0, top], color=_QUIET, linestyle=":", label="what it should be")
-    axes.axhline(found["base_rate"], color=_QUIET, linestyle="--", label="base rate")
-    axes.plot(
-        found["predicted"], found["observed"], "o-", color=_ROWS["product"][1], label="product"
-    )
+    axes.axhline(found.base_rate, color=_QUIET, linestyle="--", label="base rate")
+    axes.plot(found.predicted, found.observed, "o-", color=_ROWS["product"][1], label="product")
     title = (
-        f"{report['data']}: ECE {found['expected_calibration_error']:.4f}, "
-        f"Brier skill {found['brier_skill']:+.4f}"
+        f"{report.data}: ECE {found.expected_calibration_error:.4f}, "
+        f"Brier skill {found.brier_skill:+.4f}"
     )
     _finish(axes, title, "probability served, 15 bins of equal mass", "share that came true")
 
 
-def _rows(report: Report) -> Iterator[tuple[str, dict[str, float]]]:
-    yield from report["baselines"].items()
-    if report["seeds"]:
-        yield "product", dict(report)
+def _curve(points: Sequence[Point], name: str) -> tuple[list[float], list[float]]:
+    """Return minutes and a figure, NaN where a point has none."""
+    figures = (point.figures.get(name) for point in points)
+    found = [nan if figure is None else figure for figure in figures]
+    return [point.seconds / 60 for point in points], found
 
 
 def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
@@ -160,8 +143,7 @@ def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
 
 def _name(path: Path, report: Report) -> str:
     """Return how a report's pictures are named: after its data, or, of a path, after the file."""
-    data = str(report["data"])
-    return f"quality-{data if '/' not in data else path.stem}"
+    return f"quality-{report.data if '/' not in report.data else path.stem}"
 
 
 def _save(path: Path, fill: Any) -> Path:

@@ -56,9 +56,15 @@ class ProductModel:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """With what it was trained; the shares that rules were given, by lesson."""
+        """With what it was trained, whatever its seed."""
         found: dict[str, Any] = msgspec.to_builtins(self._parameters)
-        return {**found, "replay": self._replay, "rules_shares": self._shares}
+        del found["seed"]
+        return {**found, "replay": self._replay}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The shares that rules were given, by lesson."""
+        return {"rules_shares": self._shares}
 
     @property
     def retriever(self) -> Retriever:

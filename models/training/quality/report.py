@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from headrace.errors import HeadraceError
 from models.training.metrics import Reliability
 from models.training.quality.result import Figures, Result, mean_of
 
@@ -62,48 +61,24 @@ def report(
         "baselines": baselines,
         "seeds": list(seeds) if result.product else [],
         "spread": {"product": _spread(result.product), "towers": _spread(result.towers)},
-        "by_seed": {"product": result.product, "towers": result.towers},
+        "by_seed": {
+            "product": result.product,
+            "towers": result.towers,
+            "chosen": result.chosen,
+        },
         "seconds": seconds,
         "seconds_by_step": dict(by_step),
         "peak_rss_mb": peak_rss_mb(),
         "counts": {name: int(count) for name, count in result.counts.items()},
         "parameters": result.parameters,
         "chosen_on": result.chosen_on,
+        "notes": result.notes,
         "parts": result.parts,
         "curves": msgspec.to_builtins(result.curves),
         "reliability": [_diagram(found) for found in result.reliability],
         "machine": machine(),
         "date": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write the report whole or not at all. Raises `HeadraceError` when it cannot be written."""
-    raw = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(raw)
-        os.replace(aside, path)
-    except OSError as exc:
-        aside.unlink(missing_ok=True)
-        raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a report. Raises `HeadraceError` for a file that is none."""
-    try:
-        content = msgspec.json.decode(path.read_bytes())
-    except OSError as exc:
-        raise HeadraceError(f"{path} cannot be read: {exc.strerror}.") from exc
-    except msgspec.DecodeError as exc:
-        raise HeadraceError(f"{path} is not a report of `headrace bench quality`: {exc}.") from exc
-    if not isinstance(content, dict) or "protocol" not in content or "baselines" not in content:
-        raise HeadraceError(
-            f"{path} is not a report of `headrace bench quality`: it has no protocol and no "
-            "baselines; give a file that was written with --json."
-        )
-    return content
 
 
 def table(content: Mapping[str, Any]) -> Table:

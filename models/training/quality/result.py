@@ -20,13 +20,21 @@ class Result:
     towers: list[Figures] = field(default_factory=list)
     product: list[Figures] = field(default_factory=list)
     parts: dict[str, list[Figures]] = field(default_factory=dict)
-    """By row, the figures of each period or block of the stream; of the models' first seed."""
+    """By row, the figures of each period or block of the stream; of the models' first seed.
+
+    Those of a period without a query are empty.
+    """
     curves: list[Curve] = field(default_factory=list)
     reliability: list[Reliability] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
+    """Those of the models, whatever their seed."""
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """By seed: `seed`, and what its model chose."""
     chosen_on: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     """Events, items, queries."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures must know, in words."""
 
     def begin(self, seed: int) -> list[Point]:
         """Return where the points of this seed's training go."""
@@ -35,13 +43,15 @@ class Result:
         return curve.points
 
     def end(self, model: Model, towers: Figures, product: Figures) -> None:
-        """Take one seed's figures."""
+        """Take the figures of the seed that was begun last."""
         self.towers.append(towers)
         self.product.append(product)
         self.parameters = model.parameters
+        self.chosen.append({"seed": self.curves[-1].seed, **model.chosen})
         self.chosen_on = model.chosen_on
 
 
 def mean_of(parts: list[Figures]) -> Figures:
-    """Return the mean of each figure."""
-    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+    """Return the mean of each figure over the parts that have figures; one has, at the least."""
+    told = [part for part in parts if part]
+    return {name: sum(part[name] for part in told) / len(told) for name in told[0]}

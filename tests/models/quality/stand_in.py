@@ -19,7 +19,8 @@ class NextItem:
     chosen_on = "nothing"
 
     def __init__(self, seed: int) -> None:
-        self.parameters: dict[str, Any] = {"width": 1, "seed": seed}
+        self.parameters: dict[str, Any] = {"width": 1}
+        self.chosen: dict[str, Any] = {"share": seed / 10}
         self.seed = seed
         self.lessons: list[Lesson] = []
 

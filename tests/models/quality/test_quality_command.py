@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from stand_in import NextItem
 
 from headrace.errors import DataUnavailable, HeadraceError
 from headrace.events import EventColumns
+from headrace.reports import write_json
 from models.training.quality.command import QualityOptions, run_quality
 from models.training.quality.queries import Queries
-from models.training.quality.report import read_json, report, write_json
-from models.training.quality.result import Result
+from models.training.quality.report import report
 
 USERS, STEPS, ITEMS = 10, 9, 30
 
@@ -65,7 +66,7 @@ def run(
     console = Console(file=output, width=120)
     chosen = QualityOptions(data=str(data), **options)
     run_quality(chosen, environ or {}, build=Halves, console=console, clock=lambda: 1_700_000_000.0)
-    return output.getvalue(), read_json(options["json"]) if "json" in options else {}
+    return output.getvalue(), json.loads(options["json"].read_text()) if "json" in options else {}
 
 
 def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> None:
@@ -81,7 +82,9 @@ def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> No
         content["seconds_by_step"]
     )
     assert content["peak_rss_mb"] > 10
-    assert content["parameters"] == {"width": 1, "seed": 0}
+    assert content["parameters"] == {"width": 1}
+    assert content["by_seed"]["chosen"] == [{"seed": 0, "share": 0.0}]
+    assert content["notes"] == []
     assert content["chosen_on"] == "nothing"
     assert content["date"] == "2023-11-14T22:13:20+00:00"
     assert content["machine"]["cpus"] > 0
@@ -93,6 +96,8 @@ def test_a_file_of_users_is_left_one_out(users_file: Path, tmp_path: Path) -> No
 def test_several_seeds_have_a_mean_and_a_spread(users_file: Path, tmp_path: Path) -> None:
     _, content = run(users_file, json=tmp_path / "report.json", seeds=2)
     assert content["seeds"] == [0, 1]
+    assert content["parameters"] == {"width": 1}
+    assert content["by_seed"]["chosen"] == [{"seed": 0, "share": 0.0}, {"seed": 1, "share": 0.1}]
     first, second = content["by_seed"]["product"]
     assert first["mrr_at_20"] == 1.0
     assert second["mrr_at_20"] < 0.1
@@ -108,6 +113,24 @@ def test_a_folder_is_gone_through_period_by_period(periods_folder: Path, tmp_pat
     assert content["protocol"] == "periods"
     assert (content["recall_at_20"], content["mrr_at_20"]) == (1.0, 1.0)
     assert len(content["parts"]["sequential_rules"]) == 2
+
+
+def test_a_period_without_a_query_is_told(periods_folder: Path, tmp_path: Path) -> None:
+    (periods_folder / "period_3.txt").write_text("1 1000\n1 2000\n")
+    shown, content = run(periods_folder, json=tmp_path / "report.json")
+    assert content["recall_at_20"] == 1.0
+    (note,) = content["notes"]
+    assert note.startswith("The means leave out period 3: ")
+    assert "The means leave out period 3: " in shown
+    assert "quality-walks-parts.svg" in _drawn_of(content, tmp_path)
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_data_with_nothing_to_test_are_named(tmp_path: Path, with_model: bool) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("1 2\n2 3\n")
+    with pytest.raises(DataUnavailable, match=r"short\.txt has nothing to test: the longest "):
+        run(path, with_model=with_model)
 
 
 def test_named_data_are_looked_for_in_their_folder(users_file: Path, tmp_path: Path) -> None:
@@ -126,7 +149,8 @@ def test_named_data_are_looked_for_in_their_folder(users_file: Path, tmp_path: P
     ("data", "said"),
     [
         ("diginetica", "--data-folder or HEADRACE_BENCH_DATA"),
-        ("ml-10m", "neither a path nor one of ml-1m, diginetica"),
+        ("ml-10m", "--data 'ml-10m' is neither a path nor one of ml-1m, diginetica"),
+        ("", "--data '' is neither a path nor one of ml-1m, diginetica"),
     ],
 )
 def test_data_that_are_not_there_are_named_with_the_cure(data: str, said: str) -> None:
@@ -176,21 +200,20 @@ def test_pictures_are_drawn_and_are_the_same_each_time(users_file: Path, tmp_pat
     assert "sequential rules, test" in (tmp_path / "a" / "quality-walks-time.svg").read_text()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocol": 1}'])
-def test_a_file_that_is_no_report_is_named(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "other.json"
-    path.write_text(text)
+def test_what_is_no_report_is_named_before_anything_is_drawn(
+    users_file: Path, tmp_path: Path
+) -> None:
+    run(users_file, json=tmp_path / "walks.json")
+    other = tmp_path / "other.json"
+    other.write_text('{"protocol":"x","baselines":{}}')
     with pytest.raises(HeadraceError, match=r"other\.json is not a report"):
-        read_json(path)
+        _drawn([tmp_path / "walks.json", other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    content = report(Result("x"), data="d", seeds=[], seconds=0.0, by_step={}, now=0.0)
-    write_json(content, tmp_path / "report.json")
-    with pytest.raises(TypeError):
-        write_json({"bad": object()}, tmp_path / "report.json")
-    assert read_json(tmp_path / "report.json")["data"] == "d"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+def test_a_report_of_baselines_alone_has_no_pictures(users_file: Path, tmp_path: Path) -> None:
+    run(users_file, json=tmp_path / "walks.json", with_model=False)
+    assert _drawn([tmp_path / "walks.json"], tmp_path) == set()
 
 
 def test_baselines_need_no_tensorflow(users_file: Path) -> None:
@@ -205,6 +228,11 @@ def test_baselines_need_no_tensorflow(users_file: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "sequential rules" in ended.stdout
+
+
+def _drawn_of(content: dict[str, Any], folder: Path) -> set[str]:
+    write_json({**content, "data": "walks"}, folder / "drawn.json")
+    return _drawn([folder / "drawn.json"], folder)
 
 
 def _drawn(reports: list[Path], out: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import lzma
 from pathlib import Path
 
@@ -29,6 +30,27 @@ def test_a_line_is_a_user(tmp_path: Path) -> None:
 def test_a_packed_file_is_the_same(tmp_path: Path) -> None:
     (tmp_path / "users.txt.xz").write_bytes(lzma.compress(b"1 2 3\r\n2 1\r\n"))
     assert read_users(tmp_path / "users.txt.xz").item.tolist() == [0, 1, 2, 1, 0]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_number(tmp_path: Path) -> None:
+    raw = codecs.BOM_UTF8 + b"1 2\n"
+    (tmp_path / "users.txt").write_bytes(raw)
+    assert read_users(tmp_path / "users.txt").item_ids == ("1", "2")
+    (tmp_path / "period_0.txt").write_bytes(raw)
+    (tmp_path / "period_1.txt.xz").write_bytes(lzma.compress(raw))
+    for period in read_periods(tmp_path).logs:
+        assert (period.user_ids, period.item.tolist()) == (("1",), [1])
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\r\n"])
+def test_a_file_without_an_item_is_named_with_the_cure(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "users.txt"
+    path.write_text(text)
+    with pytest.raises(DataUnavailable) as error:
+        read_users(path)
+    assert str(error.value) == (
+        f"{path} holds no item; write one user a line, items oldest first, separated by blanks."
+    )
 
 
 def test_periods_share_their_items_and_no_session(tmp_path: Path) -> None:
@@ -92,6 +114,23 @@ def test_a_missing_period_is_named(tmp_path: Path) -> None:
         (tmp_path / f"period_{number}.txt").write_text("1 1\n")
     with pytest.raises(DataUnavailable, match=r"no period_1\.txt"):
         read_periods(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "both"),
+    [
+        (("period_1.txt", "period_1.txt.xz"), "both period_1.txt and period_1.txt.xz"),
+        (("period_1.txt", "period_01.txt"), "both period_01.txt and period_1.txt"),
+    ],
+)
+def test_two_files_of_one_period_are_both_named(
+    tmp_path: Path, names: tuple[str, ...], both: str
+) -> None:
+    for name in ("period_0.txt", *names):
+        (tmp_path / name).write_text("1 1\n")
+    with pytest.raises(DataUnavailable) as error:
+        read_periods(tmp_path)
+    assert str(error.value) == f"{tmp_path} has {both} for one period; remove one of them."
 
 
 def test_what_cannot_be_unpacked_or_read_is_named(tmp_path: Path) -> None:

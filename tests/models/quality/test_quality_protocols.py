@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from stand_in import NextItem, log, ring
 
+from headrace.errors import NothingToTest
 from headrace.local.baselines import MISS
 from models.training.metrics import hr
 from models.training.quality import leave_one_out, periods, stream, tutorial
@@ -129,6 +130,14 @@ def test_leave_one_out_of_a_ring() -> None:
     assert len(lesson.validation) == 6
 
 
+def test_without_a_user_of_three_events_nothing_is_trained() -> None:
+    data = log((0, A), (0, B), (1, B), (1, C), (2, A))
+    built: list[NextItem] = []
+    with pytest.raises(NothingToTest, match="the longest history has 2 events; a user needs 3"):
+        leave_one_out.run(data, lambda seed: _built(built, seed), [0], watch())
+    assert built == []
+
+
 def test_without_a_model_the_baselines_alone_are_measured() -> None:
     result = leave_one_out.run(ring(6, 9), None, [0], watch())
     assert set(result.baselines) == {"popularity", "sequential_rules"}
@@ -185,6 +194,42 @@ def test_periods_of_a_ring() -> None:
     assert len(past) == 180
     assert len(result.parts["product"]) == 2
     assert result.baselines["sequential_rules"]["mrr_at_20"] == 1.0
+
+
+def test_a_period_without_a_query_is_in_no_mean_and_is_told() -> None:
+    # Of the sessions of period 2 one has a new item alone, the other a known one alone.
+    without = replace(log((0, 24), (1, A), (1, 24)), item_ids=(*ring(1, 1).item_ids, "new"))
+    data = Periods(
+        tuple(
+            replace(part, item_ids=without.item_ids)
+            for part in (ring(30, 6), ring(20, 6), without, ring(10, 6))
+        )
+    )
+    built: list[NextItem] = []
+    result = periods.run(data, lambda seed: _built(built, seed), [0], watch())
+    assert result.counts["queries"] == 100 + 50
+    for row in ("popularity", "sequential_rules", "towers", "product"):
+        first, second, third = result.parts[row]
+        assert second == {}
+        mean = (first["mrr_at_20"] + third["mrr_at_20"]) / 2
+        of_models = {"towers": result.towers, "product": result.product}
+        figures = of_models[row][0] if row in of_models else result.baselines[row]
+        assert figures["mrr_at_20"] == pytest.approx(mean)
+    assert result.product[0]["recall_at_20"] > 0.9
+    # What it holds is learned all the same.
+    assert [lesson.number for lesson in built[0].lessons] == [0, 1, 2]
+    assert result.notes == [
+        "The means leave out period 2: no session there has two items that were trained on before."
+    ]
+
+
+def test_without_a_query_in_any_period_nothing_is_trained() -> None:
+    new = replace(log((0, 24), (0, 24)), item_ids=tuple(str(n) for n in range(25)))
+    data = Periods((replace(ring(30, 6), item_ids=new.item_ids), new))
+    built: list[NextItem] = []
+    with pytest.raises(NothingToTest, match="two items that were trained on before"):
+        periods.run(data, lambda seed: _built(built, seed), [0], watch())
+    assert built == []
 
 
 # The stream
