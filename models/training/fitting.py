@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from headrace.events import KINDS
 from models.training.dataset import Histories
-from models.training.evaluation import Evaluator, K
+from models.training.evaluation import Evaluator
 from models.training.framework import keras
 from models.training.inputs import Inputs
-from models.training.metrics import hr, ndcg
+from models.training.metrics import ranking_figures
 from models.training.pace import Pace
 from models.training.parameters import Parameters
 from models.training.two_tower import CandidateTower, QueryTower, SessionModel
@@ -143,7 +143,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         }
         if self._evaluator is not None:
             found = self._evaluator.towers(self.model)
-            figures |= {"hr_at_10": hr(found, K), "ndcg_at_10": ndcg(found, K)}
+            figures |= ranking_figures(found)
             if figures["ndcg_at_10"] > self._best:
                 self._best, self._best_epoch = figures["ndcg_at_10"], epoch
                 self._weights = self.model.get_weights()

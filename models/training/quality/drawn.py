@@ -33,6 +33,25 @@ MAIN: dict[Protocol, Main] = {
 }
 
 
+class Timed(NamedTuple):
+    """What is drawn against the time of training: how a figure of validation is called in tests."""
+
+    validation: str
+    """Its name at a point of a curve."""
+    test: str
+    """Its name among a row's figures."""
+    label: str
+
+
+TIMED: dict[Protocol, Timed] = {
+    "leave_one_out": Timed("ndcg_at_10", "ndcg_at_10", "NDCG@10"),
+    "periods": Timed("recall_at_20", "recall_at_20", "Recall@20"),
+    "stream": Timed("hr_at_10", "hr_at_10", "HR@10"),
+    "tutorial": Timed("hr_at_10", "top_10", "top-10 accuracy"),
+}
+"""Of cold items validation says nothing: they are not in the training's log."""
+
+
 class Point(Struct, frozen=True):
     """How far a training had come at one moment."""
 
@@ -95,12 +114,10 @@ class Report(Struct, frozen=True):
         """The protocol's."""
         return MAIN[self.protocol]
 
-    @property
-    def tested(self) -> dict[Row, float]:
-        """The main figure of each row on the test; the product's is the mean of the seeds."""
-        name = self.main.name
-        found = {row: figures[name] for row, figures in self.baselines.items()}
-        product = [figures[name] for figures in self.by_seed.product]
+    def tested(self, name: str) -> dict[Row, float]:
+        """Return a figure of each row on the test; the product's is the mean of the seeds."""
+        found = {row: figures[name] for row, figures in self.baselines.items() if name in figures}
+        product = [figures[name] for figures in self.by_seed.product if name in figures]
         if product:
             found["product"] = sum(product) / len(product)
         return found

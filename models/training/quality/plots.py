@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from headrace.errors import HeadraceError
-from models.training.quality.drawn import Point, Report, Row, read_report
+from models.training.quality.drawn import TIMED, Point, Report, Row, Timed, read_report
 
 _ROWS: dict[Row, tuple[str, str, str]] = {
     "random": ("at random", "#b4782c", ":"),
@@ -67,7 +67,8 @@ def draw(reports: Sequence[Path], out: Path) -> list[Path]:
 
 def _draw(report: Report, name: str, out: Path) -> Iterator[Path]:
     if any(curve.points for curve in report.curves):
-        yield _save(out / f"{name}-time.svg", lambda axes: _time(axes, report))
+        if (timed := TIMED.get(report.protocol)) is not None:
+            yield _save(out / f"{name}-time.svg", lambda axes: _time(axes, report, timed))
         yield _save(out / f"{name}-training.svg", lambda axes: _training(axes, report))
     if report.parts:
         yield _save(out / f"{name}-parts.svg", lambda axes: _parts(axes, report))
@@ -75,13 +76,13 @@ def _draw(report: Report, name: str, out: Path) -> Iterator[Path]:
         yield _save(out / f"{name}-reliability.svg", lambda axes: _reliability(axes, report))
 
 
-def _time(axes: Axes, report: Report) -> None:
+def _time(axes: Axes, report: Report, timed: Timed) -> None:
     """Quality on validation against time; as lines across, what the test came to."""
-    name, label = report.main
+    name, label = timed.validation, timed.label
     for curve in report.curves:
         points = [point for point in curve.points if name in point.figures]
         axes.plot(*_curve(points, name), color=_VALIDATION, label=f"validation, seed {curve.seed}")
-    for row, figure in report.tested.items():
+    for row, figure in report.tested(timed.test).items():
         title, color, dashes = _ROWS[row]
         axes.axhline(figure, color=color, linestyle=dashes, label=f"{title}, test")
     _finish(axes, f"{report.data}: {label} against time", "minutes of training", label)

@@ -46,12 +46,14 @@ def read(tmp_path: Path, content: Any) -> Any:
 def test_what_is_drawn_is_read_and_the_rest_passed_over(tmp_path: Path) -> None:
     report = read(tmp_path, content())
     assert report.main.name == "hr_at_10"
-    assert report.tested == {"popularity": 0.5, "product": pytest.approx(0.6)}
+    assert report.tested("hr_at_10") == {"popularity": 0.5, "product": pytest.approx(0.6)}
     assert report.parts["popularity"][1] == {}
 
 
 def test_a_report_without_a_model_has_no_product(tmp_path: Path) -> None:
-    assert read(tmp_path, content(by_seed={"product": []})).tested == {"popularity": 0.5}
+    assert read(tmp_path, content(by_seed={"product": []})).tested("hr_at_10") == {
+        "popularity": 0.5
+    }
 
 
 @pytest.mark.parametrize(
