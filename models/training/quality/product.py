@@ -104,9 +104,9 @@ class ProductModel:
         """Return `[n, items]`: the dot products of sessions and items."""
         if self._model is None:
             raise ValueError("A model answers after its first lesson.")
-        data = _histories_of(queries, self._items, self._parameters)
+        data, positions = _histories_of(queries, self._items, self._parameters)
         length = self._parameters.session_length
-        found = session_queries(self._model, self._vectors, data, queries.end, length)
+        found = session_queries(self._model, self._vectors, data, positions, length)
         items = self._vectors[1 : self._items + 1]
         scores: NDArray[np.float32] = tf.matmul(found, items, transpose_b=True).numpy()
         return scores
@@ -125,11 +125,11 @@ class ProductModel:
         known = histories(log, self._parameters)
         parts = (lesson.past, lesson.log, lesson.held_back)
         everything = join(tuple(part for part in parts if part is not None))
-        judged = _histories_of(lesson.validation, lesson.items, self._parameters)
+        judged, positions = _histories_of(lesson.validation, lesson.items, self._parameters)
         return Course(
             known=known,
             judged=judged,
-            positions=lesson.validation.end,
+            positions=positions,
             # As in the test, rules do not learn from what is to be predicted.
             split=len(judged),
             everything=histories(everything, self._parameters),
@@ -147,25 +147,12 @@ class ProductModel:
         return select(past, (self._rng.random(len(past.user_ids)) < share)[past.user])
 
 
-def _histories_of(queries: Queries, items: int, parameters: Parameters) -> Histories:
-    """Return the columns that queries point into as histories: their rows stay where they are.
-
-    Items with codes from `items` on are unknown.
-    """
-    users = int(queries.user.max(initial=-1)) + 1
-    return histories(
-        EventColumns(
-            user=queries.user,
-            item=np.where(queries.item < items, queries.item, np.int32(-1)),
-            timestamp=queries.timestamp,
-            kind=queries.kind,
-            rating=queries.rating,
-            user_ids=("",) * users,
-            item_ids=("",) * items,
-            through={},
-        ),
-        parameters,
-    )
+def _histories_of(
+    queries: Queries, items: int, parameters: Parameters
+) -> tuple[Histories, NDArray[np.int64]]:
+    """Return each query as a user's history, and where the targets stand."""
+    log, positions = queries.as_log(items)
+    return histories(log, parameters), positions
 
 
 def _manifest(lesson: Lesson) -> Manifest:

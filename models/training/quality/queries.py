@@ -38,6 +38,32 @@ class Queries:
         """Return some of the queries, on the same columns."""
         return replace(self, start=self.start[rows], end=self.end[rows], target=self.target[rows])
 
+    def as_log(self, items: int) -> tuple[EventColumns, NDArray[np.int64]]:
+        """Return a log of n users, each with a query's session and then its target, user by user.
+
+        Beside it `[n]`, the rows of the targets, of which nothing but the item is known. Items with
+        codes from `items` on are unknown: -1.
+        """
+        lengths = self.end - self.start + 1
+        user = np.repeat(np.arange(len(self), dtype=np.int32), lengths)
+        targets = np.cumsum(lengths) - 1
+        before_target = targets[user] - np.arange(len(user))
+        # A target need not stand in the row after its session, nor need there be one.
+        row = np.minimum(self.end[user] - before_target, len(self.item) - 1)
+        item = self.item[row]
+        item[targets] = self.target
+        log = EventColumns(
+            user=user,
+            item=np.where(item < items, item, np.int32(-1)),
+            timestamp=self.timestamp[row],
+            kind=self.kind[row],
+            rating=self.rating[row],
+            user_ids=("",) * len(self),
+            item_ids=("",) * items,
+            through={},
+        )
+        return log, targets
+
 
 @dataclass(frozen=True)
 class Histories:

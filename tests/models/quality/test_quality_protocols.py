@@ -101,6 +101,18 @@ def test_equal_scores_count_against_a_list_past_its_end_too() -> None:
         assert hr(evaluate_lists(model, asked), 20) == found
 
 
+def test_queries_are_a_log_of_a_user_each() -> None:
+    data = histories(log((0, A), (0, B), (1, C), (1, D)))
+    # As in the tutorial: sessions up to the end of all that is known, targets from elsewhere.
+    asked = data.sessions(np.array([2, 0, 4]), np.array([4, 1, 4]), np.array([A, D, B], np.int32))
+    found, targets = asked.as_log(items=3)
+    unknown = -1
+    assert found.user.tolist() == [0, 0, 0, 1, 1, 2]
+    assert found.item.tolist() == [C, unknown, A, A, unknown, B]
+    assert targets.tolist() == [2, 4, 5]
+    assert found.timestamp[:2].tolist() == [2, 3]
+
+
 # Leave-one-out
 
 
