@@ -43,14 +43,13 @@ PERIODS = TrainingSettings(
     batch_size=64,
     negatives=4096,
     full_softmax_items=20_000,
-    epochs=6,
-    patience=6,
-    final_epochs=0,
-    validation_events=1_000,
-    evaluation_events=2_000,
+    epochs=4,
+    patience=4,
+    final_epochs=1,
+    validation_events=3_000,
+    evaluation_events=5_000,
 )
-"""Short sessions of many items, period after period."""
-PERIODS_REPLAY = 60_000
+"""Short sessions of many items, period after period: all so far, from the last period's weights."""
 
 STREAM = TrainingSettings(positive_threshold=1.0)
 """As the demo retrains; any rating may be the next."""
@@ -70,12 +69,11 @@ def product_model(
     when the first model is built, so that baselines need none. Raises `InvalidSetting`.
     """
     parameters = training_settings(Settings(training=_PARAMETERS[protocol]), params)
-    replay = PERIODS_REPLAY if protocol == "periods" else 0
 
     def build(seed: int) -> Model:
         from models.training.quality.product import ProductModel
 
-        return ProductModel(parameters, seed, replay=replay, catalogue=catalogue)
+        return ProductModel(parameters, seed, catalogue=catalogue)
 
     return build
 

@@ -35,7 +35,7 @@ class Lesson:
     log: EventColumns
     """What is new since the lesson before; on the stream, all so far. Items keep their codes."""
     past: EventColumns | None
-    """All before that is not in `log`, for replay; None where there is none."""
+    """All before that is not in `log`, to be gone through again; None where there is none."""
     validation: Queries | None
     """What may be chosen by; None where nothing is to be chosen any more."""
     items: int

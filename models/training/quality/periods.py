@@ -45,7 +45,7 @@ class Period:
     items: int
     """To rank: those with codes below this."""
     past: EventColumns
-    """All sessions of the periods before, for replay."""
+    """All sessions of the periods before."""
     train: EventColumns
     """This period's sessions but those of validation."""
     validation: Queries

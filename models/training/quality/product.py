@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
-from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever
@@ -28,7 +27,7 @@ from models.training.framework import keras, tf
 from models.training.parameters import Parameters
 from models.training.pipeline import Course, course_by_time, features_of, fit_course, write_version
 from models.training.quality.model import Lesson, Lists, Live, Point
-from models.training.quality.queries import Queries, join, select
+from models.training.quality.queries import Queries, join
 from models.training.quality.served import Served
 from models.training.two_tower import SessionModel
 
@@ -41,14 +40,10 @@ class ProductModel:
         parameters: Parameters,
         seed: int,
         *,
-        replay: int = 0,
         catalogue: Sequence[Item] = (),
     ) -> None:
-        """`replay`: events of past lessons that a later one goes through again."""
         self._parameters = msgspec.structs.replace(parameters, seed=seed)
-        self._replay = replay
         self._catalogue = catalogue
-        self._rng = np.random.default_rng(seed)
         self._seconds = 0.0
         self._model: SessionModel | None = None
         self._shares: list[float] = []
@@ -59,7 +54,7 @@ class ProductModel:
         """With what it was trained, whatever its seed."""
         found: dict[str, Any] = msgspec.to_builtins(self._parameters)
         del found["seed"]
-        return {**found, "replay": self._replay}
+        return found
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -119,21 +114,17 @@ class ProductModel:
         """Return what this lesson fits to and chooses by."""
         if lesson.validation is None:
             return replace(course_by_time(lesson.log, self._parameters), items=lesson.items + 1)
-        log = lesson.log
-        if lesson.past is not None:
-            log = join((self._replayed(lesson.past), log))
-        known = histories(log, self._parameters)
-        parts = (lesson.past, lesson.log, lesson.held_back)
-        everything = join(tuple(part for part in parts if part is not None))
+        known = _joined(lesson.past, lesson.log)
+        everything = _joined(known, lesson.held_back)
         judged, positions = _histories_of(lesson.validation, lesson.items, self._parameters)
         return Course(
-            known=known,
+            known=histories(known, self._parameters),
             judged=judged,
             positions=positions,
             # As in the test, rules do not learn from what is to be predicted.
             split=len(judged),
             everything=histories(everything, self._parameters),
-            items=len(log.item_ids) + 1,
+            items=len(known.item_ids) + 1,
             unseen=not lesson.seen_stay,
         )
 
@@ -141,10 +132,11 @@ class ProductModel:
         """Return the model to go on with: a lesson that comes with its past builds on the last."""
         return self._model if lesson.past is not None else None
 
-    def _replayed(self, past: EventColumns) -> EventColumns:
-        """Return whole sessions of the past, drawn at random, of about `replay` events."""
-        share = min(1.0, self._replay / max(len(past), 1))
-        return select(past, (self._rng.random(len(past.user_ids)) < share)[past.user])
+
+def _joined(*logs: EventColumns | None) -> EventColumns:
+    """Return those that there are as one."""
+    there = tuple(log for log in logs if log is not None)
+    return join(there) if len(there) > 1 else there[0]
 
 
 def _histories_of(
