@@ -57,7 +57,7 @@ STREAM = TrainingSettings(positive_threshold=1.0)
 TUTORIAL = TrainingSettings(
     positive_threshold=1.0, session_length=200, future=20, future_decay=1.0, final_epochs=0
 )
-"""Sessions are what is known of a user, in time; what is asked for lies anywhere among it."""
+"""Sessions are in an order drawn at random, so any of what follows may be what is asked for."""
 
 
 def product_model(

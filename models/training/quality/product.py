@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
+from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever

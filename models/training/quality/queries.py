@@ -105,6 +105,11 @@ def select(log: EventColumns, kept: NDArray[np.bool_]) -> EventColumns:
     return _rows(log, np.flatnonzero(kept))
 
 
+def reordered(log: EventColumns, order: NDArray[np.int64]) -> EventColumns:
+    """Return the log with its rows in this order, a second apart."""
+    return replace(_rows(log, order), timestamp=np.arange(len(order), dtype=np.float64))
+
+
 def join(logs: tuple[EventColumns, ...]) -> EventColumns:
     """Return logs that share their `item_ids` and no user as one, one after another in time."""
     users = np.cumsum([0, *(len(log.user_ids) for log in logs)])

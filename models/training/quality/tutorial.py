@@ -1,8 +1,9 @@
 """TensorFlow Recommenders' retrieval tutorial: ratings at random, 80 % to train on, 20 % to test.
 
 The tutorial's own steps: `tf.data`'s shuffle with seed 42, movies told apart by their titles, every
-title ranked, those included that the user has met. The order in which TensorFlow Datasets stores
-the ratings is not that of the original file, which is what is shuffled here.
+title ranked, those included that the user has met. The shuffle's order takes the place of time:
+what a user rates next is drawn as what is asked for is. The order in which TensorFlow Datasets
+stores the ratings is not that of the original file, which is what is shuffled here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from models.training.quality.baselines import (
 from models.training.quality.data import MovieLensColumns
 from models.training.quality.lists import ONE_MORE
 from models.training.quality.model import Build, Lesson
-from models.training.quality.queries import Queries, histories, select
+from models.training.quality.queries import Queries, histories, reordered, select
 from models.training.quality.result import Figures, Result
 from models.training.quality.watch import Watch
 
@@ -60,13 +61,13 @@ def shuffled(size: int) -> NDArray[np.int64]:
 
 def split(data: MovieLensColumns, order: NDArray[np.int64]) -> Split:
     """Split the ratings: `order` gives the rows of the file, those to train on first."""
-    log = by_title(data)
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    # Of each of the log's events, its place in the shuffle.
-    place = place[data.row]
     train_size = int(len(order) * TRAIN_SHARE)
     fit_size = int(train_size * (1 - VALIDATION_SHARE))
+    # The log stands in the order of time.
+    log = reordered(by_title(data), np.argsort(place[data.row]))
+    place = np.arange(len(log))
     train = select(log, place < fit_size)
     learned = select(log, place < train_size)
     held_out = select(log, (place >= fit_size) & (place < train_size))
@@ -83,11 +84,7 @@ def by_title(data: MovieLensColumns) -> EventColumns:
 
 
 def questions(learned: EventColumns, asked: EventColumns) -> Queries:
-    """Return a query for each event asked: its session is all that is known of the user.
-
-    At random, later ratings of a user are known when an earlier one is asked for, as they are to
-    the tutorial's model, which knows users by their ids.
-    """
+    """Return a query for each event asked: its session is all that is known of the user."""
     data = histories(learned)
     users = np.arange(len(learned.user_ids))
     start = np.searchsorted(data.log.user, users)

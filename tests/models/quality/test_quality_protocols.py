@@ -306,12 +306,14 @@ def test_the_tutorial_splits_at_random_and_knows_movies_by_title() -> None:
     order = np.array([9, 7, 5, 3, 1, 0, 2, 4, 6, 8])
     split = tutorial.split(movies, order)
     assert split.train.item_ids == ("x", "y", "z", "w")
-    # Of 10 the first 8 of the shuffle are learned, of those 7 trained on: the file's rows
-    # 9 7 5 3 1 0 2 are the log's events 0 2 4 6 8 9 7, the 8th is event 5.
-    assert sorted(split.train.timestamp.tolist()) == [0, 2, 4, 6, 7, 8, 9]
-    assert sessions(split.validation) == [([0, 3], 2)]
-    # Events 1 and 3 are the test: user 1 rated y and z then; learned are events 5, 7 and 9 of 1.
-    assert sessions(split.test) == [([2, 0, 3], 0), ([2, 0, 3], 1)]
+    # The file's rows 9 7 5 3 1 0 2 4 6 8 are the log's events 0 2 4 6 8 9 7 5 3 1; the first 8 of
+    # them are learned, of those 7 trained on. Users 0 and 1 rated in turn, titles as above.
+    x, y, z, w = range(4)
+    assert split.train.user.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert split.train.item.tolist() == [x, y, z, x, w, w, x]
+    assert split.train.timestamp.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert sessions(split.validation) == [([w, x], z)]
+    assert sessions(split.test) == [([w, x, z], y), ([w, x, z], x)]
 
 
 def test_the_shuffle_is_that_of_tensorflow_and_always_the_same() -> None:
