@@ -58,6 +58,8 @@ class Point(Struct, frozen=True):
     seconds: float
     figures: dict[str, float | None]
     """None is what was not a number."""
+    part: int = 0
+    """Which period or retraining it belongs to."""
 
 
 class Curve(Struct, frozen=True):

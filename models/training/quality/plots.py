@@ -128,10 +128,17 @@ def _reliability(axes: Axes, report: Report) -> None:
 
 
 def _curve(points: Sequence[Point], name: str) -> tuple[list[float], list[float]]:
-    """Return minutes and a figure, NaN where a point has none."""
-    figures = (point.figures.get(name) for point in points)
-    found = [nan if figure is None else figure for figure in figures]
-    return [point.seconds / 60 for point in points], found
+    """Return minutes and a figure, NaN where a point has none and before another part begins."""
+    minutes: list[float] = []
+    found: list[float] = []
+    for before, point in zip([None, *points], points, strict=False):
+        if before is not None and point.part != before.part:
+            minutes.append(point.seconds / 60)
+            found.append(nan)
+        figure = point.figures.get(name)
+        minutes.append(point.seconds / 60)
+        found.append(nan if figure is None else figure)
+    return minutes, found
 
 
 def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
