@@ -58,7 +58,9 @@ def is_away(error: BaseException) -> bool:
     """Return whether the error says that something is away for now."""
     # Redis refuses writes in this way while its disk is full.
     disk_full = isinstance(error, redis.exceptions.ResponseError) and "MISCONF" in str(error)
-    return disk_full or isinstance(error, AWAY)
+    # So uvloop says that the connection was closed before anybody had noticed.
+    closed = isinstance(error, RuntimeError) and "the handler is closed" in str(error)
+    return disk_full or closed or isinstance(error, AWAY)
 
 
 async def finish(batch: Awaitable[object]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 import redis.exceptions
+import uvloop
 from aiokafka.errors import KafkaConnectionError
 
-from streams.failure import finish, wait_out
+from streams.failure import finish, is_away, wait_out
 
 PRELUDE = """
 import asyncio, sys
@@ -137,6 +139,22 @@ async def test_what_is_away_is_tried_again(away: Exception) -> None:
 
     await wait_out(action, "something cannot be done")
     assert len(tries) == 3
+
+
+def test_a_connection_that_was_closed_unnoticed_is_away() -> None:
+    async def write_after_the_end() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
+            writer.transport.writelines([b"x"])
+
+    loop = uvloop.new_event_loop()
+    with contextlib.closing(loop), pytest.raises(RuntimeError) as raised:
+        loop.run_until_complete(write_after_the_end())
+    assert is_away(raised.value)
+    assert not is_away(RuntimeError("unforeseen"))
 
 
 @pytest.mark.parametrize(
