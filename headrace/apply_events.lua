@@ -1,14 +1,18 @@
--- Applies events to one user's session, in order, each once.
+-- Applies events to users' sessions, each user's in order, each once.
 --
--- KEYS  items   hash: item id -> [timestamp, kind, partition, offset, rating] as JSON
+-- KEYS  of each user three, which lie in one slot:
+--       items   hash: item id -> [timestamp, kind, partition, offset, rating] as JSON
 --       seen    sorted set: item id by timestamp; holds every member of items, and older ones
---       marks   hash: "<topic>/<partition>" -> "<topic id>:<last offset applied>"; applied -> count
--- ARGV  limit, seen limit, seconds to live, then of each event:
---       mark's field, topic id, offset, item id, timestamp, value
--- Returns how many of the events had not been applied before.
+--       marks   hash: "<topic>/<partition>" -> "<topic id>:<last offset applied>"; applied -> count;
+--               erased -> {mark's field: "<topic id>:<offset>"} as JSON: up to where events of an
+--               erased user are ignored
+-- ARGV  MessagePack: limit, seen limit, seconds to live (0: for ever), and the events, each as
+--       user (1 for the first three keys), mark's field, topic id, offset, item id, timestamp, value
+-- Returns a letter for each event: n when it was new, o when it had been applied before, e when its
+-- user was erased after it.
 
-local items, seen, marks = KEYS[1], KEYS[2], KEYS[3]
-local limit, seen_limit, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local limit, seen_limit, ttl, events = unpack(cmsgpack.unpack(ARGV[1]))
+local items, seen, marks
 
 -- By timestamp, then kind (which stands for the topic), partition and offset.
 local function newer(a, b)
@@ -61,7 +65,7 @@ local function remember(item, timestamp, value)
     if not newer(cjson.decode(value), cjson.decode(old)) then return end
   else
     local known = redis.call('ZSCORE', seen, item)
-    if known and tonumber(timestamp) < tonumber(known) then return end
+    if known and timestamp < tonumber(known) then return end
     if redis.call('HLEN', items) == limit then
       -- Compared before it joins the set: a late one would stand behind items dropped long ago.
       local last = oldest()
@@ -74,20 +78,50 @@ local function remember(item, timestamp, value)
   while redis.call('ZCARD', seen) > seen_limit do redis.call('ZREM', seen, stalest()) end
 end
 
-local applied = 0
-for i = 4, #ARGV, 6 do
-  local field, topic_id, offset, item, timestamp, value = unpack(ARGV, i, i + 5)
-  local mark = redis.call('HGET', marks, field)
-  local id, last
-  if mark then id, last = string.match(mark, '^(.*):(%d+)$') end
-  if id ~= topic_id or tonumber(offset) > tonumber(last) then
+local function reached(mark, topic_id, offset)
+  if not mark then return false end
+  local id, last = string.match(mark, '^(.*):(%d+)$')
+  return id == topic_id and offset <= tonumber(last)
+end
+
+local users = {}
+
+local function load(number)
+  local first = 3 * number - 2
+  local erased = redis.call('HGET', KEYS[first + 2], 'erased')
+  users[number] = {first = first, marks = {}, erased = erased and cjson.decode(erased) or {}, applied = 0}
+  return users[number]
+end
+
+local outcomes = {}
+for i, event in ipairs(events) do
+  local number, field, topic_id, offset, item, timestamp, value = unpack(event)
+  local user = users[number] or load(number)
+  items, seen, marks = KEYS[user.first], KEYS[user.first + 1], KEYS[user.first + 2]
+  local mark = user.marks[field] or redis.call('HGET', marks, field)
+  if reached(mark, topic_id, offset) then
+    outcomes[i] = 'o'
+  elseif reached(user.erased[field], topic_id, offset) then
+    outcomes[i] = 'e'
+  else
     remember(item, timestamp, value)
-    redis.call('HSET', marks, field, topic_id .. ':' .. offset)
-    applied = applied + 1
+    user.marks[field] = topic_id .. ':' .. string.format('%.0f', offset)
+    user.applied = user.applied + 1
+    outcomes[i] = 'n'
   end
 end
-if applied > 0 then
-  redis.call('HINCRBY', marks, 'applied', applied)
-  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ttl) end
+for _, user in pairs(users) do
+  if user.applied > 0 then
+    local changed = {}
+    for field, mark in pairs(user.marks) do
+      changed[#changed + 1] = field
+      changed[#changed + 1] = mark
+    end
+    redis.call('HSET', KEYS[user.first + 2], unpack(changed))
+    redis.call('HINCRBY', KEYS[user.first + 2], 'applied', user.applied)
+    if ttl > 0 then
+      for key = user.first, user.first + 2 do redis.call('EXPIRE', KEYS[key], ttl) end
+    end
+  end
 end
-return applied
+return table.concat(outcomes)

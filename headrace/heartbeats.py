@@ -23,6 +23,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     at: float
     """Unix seconds."""
     state: str
+    address: str = ""
+    """Of its own health and metrics, `http://host:port`, if it has them."""
     figures: dict[str, float] = {}
 
 

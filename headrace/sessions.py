@@ -6,7 +6,7 @@ which say up to which offset of each topic's partition events have been applied,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Union, cast
 
 import msgspec
@@ -15,13 +15,20 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
+from headrace.erasures import Erasure
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
 from headrace.store import Reading, load_script, read_together, text
+from headrace.topics import EVENT_TOPICS
 
 Kind = Literal["click", "purchase", "rating"]
-_EVENTS_A_CALL = 200
-"""Of one user, in one Lua call: bounds the time for which Redis does nothing else."""
+Outcome = Literal["new", "known", "erased"]
+"""Of an event: applied now; applied before; its user was erased after it."""
+_OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
+_ERASED_S = 24 * 3600
+"""Seconds for which a user's erasure stays beside the session."""
+_EVENTS_A_CALL = 100
+"""In one Lua call: bounds the time for which Redis does nothing else."""
 
 
 class Interaction(Struct, frozen=True, omit_defaults=True):
@@ -93,26 +100,32 @@ class LoggedEvent(Struct, frozen=True):
 class SessionStore:
     """The sessions in Redis. Reading never writes: an unknown user has an empty session."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, *, expiring: bool = True) -> None:
+        """What is not `expiring` stays until somebody deletes it."""
         self._redis = redis
         self._settings = settings
+        self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
+        self._erase: AsyncScript = redis.register_script(load_script("erase_user.lua"))
 
-    async def apply(self, events: Sequence[LoggedEvent]) -> int:
-        """Apply events, each user's in the order given; return how many were new.
+    async def apply(self, events: Sequence[LoggedEvent]) -> list[Outcome]:
+        """Apply events, each user's in the order given; return what became of each.
 
         An event at or before its partition's mark changes nothing, so the same batch may be
         applied again after a failure. Raises `redis.exceptions.RedisError`.
         """
+        calls = list(_calls(events))
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for user_id, of_user in _by_user(events).items():
-                for first in range(0, len(of_user), _EVENTS_A_CALL):
-                    await self._script(
-                        keys=self._keys(user_id),
-                        args=self._arguments(of_user[first : first + _EVENTS_A_CALL]),
-                        client=pipeline,
-                    )
-            return sum(await pipeline.execute())
+            for call in calls:
+                keys, argument = self._call(events, call)
+                await self._script(keys=keys, args=[argument], client=pipeline)
+            answers = await pipeline.execute()
+        outcomes: list[Outcome] = ["new"] * len(events)
+        for call, answer in zip(calls, answers, strict=True):
+            if answer != b"n" * len(call):
+                for index, letter in zip(call, text(answer), strict=True):
+                    outcomes[index] = _OUTCOMES[letter]
+        return outcomes
 
     async def read(self, user_id: str) -> Session:
         """Return the user's session; empty for an unknown user."""
@@ -148,26 +161,53 @@ class SessionStore:
         """Delete the user's session, seen ids and marks; return whether there was anything."""
         return bool(await self._redis.delete(*self._keys(user_id)))
 
+    async def erase(self, erasure: Erasure) -> bool:
+        """Erase what an erasure covers; return whether there was anything.
+
+        For a day the erasure itself stays with the marks, for a worker that has not heard of it and
+        comes with events from before. Raises `redis.exceptions.RedisError`.
+        """
+        ends = {
+            f"{topic}/{partition}": f"{erasure.topic_ids[topic]}:{end - 1}"
+            for topic, by_partition in erasure.through.items()
+            for partition, end in by_partition.items()
+            if end > 0
+        }
+        topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
+        return bool(
+            await self._erase(
+                keys=self._keys(erasure.user_id),
+                args=[msgspec.json.encode(ends), msgspec.json.encode(topics), _ERASED_S],
+            )
+        )
+
     def _keys(self, user_id: str) -> tuple[str, str, str]:
         # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
         tag = user_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
         stem = self._settings.key("user", "{" + tag + "}")
         return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
 
-    def _arguments(self, events: Iterable[LoggedEvent]) -> list[str | int | bytes]:
-        bounds = self._settings.sessions
-        arguments: list[str | int | bytes] = [bounds.limit, bounds.seen_limit, bounds.ttl_s]
-        for logged in events:
+    def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
+        """Return keys and argument of a call of the script with these of the events."""
+        users: dict[str, int] = {}
+        rows = []
+        for index in call:
+            logged = events[index]
             event = logged.event
-            arguments += (
-                logged.mark,
-                logged.topic_id,
-                logged.offset,
-                event.item_id,
-                repr(event.timestamp),
-                msgspec.json.encode(_value(logged)),
+            rows.append(
+                (
+                    users.setdefault(event.user_id, len(users) + 1),
+                    logged.mark,
+                    logged.topic_id,
+                    logged.offset,
+                    event.item_id,
+                    event.timestamp,
+                    msgspec.json.encode(_value(logged)).decode(),
+                )
             )
-        return arguments
+        bounds = self._settings.sessions
+        keys = [key for user_id in users for key in self._keys(user_id)]
+        return keys, msgspec.msgpack.encode((bounds.limit, bounds.seen_limit, self._ttl_s, rows))
 
 
 _Value = tuple[float, str, int, int, Union[float, None]]
@@ -193,6 +233,7 @@ def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Sess
     ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
     marks = {name.decode(): mark for name, mark in fields.items()}
     applied = int(marks.pop("applied", 0))
+    marks.pop("erased", None)
     if not ordered:
         return Session(applied=applied, marks=_offsets(marks))
     columns, item_ids = zip(*ordered, strict=True)
@@ -204,8 +245,10 @@ def _offsets(marks: Mapping[str, bytes]) -> dict[str, int]:
     return {name: int(mark.rpartition(b":")[2]) for name, mark in marks.items()}
 
 
-def _by_user(events: Iterable[LoggedEvent]) -> dict[str, list[LoggedEvent]]:
-    grouped: dict[str, list[LoggedEvent]] = {}
-    for logged in events:
-        grouped.setdefault(logged.event.user_id, []).append(logged)
-    return grouped
+def _calls(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:
+    """Yield the indices of the events for each call of the script; their order is kept.
+
+    The script takes users of one slot together: on a single server any, on a cluster these.
+    """
+    for first in range(0, len(events), _EVENTS_A_CALL):
+        yield range(first, min(first + _EVENTS_A_CALL, len(events)))

@@ -52,6 +52,9 @@ class TrendingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Decayed counts of items over all kinds of events."""
 
     half_life_s: Seconds = 7 * 24 * 3600.0
+    """An event counts half as much as one that came so much later."""
+    window_s: Seconds = 60 * 24 * 3600.0
+    """An item is trending while it counts as much as one click so long before the newest event."""
     limit: Annotated[int, Meta(ge=10, le=100_000)] = 1_000
     """Items kept per partition of a topic."""
     click_weight: Annotated[float, Meta(gt=0)] = 1.0
@@ -77,6 +80,12 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Longest that a fetch waits at a broker that has nothing new; Kafka answers when it has."""
     session_timeout_s: Annotated[float, Meta(ge=6)] = 6.0
     """Faust's default of 60 s makes a group's first assignment take 30 s."""
+    stall_s: Seconds = 60.0
+    """A worker ends when a partition with more to read has not moved for so long."""
+    host: str = "127.0.0.1"
+    """Where the worker's own health and metrics are listened for."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Their port; 0: any free one, which the log and `headrace status` tell."""
 
 
 class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Generic, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -16,19 +17,30 @@ from headrace.settings import Settings
 
 _TIMEOUT_S = 5.0
 _Read = TypeVar("_Read")
+OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 
-def connect(settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> Redis:
+def connect(
+    settings: Settings, *, timeout_s: float = _TIMEOUT_S, on_connect: OnConnect | None = None
+) -> Redis:
     """Return a client for the Redis of these settings; it connects when it is first used.
 
-    `timeout_s` bounds each wait for an answer.
+    `timeout_s` bounds each wait for an answer. `on_connect` is awaited with each new connection,
+    before any command goes over it.
     It never repeats a command by itself: who calls knows whether to wait, and for how long.
     """
+
+    async def begin(connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        if on_connect is not None:
+            await on_connect(connection)
+
     client: Redis = Redis.from_url(
         settings.redis,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
+        redis_connect_func=begin,
     )
     return client
 

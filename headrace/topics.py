@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
@@ -20,12 +20,16 @@ ITEMS = "items"
 RETRAIN = "retrain"
 MODEL_VERSIONS = "model-versions"
 DEAD_LETTERS = "dead-letters"
+ERASURES = "erasures"
 
-COMPACTED = frozenset({ITEMS, MODEL_VERSIONS})
+COMPACTED = frozenset({ITEMS, MODEL_VERSIONS, ERASURES})
 BOOTSTRAP_MS = 5_000
 """Longest wait for a broker to answer the first time, in milliseconds."""
 
-ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS)
+ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
+
+
+_Answer = TypeVar("_Answer")
 
 
 class TopicId(Struct, frozen=True):
@@ -34,6 +38,29 @@ class TopicId(Struct, frozen=True):
     name: str
     id: str
     partitions: int
+
+
+class Place(Struct, frozen=True):
+    """A partition of a topic as it was made."""
+
+    topic: str
+    """Without the prefix."""
+    topic_id: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.topic_id}/{self.partition}"
+
+    @classmethod
+    def parse(cls, name: str) -> Place:
+        """Return the place of this name; the reverse of `str`."""
+        topic, _, rest = name.partition("/")
+        topic_id, _, partition = rest.rpartition("/")
+        return cls(topic, topic_id, int(partition))
+
+
+Ends = Mapping[Place, int]
+"""By place, the offset after its last record."""
 
 
 class Topics:
@@ -110,6 +137,13 @@ class TopicLookup:
 
         Raises `kafka.errors.KafkaError` or `OSError` when the broker cannot be reached.
         """
+        return self.ask(lambda admin: describe_topics(admin, list(names)))
+
+    def ask(self, question: Callable[[KafkaAdminClient], _Answer]) -> _Answer:
+        """Return what the question returns of a client that is connected. Blocks.
+
+        Raises `kafka.errors.KafkaError` or `OSError` when the broker cannot be reached.
+        """
         from kafka.admin import KafkaAdminClient
 
         with self._lock:
@@ -120,7 +154,7 @@ class TopicLookup:
                         bootstrap_timeout_ms=BOOTSTRAP_MS,
                         request_timeout_ms=self._timeout_ms,
                     )
-                return describe_topics(self._admin, list(names))
+                return question(self._admin)
             except BaseException:
                 self._disconnect()
                 raise
@@ -137,19 +171,47 @@ class TopicLookup:
 
 
 class TopicWatch(TopicLookup):
-    """Looks whether topics are still the ones they were."""
+    """Looks whether topics are still the ones they were, and how far they have come."""
 
     def __init__(self, settings: Settings, known: Mapping[str, TopicId]) -> None:
         super().__init__(settings)
+        self._topics = Topics(settings)
         self._known = known
 
-    def made_anew(self) -> list[str]:
-        """Return the names of the topics whose id is another than it was. Blocks.
+    def look(self) -> tuple[list[str], Ends]:
+        """Return in words what has changed, and the ends of the known topics' partitions. Blocks.
 
-        Raises what `look_up` raises.
+        The embedded broker counts the newest batch as one record. Raises what `look_up` raises.
         """
         found = self.look_up(list(self._known))
-        return [name for name, topic in found.items() if topic.id != self._known[name].id]
+        changed = [
+            change
+            for name, topic in found.items()
+            if (change := _change(self._known[name], topic)) is not None
+        ]
+        return changed, self._ends(found)
+
+    def _ends(self, found: Mapping[str, TopicId]) -> Ends:
+        from kafka import TopicPartition
+        from kafka.admin import OffsetSpec
+
+        places = {
+            TopicPartition(name, partition): Place(self._topics.plain(name), topic.id, partition)
+            for name, topic in found.items()
+            for partition in range(topic.partitions)
+        }
+        answers = self.ask(
+            lambda admin: admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+        )
+        return {place: answers[partition].offset for partition, place in places.items()}
+
+
+def _change(known: TopicId, found: TopicId) -> str | None:
+    if found.id != known.id:
+        return f"{found.name} was made anew"
+    if found.partitions != known.partitions:
+        return f"{found.name} has {found.partitions} partitions instead of {known.partitions}"
+    return None
 
 
 def describe_topics(admin: KafkaAdminClient, names: list[str]) -> dict[str, TopicId]:

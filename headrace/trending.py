@@ -1,107 +1,77 @@
 """Trending items: decayed counts over all kinds of events, and the number of events there were.
 
-Each partition of a topic has a store of its own with a mark of its own, so that redelivered events
-count once. A count decays by half every `half_life_s` of event time (forward decay; Cormode et al.,
-"Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009); it is kept as its
-base-2 logarithm relative to time 0, which never overflows and never has to be touched again.
+Each partition of a topic has counts of its own, which `headrace.aggregates` keeps. A count decays
+by half every `half_life_s` of event time (forward decay; Cormode et al., "Forward Decay: A
+Practical Time Decay Model for Streaming Systems", ICDE 2009); it is kept as its base-2 logarithm
+relative to time 0, which never overflows and never has to be touched again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
-from headrace.sessions import LoggedEvent
+from headrace.aggregates import AggregateKeys
 from headrace.settings import Settings
-from headrace.store import load_script, text
+from headrace.store import text
+from headrace.topics import Place
 
 
 class TrendingStore:
-    """Trending items and counts of events in Redis."""
+    """Trending items and counts of events in Redis. Reading never writes."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._settings = settings
-        self._script: AsyncScript = redis.register_script(load_script("count_events.lua"))
-
-    async def apply(self, events: Sequence[LoggedEvent]) -> int:
-        """Count events, in the order given; return how many were new.
-
-        An event at or before its partition's mark changes nothing. Raises
-        `redis.exceptions.RedisError`.
-        """
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for mark, of_partition in _by_partition(events).items():
-                arguments: list[str | int] = [
-                    self._settings.trending.limit,
-                    of_partition[0].topic_id,
-                ]
-                for logged in of_partition:
-                    arguments += (
-                        logged.offset,
-                        logged.event.item_id,
-                        repr(self._log_weight(logged)),
-                    )
-                await self._script(keys=self._keys(mark), args=arguments, client=pipeline)
-            pipeline.sadd(self._partitions_key(), *_by_partition(events))
-            return sum((await pipeline.execute())[:-1])
+        self._settings = settings.trending
+        self._keys = AggregateKeys(settings)
 
     async def top(self, k: int) -> list[tuple[str, float]]:
-        """Return up to k items, most trending first, each with its share of all decayed counts."""
-        marks = await self._marks()
+        """Return up to k items, most trending first, each with its share of all decayed counts.
+
+        An item is trending while its count is at least that of one click `window_s` before the
+        newest event. Raises `redis.exceptions.RedisError`.
+        """
+        places = await self._places()
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for mark in marks:
-                pipeline.zrange(self._keys(mark)[0], 0, -1, withscores=True)
+            for partition in sorted({partition for _, partition in places}):
+                pipeline.hget(self._keys.marks(partition), "newest")
+            newest = [float(text(at)) for at in await pipeline.execute() if at is not None]
+            for topic, partition in places:
+                pipeline.zrange(self._keys.trending(topic, partition), 0, -1, withscores=True)
             partitions = await pipeline.execute()
         counts: dict[str, float] = {}
         for rows in partitions:
             for item, count in rows:
                 item_id = text(item)
                 counts[item_id] = _log2_sum(counts.get(item_id, -math.inf), count)
+        least = self._least(max(newest, default=0.0))
+        counts = {item_id: count for item_id, count in counts.items() if count >= least}
         total = reduce(_log2_sum, counts.values(), -math.inf)
         ranked = sorted(counts.items(), key=lambda row: (-row[1], row[0]))[:k]
         return [(item_id, 2 ** (count - total)) for item_id, count in ranked]
 
     async def events_counted(self) -> int:
         """Return how many events there have been in all, each counted once."""
-        marks = await self._marks()
+        partitions = {partition for _, partition in await self._places()}
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for mark in marks:
-                pipeline.hget(self._keys(mark)[1], "events")
+            for partition in partitions:
+                pipeline.hget(self._keys.marks(partition), "events")
             return sum(int(events or 0) for events in await pipeline.execute())
 
-    async def _marks(self) -> list[str]:
-        members = await self._redis.smembers(self._partitions_key())
-        return sorted(text(member) for member in members)
+    def _least(self, newest: float) -> float:
+        """Return the least count of an item that is trending, as it is kept."""
+        begin = newest - self._settings.window_s
+        return math.log2(self._settings.click_weight) + begin / self._settings.half_life_s
 
-    def _partitions_key(self) -> str:
-        return self._settings.key("trending", "partitions")
-
-    def _keys(self, mark: str) -> tuple[str, str]:
-        stem = self._settings.key("trending", "{" + mark + "}")
-        return f"{stem}:items", f"{stem}:mark"
-
-    def _log_weight(self, logged: LoggedEvent) -> float:
-        trending = self._settings.trending
-        weight = {
-            "click": trending.click_weight,
-            "purchase": trending.purchase_weight,
-            "rating": trending.rating_weight,
-        }[logged.event.kind]
-        return math.log2(weight) + logged.event.timestamp / trending.half_life_s
+    async def _places(self) -> list[tuple[str, int]]:
+        """Return the topics' partitions of which there are counts."""
+        names = await self._redis.smembers(self._keys.streams)
+        places = [Place.parse(text(name)) for name in names]
+        return sorted({(place.topic, place.partition) for place in places})
 
 
 def _log2_sum(a: float, b: float) -> float:
     high, low = max(a, b), min(a, b)
     return high if low == -math.inf else high + math.log2(1 + 2 ** (low - high))
-
-
-def _by_partition(events: Iterable[LoggedEvent]) -> dict[str, list[LoggedEvent]]:
-    grouped: dict[str, list[LoggedEvent]] = {}
-    for logged in events:
-        grouped.setdefault(logged.mark, []).append(logged)
-    return grouped

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.transitions import Place, Positions, TransitionStore
+from headrace.topics import Place
+from headrace.transitions import Positions, TransitionStore
 from headrace.versions import TrainingData
 from models.retrieval.retriever import Retriever
 

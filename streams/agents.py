@@ -1,84 +1,105 @@
-"""What becomes of a batch of records: sessions, counts, rules, the catalogue, or a dead letter."""
+"""What becomes of a batch of records: sessions, aggregates, the catalogue, or a dead letter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
+from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore, ItemChange, parse_item
 from headrace.dead_letters import DeadLetters, Record
+from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent, InvalidItem
 from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.topics import EVENT_TOPICS, Topics
-from headrace.transitions import TransitionStore
-from headrace.trending import TrendingStore
-from streams.failure import wait_out
+from streams.failure import Patience
+from streams.progress import Progress
 
-_Parsed = TypeVar("_Parsed")
-
-
-@dataclass
-class Progress:
-    """What this worker has done since it started."""
-
-    applied: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    items: int = 0
-    processed: dict[tuple[str, int], int] = field(default_factory=dict)
-    """By topic and partition, the offset after the last record that is done with."""
-
-    def done(self, records: Sequence[Record]) -> None:
-        """Note that these records are done with."""
-        for record in records:
-            self.processed[record.topic, record.partition] = record.offset + 1
+Wrong = tuple[Record, InvalidEvent]
+"""A record that is wrong in itself, and why."""
 
 
 class EventsAgent:
-    """Applies events to their users' sessions, counts them, keeps their transitions, each once."""
+    """Applies events to their users' sessions and takes them into the aggregates, each once."""
 
     def __init__(
         self,
         topics: Topics,
         topic_ids: Mapping[str, str],
         sessions: SessionStore,
-        trending: TrendingStore,
-        transitions: TransitionStore,
+        aggregates: AggregateStore,
+        erasures: Erasures,
         dead_letters: DeadLetters,
         progress: Progress,
+        patience: Patience,
     ) -> None:
-        self._topics = topics
+        self._topics = {name: topics.plain(name) for name in topics.events}
         self._topic_ids = topic_ids
         self._sessions = sessions
-        self._trending = trending
-        self._transitions = transitions
+        self._aggregates = aggregates
+        self._erasures = erasures
         self._dead_letters = dead_letters
         self._progress = progress
+        self._patience = patience
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed.
 
         Every step may be repeated: after a failure half-way the whole batch is delivered again.
         """
-        events, wrong = _parse(records, self._parse)
-        await _bury(wrong, self._dead_letters)
+        events, wrong, erased = self._sorted(records)
+        await _bury(wrong, self._dead_letters, self._patience)
         if events:
-            await wait_out(lambda: self._apply(events), "events cannot be applied")
-        self._progress.dead_letters += len(wrong)
+            await self._patience.wait_out(lambda: self._apply(events), "events cannot be applied")
+        self._progress.buried(wrong)
+        self._progress.erased(erased)
         self._progress.done(records)
 
     async def _apply(self, events: Sequence[LoggedEvent]) -> None:
-        applied = await self._sessions.apply(events)
-        await self._trending.apply(events)
-        await self._transitions.apply(events)
-        self._progress.applied += applied
-        self._progress.duplicates += len(events) - applied
+        outcomes = await self._sessions.apply(events)
+        counted = [
+            event for event, outcome in zip(events, outcomes, strict=True) if outcome != "erased"
+        ]
+        if counted:
+            await self._aggregates.apply(counted)
+        self._progress.applied(events, outcomes)
+
+    def _sorted(
+        self, records: Sequence[Record]
+    ) -> tuple[list[LoggedEvent], list[Wrong], list[Record]]:
+        """Return the events, what is no event, and what is of users who were erased after it."""
+        events: list[LoggedEvent] = []
+        wrong: list[Wrong] = []
+        erased: list[Record] = []
+        for record in records:
+            try:
+                event = self._parse(record)
+            except InvalidEvent as error:
+                # Whose it is the key alone can tell.
+                if self._is_erased((record.key or b"").decode(errors="replace"), record):
+                    erased.append(record)
+                else:
+                    wrong.append((record, error))
+                continue
+            if self._is_erased(event.event.user_id, record):
+                erased.append(record)
+            else:
+                events.append(event)
+        return events, wrong, erased
+
+    def _is_erased(self, user_id: str, record: Record) -> bool:
+        return bool(self._erasures) and self._erasures.covers(
+            user_id,
+            self._topics[record.topic],
+            self._topic_ids[record.topic],
+            record.partition,
+            record.offset,
+            written_at=record.timestamp,
+        )
 
     def _parse(self, record: Record) -> LoggedEvent:
-        topic = self._topics.plain(record.topic)
+        topic = self._topics[record.topic]
         event = parse_event(record.value, EVENT_TOPICS[topic], received_at=record.timestamp)
         return LoggedEvent(
             event, topic, self._topic_ids[record.topic], record.partition, record.offset
@@ -94,20 +115,30 @@ class ItemsAgent:
         catalog: CatalogStore,
         dead_letters: DeadLetters,
         progress: Progress,
+        patience: Patience,
     ) -> None:
         self._topic_ids = topic_ids
         self._catalog = catalog
         self._dead_letters = dead_letters
         self._progress = progress
+        self._patience = patience
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed."""
-        changes, wrong = _parse(records, self._parse)
-        await _bury(wrong, self._dead_letters)
+        changes: list[ItemChange] = []
+        wrong: list[Wrong] = []
+        for record in records:
+            try:
+                changes.append(self._parse(record))
+            except InvalidItem as error:
+                wrong.append((record, error))
+        await _bury(wrong, self._dead_letters, self._patience)
         if changes:
-            await wait_out(lambda: self._catalog.apply(changes), "items cannot be stored")
-        self._progress.items += len(changes)
-        self._progress.dead_letters += len(wrong)
+            await self._patience.wait_out(
+                lambda: self._catalog.apply(changes), "items cannot be stored"
+            )
+        self._progress.changed(len(changes))
+        self._progress.buried(wrong)
         self._progress.done(records)
 
     def _parse(self, record: Record) -> ItemChange:
@@ -124,19 +155,8 @@ class ItemsAgent:
         return ItemChange(key, item, topic_id, record.partition, record.offset)
 
 
-def _parse(
-    records: Sequence[Record], parse: Callable[[Record], _Parsed]
-) -> tuple[list[_Parsed], list[tuple[Record, InvalidEvent]]]:
-    parsed: list[_Parsed] = []
-    wrong: list[tuple[Record, InvalidEvent]] = []
-    for record in records:
-        try:
-            parsed.append(parse(record))
-        except InvalidEvent as error:
-            wrong.append((record, error))
-    return parsed, wrong
-
-
-async def _bury(wrong: Sequence[tuple[Record, InvalidEvent]], dead_letters: DeadLetters) -> None:
+async def _bury(wrong: Sequence[Wrong], dead_letters: DeadLetters, patience: Patience) -> None:
     for record, error in wrong:
-        await wait_out(partial(dead_letters.send, record, error), "a dead letter cannot be sent")
+        await patience.wait_out(
+            partial(dead_letters.send, record, error), "a dead letter cannot be sent"
+        )

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import socket
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import faust
-import kafka.errors
 from faust.types import TP
 
+from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
-from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
+from headrace.erasures import Erasures
+from headrace.errors import HeadraceError
+from headrace.heartbeats import INTERVAL_S, HeartbeatStore
+from headrace.identity import IdentityGuard
+from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.topics import ITEMS, TopicId, Topics, TopicWatch
-from headrace.transitions import TransitionStore
+from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
-from streams.agents import EventsAgent, ItemsAgent, Progress
-from streams.failure import AWAY, end_process, end_process_after, finish
-from streams.fetching import consumer_of
+from streams.agents import EventsAgent, ItemsAgent
+from streams.chores import Chores
+from streams.failure import Patience, end_process, end_process_after, finish
+from streams.fetching import Starts, consumer_of
+from streams.listener import Listener
+from streams.metrics import Metrics
+from streams.progress import Progress
 from streams.triggers import CountTrigger
+from streams.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
+Agent = Callable[[Sequence[Record]], Awaitable[None]]
+"""What is done with a batch; after that it may be committed."""
+
 _TRIGGER_S = 0.5
-_TOPIC_CHECK_S = 1.0
+_LOOK_S = 1.0
+_POSITIONS_S = 0.25
 _COMMIT_S = 0.5
+_POSITIONS_WITHIN_S = 60.0
+"""Faust gives a rebalance up some time after; the worker then begins anew."""
 _STOP_WITHIN_S = 2.5
 """Faust waits much longer for a broker that goes away at the same time."""
 
@@ -45,64 +56,121 @@ _STOP_WITHIN_S = 2.5
 def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
     """Return the Faust app of one worker.
 
-    `known_topics` are the topics as they are now, by name on the broker; when one is made anew the
-    worker ends, because the offsets it holds mean nothing there.
+    `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
+    grows the worker ends, because what it holds of it means nothing there.
     """
     topics = Topics(settings)
-    read = [known_topics[name] for name in (*topics.events, topics.name(ITEMS))]
-    app = faust.App(**faust_options(settings, consumer_group(settings, read)))
-    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
-    topic_ids = {name: topic.id for name, topic in known_topics.items()}
-    redis = connect(settings)
+    read = {name: known_topics[name] for name in (*topics.events, topics.name(ITEMS))}
+    topic_ids = {name: topic.id for name, topic in read.items()}
+    redis = connect(settings, on_connect=IdentityGuard(settings, end_process))
     producer = Producer(settings)
-    progress = Progress()
-    trending = TrendingStore(redis, settings)
+    progress, patience, positions = (
+        Progress(topics, read),
+        Patience(),
+        PositionStore(redis, settings),
+    )
+
+    app = faust.App(**faust_options(settings))
+    app.transport.Consumer = consumer_of(
+        settings.worker.fetch_wait_ms, _starts(positions, progress, patience)
+    )
     dead_letters = DeadLetters(producer, settings)
     events_agent = EventsAgent(
         topics,
         topic_ids,
         SessionStore(redis, settings),
-        trending,
-        TransitionStore(redis, settings),
+        AggregateStore(redis, settings),
+        Erasures(),
         dead_letters,
         progress,
+        patience,
     )
-    items_agent = ItemsAgent(topic_ids, CatalogStore(redis, settings), dead_letters, progress)
+    items_agent = ItemsAgent(
+        topic_ids, CatalogStore(redis, settings), dead_letters, progress, patience
+    )
     chores = Chores(
         app,
-        TopicWatch(settings, known_topics),
+        TopicWatch(settings, read),
         progress,
+        patience,
         HeartbeatStore(redis, settings),
-        CountTrigger(redis, settings, trending, producer),
+        CountTrigger(redis, settings, TrendingStore(redis, settings), producer),
+        positions,
+        Watchdog(settings.worker.stall_s, time.monotonic),
     )
+    metrics = Metrics(progress, lambda: chores.lags)
+    listener = Listener(settings.worker, lambda: chores.state, metrics.expose)
 
-    app.agent(raw_topic(app, *topics.events), name="events")(batches(events_agent, settings))
-    app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(batches(items_agent, settings))
+    size = settings.worker.batch_size
+    app.agent(raw_topic(app, *topics.events), name="events")(
+        batches(observed(events_agent, "events", metrics), size)
+    )
+    app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
+        batches(observed(items_agent, "items", metrics), size)
+    )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
-    app.timer(_TOPIC_CHECK_S, name="topic-ids")(chores.check_topics)
+    app.timer(_LOOK_S, name="topics")(chores.check_topics)
+    app.timer(_POSITIONS_S, name="positions")(chores.store_positions)
+
+    async def open_listener() -> None:
+        try:
+            chores.address = await listener.start()
+        except HeadraceError as exc:
+            end_process(str(exc))
+        logger.info("health and metrics at %s", chores.address)
+
+    async def count_start() -> None:
+        starts_key = settings.key("worker", "starts")
+        await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
+        metrics.starts.inc(int(await redis.get(starts_key) or 0))
 
     async def close(*_: Any, **__: Any) -> None:
         end_process_after(_STOP_WITHIN_S)
+        await listener.stop()
+        await chores.store_positions()
         await producer.close()
         await redis.aclose()
 
+    app.task(open_listener)
+    app.task(count_start)
     app.on_before_shutdown.connect(close, weak=False)
     return app
 
 
-def consumer_group(settings: Settings, topics: Iterable[TopicId]) -> str:
-    """Return the group that reads these topics, another one when one of them was made anew.
+def _starts(positions: PositionStore, progress: Progress, patience: Patience) -> Starts:
+    """Return where the worker's partitions begin: at their positions in Redis."""
 
-    A worker that has not noticed yet may commit once more for the old topic; in the same group the
-    next worker would pass over as many of the new topic's records. In another one it reads all
-    topics from their beginning, and the marks tell what has been applied.
-    """
-    ids = ",".join(sorted(topic.id for topic in topics))
-    return f"{settings.worker.group}-{hashlib.sha256(ids.encode()).hexdigest()[:12]}"
+    async def starts(partitions: Iterable[TP]) -> Mapping[TP, int]:
+        found: dict[Place, int] = {}
+
+        async def read() -> None:
+            found.update(await positions.read())
+
+        try:
+            await asyncio.wait_for(
+                patience.wait_out(read, "positions cannot be read"), _POSITIONS_WITHIN_S
+            )
+        except asyncio.TimeoutError:
+            end_process("the worker has no positions to begin at, and starts again")
+        places = {tp: progress.place(tp.topic, tp.partition) for tp in partitions}
+        return {tp: found[place] for tp, place in places.items() if place in found}
+
+    return starts
 
 
-def faust_options(settings: Settings, group: str) -> dict[str, Any]:
+def observed(agent: Agent, name: str, metrics: Metrics) -> Agent:
+    """Return the agent, with each of its batches noted in the metrics."""
+
+    async def observing(records: Sequence[Record]) -> None:
+        begin = time.perf_counter()
+        await agent(records)
+        metrics.observe(name, len(records), time.perf_counter() - begin)
+
+    return observing
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
     """Return how Faust is set up: at least once, one batch at a time, nothing of its own kept.
 
     What makes an event count once is its offset in Redis, so Faust needs neither tables nor
@@ -110,7 +178,7 @@ def faust_options(settings: Settings, group: str) -> dict[str, Any]:
     """
     session_timeout = settings.worker.session_timeout_s
     return {
-        "id": group,
+        "id": settings.worker.group,
         "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
         "store": "memory://",
         "autodiscover": False,
@@ -141,14 +209,13 @@ def raw_topic(app: faust.App, *names: str) -> Any:
     )
 
 
-def batches(agent: Any, settings: Settings) -> Any:
-    """Return the agent as Faust wants it: a function of a stream.
+def batches(agent: Agent, size: int) -> Any:
+    """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
 
     A batch is what has arrived while the one before was applied, so an event never waits for others
     to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
     acknowledges a batch even when its work was broken off.
     """
-    size = settings.worker.batch_size
 
     async def consume(stream: Any) -> None:
         batch: list[Any] = []
@@ -173,66 +240,3 @@ def _record(message: Any) -> Record:
         message.key,
         message.value,
     )
-
-
-@dataclass(frozen=True)
-class Chores:
-    """What a worker does by the clock. A store that is away is tried again at the next turn."""
-
-    app: Any
-    topics: TopicWatch
-    progress: Progress
-    heartbeats: HeartbeatStore
-    trigger: CountTrigger
-
-    async def beat(self) -> None:
-        """Tell Redis that this worker is well, and what it has done."""
-        progress = self.progress
-        heartbeat = Heartbeat(
-            part="worker",
-            name=f"{socket.gethostname()}-{os.getpid()}",
-            pid=os.getpid(),
-            at=time.time(),
-            state="running" if self._assignment() else "waiting for partitions",
-            figures={
-                "applied": progress.applied,
-                "duplicates": progress.duplicates,
-                "dead_letters": progress.dead_letters,
-                "items": progress.items,
-                "lag": self._lag(),
-            },
-        )
-        try:
-            await self.heartbeats.beat(heartbeat)
-        except AWAY as exc:
-            logger.warning("no heartbeat: %r", exc)
-
-    async def fire_retrain(self) -> None:
-        """Send a retrain event when one is due."""
-        try:
-            if await self.trigger.check():
-                logger.info("a retrain event was sent")
-        except AWAY as exc:
-            logger.warning("the retrain trigger waits: %r", exc)
-
-    async def check_topics(self) -> None:
-        """End the worker when a topic was made anew."""
-        try:
-            made_anew = await asyncio.to_thread(self.topics.made_anew)
-        except (kafka.errors.KafkaError, OSError) as exc:
-            logger.warning("the topics cannot be read: %r", exc)
-            return
-        if made_anew:
-            end_process(
-                f"made anew: {', '.join(made_anew)}; the worker starts again with their new ids"
-            )
-
-    def _assignment(self) -> set[TP]:
-        return set(self.app.consumer.assignment())
-
-    def _lag(self) -> int:
-        return sum(
-            max(0, (self.app.consumer.highwater(tp) or 0) - self.progress.processed[tp])
-            for tp in self._assignment()
-            if tp in self.progress.processed
-        )

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -42,16 +43,44 @@ _MAX_WAIT_S = 5.0
 """Longest pause between two tries of what is away."""
 
 
-async def wait_out(action: Callable[[], Awaitable[object]], what: str) -> None:
-    """Do an idempotent action, again and again with back-off while something is away."""
-    retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_away),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=_MAX_WAIT_S),
-        before_sleep=lambda state: _log_wait(state, what),
-    )
-    async for attempt in retrying:
-        with attempt:
-            await action()
+class Patience:
+    """Waits for what is away, and tells what that is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waits: dict[str, tuple[str, float]] = {}
+        """By what cannot be done, why, and since when."""
+
+    async def wait_out(self, action: Callable[[], Awaitable[object]], what: str) -> None:
+        """Do an idempotent action, again and again with back-off while something is away."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(is_away),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=_MAX_WAIT_S),
+            before_sleep=lambda state: self._wait(state, what),
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    await action()
+        finally:
+            self._waits.pop(what, None)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What cannot be done for now, why, and for how long; None when nothing is away."""
+        if not self._waits:
+            return None
+        return "; ".join(
+            f"{what}: {why}, for {self._clock() - since:.0f} s"
+            for what, (why, since) in self._waits.items()
+        )
+
+    def _wait(self, state: tenacity.RetryCallState, what: str) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0.0
+        _, since = self._waits.get(what, ("", self._clock()))
+        self._waits[what] = (repr(error), since)
+        logger.warning("%s: %r; try %d again in %.1f s", what, error, state.attempt_number, pause)
 
 
 def is_away(error: BaseException) -> bool:
@@ -99,9 +128,3 @@ def end_process_after(seconds: float) -> None:
     timer = threading.Timer(seconds, end_process, ("the worker takes too long to stop",))
     timer.daemon = True
     timer.start()
-
-
-def _log_wait(state: tenacity.RetryCallState, what: str) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0.0
-    logger.warning("%s: %r; try %d again in %.1f s", what, error, state.attempt_number, pause)

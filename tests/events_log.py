@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from headrace.events import Click, Purchase, Rating
 from headrace.sessions import Interaction, LoggedEvent
 from headrace.settings import Settings
-from headrace.transitions import Place
+from headrace.topics import Place
 
 TOPIC_OF = {"click": "clicks", "purchase": "purchases", "rating": "ratings"}
 NOW = 1_704_060_026.0

@@ -10,25 +10,31 @@ import pytest
 from events_log import fold_transitions, logged, stored_transitions
 from redis.asyncio import Redis
 
+from headrace.aggregates import REMEMBERED, STEPS, AggregateStore
 from headrace.sessions import LoggedEvent
 from headrace.settings import RulesSettings, SessionSettings, Settings
-from headrace.transitions import (
-    REMEMBERED,
-    STEPS,
-    Place,
-    Positions,
-    Transition,
-    TransitionStore,
-)
+from headrace.topics import Place
+from headrace.transitions import Positions, Transition, TransitionStore
+
+
+class Kept(TransitionStore):
+    """Transitions, and the way to keep them."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        super().__init__(redis, settings)
+        self._aggregates = AggregateStore(redis, settings)
+
+    async def apply(self, events: Sequence[LoggedEvent]) -> int:
+        return await self._aggregates.apply(events)
 
 
 @pytest.fixture
-def store(redis: Redis, settings: Settings) -> TransitionStore:
-    return TransitionStore(redis, settings)
+def store(redis: Redis, settings: Settings) -> Kept:
+    return Kept(redis, settings)
 
 
 async def read_all(
-    store: TransitionStore, positions: Positions, limit: int = 512
+    store: Kept, positions: Positions, limit: int = 512
 ) -> tuple[Positions, list[Transition]]:
     every: list[Transition] = []
     while True:
@@ -51,7 +57,7 @@ def draw_log(rng: random.Random, count: int, users: int = 5) -> list[LoggedEvent
     return log
 
 
-async def test_by_hand(store: TransitionStore, redis: Redis, settings: Settings) -> None:
+async def test_by_hand(store: Kept, redis: Redis, settings: Settings) -> None:
     # Ann clicks a, then b, buys b, and clicks c; Bob's click stands between.
     log = [
         logged(0, "ann", "a", kind="click"),
@@ -75,14 +81,14 @@ async def test_by_hand(store: TransitionStore, redis: Redis, settings: Settings)
     assert await store.read_after({clicks: 2}) == (positions, transitions[3:])
 
 
-async def test_ten_items_before_are_kept(store: TransitionStore) -> None:
+async def test_ten_items_before_are_kept(store: Kept) -> None:
     await store.apply([logged(at, "ann", f"i{at}") for at in range(14)])
     _, transitions = await store.read_after({})
     assert transitions[13].previous == tuple(f"i{at}" for at in range(12, 2, -1))
     assert transitions[9].previous == tuple(f"i{at}" for at in range(8, -1, -1))
 
 
-async def test_an_event_sent_again_counts_once(store: TransitionStore) -> None:
+async def test_an_event_sent_again_counts_once(store: Kept) -> None:
     first, second = logged(0, "ann", "a"), logged(1, "ann", "b")
     again = [msgspec.structs.replace(first, offset=2), msgspec.structs.replace(second, offset=3)]
     # In the same batch and in a later one; what comes between does not make it new.
@@ -99,7 +105,7 @@ async def test_an_event_sent_again_counts_once(store: TransitionStore) -> None:
 
 
 async def test_what_is_remembered_of_a_user_is_bounded(
-    store: TransitionStore, redis: Redis, settings: Settings
+    store: Kept, redis: Redis, settings: Settings
 ) -> None:
     for first in range(0, 500, 100):
         await store.apply([logged(at, "ann", "i") for at in range(first, first + 100)])
@@ -113,7 +119,7 @@ async def test_what_is_remembered_of_a_user_is_bounded(
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_redelivered_and_overlapping_batches_come_to_what_a_fold_comes_to(
-    store: TransitionStore, redis: Redis, settings: Settings, seed: int
+    store: Kept, redis: Redis, settings: Settings, seed: int
 ) -> None:
     rng = random.Random(seed)
     log = draw_log(rng, 700)
@@ -156,7 +162,7 @@ def _before(log: Sequence[LoggedEvent]) -> list[tuple[str, ...]]:
     return before
 
 
-async def test_a_topic_made_anew_begins_another_stream(store: TransitionStore) -> None:
+async def test_a_topic_made_anew_begins_another_stream(store: Kept) -> None:
     await store.apply([logged(at, "ann", f"old {at}") for at in range(3)])
     positions, _ = await store.read_after({})
     assert await store.apply([logged(0, "ann", "new", topic_id="second")]) == 1
@@ -169,7 +175,7 @@ async def test_a_topic_made_anew_begins_another_stream(store: TransitionStore) -
 
 async def test_a_stream_keeps_its_newest_entries(redis: Redis, settings: Settings) -> None:
     small = msgspec.structs.replace(settings, rules=RulesSettings(window=1_000))
-    store = TransitionStore(redis, small)
+    store = Kept(redis, small)
     log = [logged(at, f"user {at % 7}", f"item {at}") for at in range(2_500)]
     for first in range(0, len(log), 500):
         await store.apply(log[first : first + 500])
@@ -183,7 +189,7 @@ async def test_a_stream_keeps_its_newest_entries(redis: Redis, settings: Setting
 
 
 async def test_a_stream_that_was_trimmed_to_nothing_knows_its_mark(
-    store: TransitionStore, redis: Redis, settings: Settings
+    store: Kept, redis: Redis, settings: Settings
 ) -> None:
     log = [logged(at, "ann", f"i{at}") for at in range(5)]
     await store.apply(log)
@@ -201,7 +207,7 @@ async def test_everything_expires_a_while_after_the_last_event(
     redis: Redis, settings: Settings
 ) -> None:
     soon = msgspec.structs.replace(settings, sessions=SessionSettings(ttl_s=60))
-    store = TransitionStore(redis, soon)
+    store = Kept(redis, soon)
     await store.apply([logged(0, "ann", "a"), logged(0, "bob", "a", partition=1)])
     keys = [key async for key in redis.scan_iter(f"{settings.namespace}:transitions:{{*")]
     assert len(keys) == 4
@@ -215,7 +221,7 @@ async def test_everything_expires_a_while_after_the_last_event(
 
 
 async def test_a_reader_gets_at_most_what_it_asks_for_of_every_stream_its_share(
-    store: TransitionStore,
+    store: Kept,
 ) -> None:
     await store.apply([logged(at, "ann", f"i{at}") for at in range(40)])
     await store.apply([logged(at, "bob", f"i{at}", partition=1) for at in range(40)])
@@ -227,7 +233,7 @@ async def test_a_reader_gets_at_most_what_it_asks_for_of_every_stream_its_share(
     assert len(rest) == 60
 
 
-async def test_a_user_is_forgotten(store: TransitionStore, redis: Redis) -> None:
+async def test_a_user_is_forgotten(store: Kept, redis: Redis) -> None:
     await store.apply([logged(0, "ann", "a"), logged(1, "bob", "a")])
     await store.forget("ann")
     await store.forget("nobody")
@@ -236,9 +242,7 @@ async def test_a_user_is_forgotten(store: TransitionStore, redis: Redis) -> None
     assert [at.previous for at in transitions] == [(), ("a",)]
 
 
-async def test_reading_writes_nothing(
-    store: TransitionStore, redis: Redis, settings: Settings
-) -> None:
+async def test_reading_writes_nothing(store: Kept, redis: Redis, settings: Settings) -> None:
     assert await store.read_after({}) == ({}, [])
     await store.forget("nobody")
     assert [key async for key in redis.scan_iter(f"{settings.namespace}:*")] == []

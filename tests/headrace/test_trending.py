@@ -7,6 +7,8 @@ import pytest
 from events_log import NOW, logged
 from redis.asyncio import Redis
 
+from headrace.aggregates import AggregateStore
+from headrace.sessions import LoggedEvent
 from headrace.settings import Settings, TrendingSettings
 from headrace.trending import TrendingStore
 
@@ -14,18 +16,29 @@ HOUR = 3_600.0
 
 
 @pytest.fixture
-def store(redis: Redis, settings: Settings) -> TrendingStore:
+def store(redis: Redis, settings: Settings) -> Counts:
     return trending(redis, settings, half_life_s=HOUR, purchase_weight=3.0)
 
 
-def trending(redis: Redis, settings: Settings, **changes: float) -> TrendingStore:
-    return TrendingStore(
+class Counts(TrendingStore):
+    """Trending items, and the way to count events."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        super().__init__(redis, settings)
+        self._aggregates = AggregateStore(redis, settings)
+
+    async def apply(self, events: list[LoggedEvent]) -> int:
+        return await self._aggregates.apply(events)
+
+
+def trending(redis: Redis, settings: Settings, **changes: float) -> Counts:
+    return Counts(
         redis,
         msgspec.structs.replace(settings, trending=TrendingSettings(**changes)),  # type: ignore[arg-type]
     )
 
 
-async def test_counts_decay_by_half_in_a_half_life(store: TrendingStore) -> None:
+async def test_counts_decay_by_half_in_a_half_life(store: Counts) -> None:
     # At NOW + 2 h: a = 1/4 + 1/2 = 3/4, b = 1, c = 3 · 1/4 = 3/4 (a purchase), together 5/2.
     await store.apply(
         [
@@ -41,14 +54,14 @@ async def test_counts_decay_by_half_in_a_half_life(store: TrendingStore) -> None
     assert await store.top(1) == top[:1]
 
 
-async def test_late_events_count_what_is_left_of_them(store: TrendingStore) -> None:
+async def test_late_events_count_what_is_left_of_them(store: Counts) -> None:
     for n, hours in enumerate((2, 0)):
         await store.apply([logged(n, item_id="a", timestamp=NOW + hours * HOUR)])
     await store.apply([logged(2, item_id="b", timestamp=NOW + 2 * HOUR)])
     assert dict(await store.top(2)) == pytest.approx({"a": 1.25 / 2.25, "b": 1 / 2.25})
 
 
-async def test_an_item_is_added_up_over_partitions_and_topics(store: TrendingStore) -> None:
+async def test_an_item_is_added_up_over_partitions_and_topics(store: Counts) -> None:
     await store.apply(
         [logged(n, item_id="a", partition=n % 2, kind="click") for n in range(4)]
         + [logged(0, item_id="a", partition=3), logged(0, item_id="b", partition=1)]
@@ -57,7 +70,7 @@ async def test_an_item_is_added_up_over_partitions_and_topics(store: TrendingSto
     assert await store.events_counted() == 6
 
 
-async def test_an_event_counts_once(store: TrendingStore) -> None:
+async def test_an_event_counts_once(store: Counts) -> None:
     batch = [logged(n, item_id=f"i{n % 2}") for n in range(10)]
     assert await store.apply(batch) == 10
     assert await store.apply(batch) == 0
@@ -66,7 +79,7 @@ async def test_an_event_counts_once(store: TrendingStore) -> None:
     assert dict(await store.top(2)) == pytest.approx({"i0": 6 / 11, "i1": 5 / 11})
 
 
-async def test_a_topic_made_anew_counts_on(store: TrendingStore) -> None:
+async def test_a_topic_made_anew_counts_on(store: Counts) -> None:
     await store.apply([logged(n) for n in range(5)])
     assert await store.apply([logged(0, topic_id="second")]) == 1
     assert await store.events_counted() == 6
@@ -79,8 +92,31 @@ async def test_the_least_trending_items_are_dropped(redis: Redis, settings: Sett
     assert await store.events_counted() == 30
 
 
+async def test_an_item_is_trending_while_it_counts_as_much_as_a_click_a_window_ago(
+    redis: Redis, settings: Settings
+) -> None:
+    store = trending(redis, settings, half_life_s=HOUR, window_s=2 * HOUR, purchase_weight=3.0)
+    # At NOW + 3 h a click of NOW counts 1/8, less than 1/4, the least; a purchase of then 3/8.
+    await store.apply(
+        [
+            logged(0, item_id="clicked", kind="click"),
+            logged(0, item_id="bought", kind="purchase"),
+            logged(1, item_id="newest", timestamp=NOW + 3 * HOUR, kind="click"),
+        ]
+    )
+    assert [item_id for item_id, _ in await store.top(9)] == ["newest", "bought"]
+
+
+async def test_an_event_sent_again_counts_once(store: Counts) -> None:
+    first = logged(0, item_id="a")
+    again = msgspec.structs.replace(first, offset=1)
+    assert await store.apply([first, again]) == 1
+    assert await store.apply([again]) == 0
+    assert await store.events_counted() == 1
+
+
 async def test_ages_of_events_do_not_overflow(redis: Redis, settings: Settings) -> None:
-    store = trending(redis, settings, half_life_s=0.5)
+    store = trending(redis, settings, half_life_s=0.5, window_s=5e9)
     await store.apply(
         [logged(0, item_id="old", timestamp=0.0), logged(1, item_id="new", timestamp=4e9)]
     )
@@ -88,7 +124,7 @@ async def test_ages_of_events_do_not_overflow(redis: Redis, settings: Settings) 
 
 
 async def test_before_any_event_nothing_is_trending_and_asking_writes_nothing(
-    store: TrendingStore, redis: Redis, settings: Settings
+    store: Counts, redis: Redis, settings: Settings
 ) -> None:
     assert await store.top(5) == []
     assert await store.events_counted() == 0

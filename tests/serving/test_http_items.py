@@ -19,6 +19,7 @@ from parts import OwnRedis, Part, eventually
 from redis.asyncio import Redis
 from serving_tools import RING, V1, V2, Serve, activate, check_problem, ring, until_live, walk
 
+from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore, Item, ItemChange, parse_item
 from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
@@ -26,7 +27,6 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
 from headrace.topics import Topics, ensure_topics
-from headrace.trending import TrendingStore
 from headrace.versions import Manifest, VersionStore
 from models.retrieval import ScannIndex, load_artifact
 from models.retrieval.artifact import file_digests
@@ -104,7 +104,7 @@ async def test_a_deleted_item_is_in_no_answer_of_any_server(
     here, there = servers
     await walk(sessions, "ann", 1, 2, 3)
     item, neighbour = ring(5), ring(6)
-    await TrendingStore(redis, settings).apply([logged(n, "bob", item, NOW) for n in range(9)])
+    await AggregateStore(redis, settings).apply([logged(n, "bob", item, NOW) for n in range(9)])
 
     for client in servers:
 
@@ -296,7 +296,7 @@ async def test_without_a_model_a_deleted_item_is_not_trending(
     client: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     events = [logged(n, "bob", f"i{n % 3}", NOW) for n in range(9)]
-    await TrendingStore(redis, settings).apply(events)
+    await AggregateStore(redis, settings).apply(events)
 
     async def trends() -> bool:
         return len(await listed(client, "/v1/trending")) == 3

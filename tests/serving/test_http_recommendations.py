@@ -28,12 +28,12 @@ from serving_tools import (
     walk,
 )
 
+from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore, Item, ItemChange
 from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, SessionSettings, Settings
-from headrace.trending import TrendingStore
 
 
 async def recommend(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ async def test_without_a_model_trending_items_with_a_message(
     assert (ids(answer), answer["model"]) == ([], None)
     assert "no items" in answer["message"]
     events = [logged(n, "bob", f"i{min(n, 3)}", NOW + n) for n in range(8)]
-    await TrendingStore(redis, settings).apply(events)
+    await AggregateStore(redis, settings).apply(events)
     await walk(sessions, "ann", 0)
     await sessions.apply([logged(1, "ann", "i3")])
 

@@ -15,9 +15,11 @@ from parts import eventually
 from redis.asyncio import Redis
 from serving_tools import RING, V1, V2, activate, ring, until_live, walk
 
+from headrace.aggregates import AggregateStore
 from headrace.sessions import LoggedEvent, Session, SessionStore
 from headrace.settings import Settings
-from headrace.transitions import Place, Transition, TransitionStore
+from headrace.topics import Place
+from headrace.transitions import Transition, TransitionStore
 from headrace.versions import TrainingData
 from models.retrieval import Artifact, Retriever, load_artifact
 from serving.live_rules import RulesFollower, trained_through
@@ -26,9 +28,20 @@ THROUGH = 480
 """Up to where the trained version has read partition 0 of ratings."""
 
 
+class Kept(TransitionStore):
+    """Transitions, and the way to keep them."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        super().__init__(redis, settings)
+        self._aggregates = AggregateStore(redis, settings)
+
+    async def apply(self, events: Sequence[LoggedEvent]) -> int:
+        return await self._aggregates.apply(events)
+
+
 @pytest.fixture
-def transitions(redis: Redis, settings: Settings) -> TransitionStore:
-    return TransitionStore(redis, settings)
+def transitions(redis: Redis, settings: Settings) -> Kept:
+    return Kept(redis, settings)
 
 
 def pairs(source: str, target: str, first: int, count: int, **fields: Any) -> list[LoggedEvent]:
@@ -53,7 +66,7 @@ async def first_item(client: httpx.AsyncClient, user_id: str) -> str:
 
 async def test_what_others_do_moves_a_users_list_without_a_training(
     live: httpx.AsyncClient,
-    transitions: TransitionStore,
+    transitions: Kept,
     sessions: SessionStore,
     add_version: Callable[[str], Path],
 ) -> None:
@@ -110,7 +123,7 @@ def lists(retriever: Retriever) -> list[Any]:
 
 
 async def test_what_the_version_was_trained_on_is_not_counted_again(
-    artifact: Artifact, transitions: TransitionStore
+    artifact: Artifact, transitions: Kept
 ) -> None:
     # A user who walks on over the end of what was trained on: of the items before the end, those
     # in reach count for the event after it.
@@ -140,7 +153,7 @@ async def test_what_the_version_was_trained_on_is_not_counted_again(
 
 
 async def test_a_topic_made_anew_is_new_from_its_beginning(
-    artifact: Artifact, transitions: TransitionStore
+    artifact: Artifact, transitions: Kept
 ) -> None:
     old = pairs(ring(3), ring(20), 0, 100)
     new = pairs(ring(3), ring(20), 0, 100, topic_id="second")
@@ -171,7 +184,7 @@ def test_how_far_a_version_knows_each_topic(artifact: Artifact) -> None:
 
 
 async def test_items_that_the_version_does_not_know_are_passed_over(
-    live: httpx.AsyncClient, transitions: TransitionStore, sessions: SessionStore
+    live: httpx.AsyncClient, transitions: Kept, sessions: SessionStore
 ) -> None:
     await walk(sessions, "ann", 3)
     before = await recommended(live, "ann")
@@ -189,7 +202,7 @@ async def test_items_that_the_version_does_not_know_are_passed_over(
 
 
 async def test_who_is_deleted_has_no_last_items(
-    client: httpx.AsyncClient, transitions: TransitionStore
+    client: httpx.AsyncClient, transitions: Kept
 ) -> None:
     await transitions.apply([logged(0, "ann", "a")])
     assert (await client.delete("/v1/users/ann")).status_code == 204

@@ -12,6 +12,7 @@ from events_log import logged
 from kafka_tools import read_topic
 from redis.asyncio import Redis
 
+from headrace.aggregates import AggregateStore
 from headrace.producer import Producer
 from headrace.settings import RetrainSettings, Settings
 from headrace.tasks import RetrainRequest, TaskStore, parse_request
@@ -37,12 +38,12 @@ async def producer(settings: Settings) -> AsyncIterator[Producer]:
 class Counted:
     """Events counted so far, over two partitions."""
 
-    def __init__(self, trending: TrendingStore) -> None:
-        self._trending = trending
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._aggregates = AggregateStore(redis, settings)
         self._next = 0
 
     async def up_to(self, count: int) -> None:
-        await self._trending.apply([logged(n, partition=n % 2) for n in range(self._next, count)])
+        await self._aggregates.apply([logged(n, partition=n % 2) for n in range(self._next, count)])
         self._next = count
 
 
@@ -55,7 +56,7 @@ async def test_two_workers_fire_at_each_multiple_and_each_is_one_task(
 ) -> None:
     trending = TrendingStore(redis, every_ten)
     triggers = [CountTrigger(redis, every_ten, trending, producer) for _ in range(2)]
-    counted, keys = Counted(trending), []
+    counted, keys = Counted(redis, every_ten), []
     for count, due in ((9, None), (10, 10), (19, None), (20, 20), (47, 30), (49, None), (50, 50)):
         await counted.up_to(count)
         fired = await asyncio.gather(*(trigger.check() for trigger in triggers))
@@ -82,7 +83,7 @@ async def test_a_worker_that_dies_before_it_notes_the_sending_misses_nothing(
     every_ten: Settings, redis: Redis, producer: Producer
 ) -> None:
     trending = TrendingStore(redis, every_ten)
-    await Counted(trending).up_to(12)
+    await Counted(redis, every_ten).up_to(12)
     gone = Producer(msgspec.structs.replace(every_ten, kafka="127.0.0.1:9"))
     with pytest.raises(KafkaError):
         await CountTrigger(redis, every_ten, trending, gone).check()
@@ -93,6 +94,6 @@ async def test_a_worker_that_dies_before_it_notes_the_sending_misses_nothing(
 async def test_zero_means_never(every_ten: Settings, redis: Redis, producer: Producer) -> None:
     never = msgspec.structs.replace(every_ten, retrain=RetrainSettings(every_events=0))
     trending = TrendingStore(redis, never)
-    await Counted(trending).up_to(100)
+    await Counted(redis, every_ten).up_to(100)
     assert not await CountTrigger(redis, never, trending, producer).check()
     assert requests(never) == []

@@ -13,7 +13,7 @@ import redis.exceptions
 import uvloop
 from aiokafka.errors import KafkaConnectionError
 
-from streams.failure import finish, is_away, wait_out
+from streams.failure import Patience, finish, is_away
 
 PRELUDE = """
 import asyncio, sys
@@ -137,7 +137,7 @@ async def test_what_is_away_is_tried_again(away: Exception) -> None:
         if len(tries) < 3:
             raise away
 
-    await wait_out(action, "something cannot be done")
+    await Patience().wait_out(action, "something cannot be done")
     assert len(tries) == 3
 
 
@@ -168,5 +168,5 @@ async def test_what_is_no_absence_is_not_tried_again(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        await wait_out(action, "something cannot be done")
+        await Patience().wait_out(action, "something cannot be done")
     assert len(tries) == 1

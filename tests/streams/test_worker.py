@@ -240,6 +240,10 @@ async def test_a_worker_waits_for_redis_and_goes_on(settings: Settings, tmp_path
             send_events(settings, "ratings", drawn["ratings"])
             await eventually(_logged(worker, "events cannot be applied"), "the worker waits")
             server.start()
+            # It may have lost something: the worker ends, and begins where Redis remembers.
+            assert await asyncio.to_thread(worker.wait) == os.EX_SOFTWARE
+            assert "Redis was restarted" in worker.log()
+            worker.start()
             await all_applied(count := count + len(drawn["ratings"]))
 
             # Hanging past the worker's patience: what it gave up on is done all the same, later.

@@ -1,0 +1,100 @@
+-- Takes events of one partition number into what all users together did, in the order given, each
+-- once: the transitions from item to item, and the counts of what is trending.
+--
+-- KEYS  marks     hash: "<topic>/<topic id>" -> the last offset taken; events -> how many there were;
+--                 newest -> the newest event's timestamp
+--       of each of t topics: a stream of its transitions, an entry's ID being "<offset>-1"; a sorted
+--                 set, item id by the base-2 logarithm of its decayed count
+--       of each of u users a string: the newest items, newest first, one a line; after an empty line
+--                 the newest events' digests, likewise
+-- ARGV  MessagePack: items kept of a user, digests kept of a user, entries kept of a stream, items
+--       kept of a sorted set, seconds until strings and streams expire (0: never), the topics' fields
+--       in marks, and the events, each as topic (1 to t), user (1 to u), offset, item id, digest of
+--       its event_id, timestamp, base-2 logarithm of its weight
+-- Returns how many of the events had not been taken before.
+--
+-- An event that a producer sent again stands at an offset of its own: its digest tells, while it is
+-- among its user's newest.
+
+local steps, remembered, window, trending_limit, ttl, fields, events = unpack(cmsgpack.unpack(ARGV[1]))
+local marks, log2 = KEYS[1], math.log(2)
+
+local function lines(text)
+  local found = {}
+  for line in string.gmatch(text, '[^\n]+') do found[#found + 1] = line end
+  return found
+end
+
+local function read(key)
+  local items, digests = string.match(redis.call('GET', key) or '', '^(.-)\n\n(.*)$')
+  return {items = lines(items or ''), digests = lines(digests or '')}
+end
+
+local function written(user)
+  return table.concat(user.items, '\n') .. '\n\n' .. table.concat(user.digests, '\n')
+end
+
+local function contains(list, wanted)
+  for _, value in ipairs(list) do
+    if value == wanted then return true end
+  end
+  return false
+end
+
+local function push(list, value, limit)
+  table.insert(list, 1, value)
+  list[limit + 1] = nil
+end
+
+local function count(key, item, weight)
+  local known = tonumber(redis.call('ZSCORE', key, item) or '-inf')
+  local high, low = math.max(known, weight), math.min(known, weight)
+  if low > -math.huge then high = high + math.log(1 + 2 ^ (low - high)) / log2 end
+  redis.call('ZADD', key, string.format('%.17g', high), item)
+  if known == -math.huge and redis.call('ZCARD', key) > trending_limit then
+    redis.call('ZREMRANGEBYRANK', key, 0, 0)
+  end
+end
+
+local function expire(key)
+  if ttl > 0 then redis.call('EXPIRE', key, ttl) end
+end
+
+local known = redis.call('HMGET', marks, 'newest', unpack(fields))
+local newest = tonumber(known[1] or '-inf')
+local last = {}
+for topic = 1, #fields do last[topic] = tonumber(known[topic + 1] or '-1') end
+
+local recent, changed, taken = {}, {}, 0
+for _, event in ipairs(events) do
+  local topic, user, offset, item, digest, timestamp, weight = unpack(event)
+  if offset > last[topic] then
+    last[topic] = offset
+    local key = KEYS[1 + 2 * #fields + user]
+    local met = recent[user] or read(key)
+    recent[user] = met
+    if not contains(met.digests, digest) then
+      redis.call('XADD', KEYS[2 * topic], 'MAXLEN', '~', window, string.format('%.0f-1', offset),
+        'item', item, 'previous', table.concat(met.items, '\n'))
+      count(KEYS[2 * topic + 1], item, weight)
+      push(met.items, item, steps)
+      push(met.digests, digest, remembered)
+      changed[user] = key
+      newest = math.max(newest, timestamp)
+      taken = taken + 1
+    end
+  end
+end
+for user, key in pairs(changed) do
+  redis.call('SET', key, written(recent[user]))
+  expire(key)
+end
+for topic, field in ipairs(fields) do
+  if last[topic] >= 0 then redis.call('HSET', marks, field, string.format('%.0f', last[topic])) end
+  expire(KEYS[2 * topic])
+end
+if taken > 0 then
+  redis.call('HINCRBY', marks, 'events', taken)
+  redis.call('HSET', marks, 'newest', string.format('%.17g', newest))
+end
+return taken

@@ -1,0 +1,54 @@
+"""How far each partition of the topics has been applied: where a worker begins.
+
+The positions stand in Redis beside what was applied, and each is written after it. So a Redis that
+lost its last second remembers positions that go with what it still has, and whoever begins there
+applies what was lost once more. The offsets committed in Kafka are for those who watch the lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from headrace.settings import Settings
+from headrace.store import load_script, text
+from headrace.topics import Place
+
+Positions = Mapping[Place, int]
+"""By place, the offset after the last record that is done with."""
+
+
+class PositionStore:
+    """The positions in Redis, one hash: `<topic>/<topic id>/<partition>` to an offset."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._key = settings.key("positions")
+        self._script: AsyncScript = redis.register_script(load_script("advance_positions.lua"))
+
+    async def read(self) -> dict[Place, int]:
+        """Return all positions; a place without one has not been begun.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        fields = await self._redis.hgetall(self._key)
+        return {Place.parse(text(name)): int(offset) for name, offset in fields.items()}
+
+    async def advance(self, positions: Positions) -> None:
+        """Store positions whose records' effects are stored; none ever goes back.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        rows: list[str | int] = []
+        for place, offset in positions.items():
+            rows += (str(place), offset)
+        if rows:
+            await self._script(keys=[self._key], args=rows)
+
+    async def forget(self, places: Iterable[Place]) -> None:
+        """Delete the positions of topics that are no more. Raises `redis.exceptions.RedisError`."""
+        names = [str(place) for place in places]
+        if names:
+            await self._redis.hdel(self._key, *names)
