@@ -49,9 +49,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     worker ends, because the offsets it holds mean nothing there.
     """
     topics = Topics(settings)
-    read = [known_topics[name] for name in (*topics.events, topics.name(ITEMS))]
-    app = faust.App(**faust_options(settings, consumer_group(settings, read)))
-    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
+    app = reading_app(settings, known_topics)
     topic_ids = {name: topic.id for name, topic in known_topics.items()}
     redis = connect(settings)
     producer = Producer(settings)
@@ -88,6 +86,15 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         await redis.aclose()
 
     app.on_before_shutdown.connect(close, weak=False)
+    return app
+
+
+def reading_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
+    """Return a Faust app that reads as a worker's does, and has no agents yet."""
+    topics = Topics(settings)
+    read = [known_topics[name] for name in (*topics.events, topics.name(ITEMS))]
+    app = faust.App(**faust_options(settings, consumer_group(settings, read)))
+    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms)
     return app
 
 
