@@ -16,6 +16,8 @@ from headrace.store import connect
 from headrace.topics import delete_topics, ensure_topics
 from streams.bench.events import MadeUpEvents
 
+_KEYS_AT_ONCE = 1_000
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -39,21 +41,28 @@ class Ground:
         """
         settings = msgspec.structs.replace(
             self.settings,
-            namespace=name,
+            namespace=f"{self.settings.namespace}-{name}",
             topics=msgspec.structs.replace(
                 self.settings.topics, prefix=f"{self.settings.topics.prefix}{name}-"
             ),
-            worker=msgspec.structs.replace(self.settings.worker, group=name),
+            worker=msgspec.structs.replace(
+                self.settings.worker, group=f"{self.settings.worker.group}-{name}"
+            ),
         )
         await asyncio.to_thread(ensure_topics, settings)
         try:
             yield Ground(settings, self.environ, self.folder)
         finally:
             await asyncio.to_thread(delete_topics, settings)
-            redis = connect(settings, timeout_s=_FLUSH_S)
-            await redis.flushdb()
-            await redis.aclose()
+            await _forget(settings)
 
 
-_FLUSH_S = 60.0
-"""Longest that emptying Redis takes, with some gigabytes in it."""
+async def _forget(settings: Settings) -> None:
+    """Delete every key of these settings' namespace."""
+    redis = connect(settings)
+    try:
+        keys = [key async for key in redis.scan_iter(settings.key("*"), count=_KEYS_AT_ONCE)]
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            await redis.unlink(*keys[start : start + _KEYS_AT_ONCE])
+    finally:
+        await redis.aclose()

@@ -69,7 +69,7 @@ async def user_bytes(ground: Ground, users: int) -> UserBytes:
             await asyncio.sleep(_LOOK_S)
         used = await _used(redis) - before
         own, shared, keys = 0, 0, 0
-        for key, size in await _sizes(redis):
+        for key, size in await _sizes(redis, ground.settings.key("*")):
             if "user-" in key:
                 own, keys = own + size, keys + 1
             else:
@@ -89,10 +89,10 @@ async def growth(ground: Ground, events: int, advance: Callable[[int], object]) 
             while sent < min(events, done + _AHEAD):
                 count = min(_CHUNK, events - sent)
                 sent += await filling.fill(log.pieces(count, first=sent))
-    return _slope(np.array([each for each in samples if each[0] >= _WARM_SHARE * events]), events)
+    return slope(np.array([each for each in samples if each[0] >= _WARM_SHARE * events]), events)
 
 
-def _slope(samples: NDArray[np.float64], events: int) -> Growth:
+def slope(samples: NDArray[np.float64], events: int) -> Growth:
     """Return what `[n, 2]` samples come to: events done, and MiB."""
     millions, rss = samples[:, 0] / 1e6, samples[:, 1]
     apart = millions - millions.mean()
@@ -122,9 +122,9 @@ async def _used(redis: Redis) -> int:
     return int((await redis.info("memory"))["used_memory"])
 
 
-async def _sizes(redis: Redis) -> list[tuple[str, int]]:
-    """Return each key that there is, and its bytes, counted to the last element."""
-    keys = [key async for key in redis.scan_iter(count=_KEYS_AT_ONCE)]
+async def _sizes(redis: Redis, pattern: str) -> list[tuple[str, int]]:
+    """Return each key of this pattern, and its bytes, counted to the last element."""
+    keys = [key async for key in redis.scan_iter(pattern, count=_KEYS_AT_ONCE)]
     sizes: list[tuple[str, int]] = []
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         some = keys[start : start + _KEYS_AT_ONCE]
