@@ -424,6 +424,31 @@ def quality(
 
 
 @bench.command()
+def streams(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Use this Kafka and start no broker."),
+    ] = None,
+    events: Annotated[int, typer.Option(min=10_000, help="Of each backlog.")] = 300_000,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
+    rss_events: Annotated[
+        int, typer.Option(min=10_000, help="Events over which a worker's memory is watched.")
+    ] = 5_000_000,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that it works: few events, once.")
+    ] = False,
+) -> None:
+    """Measure workers beside a bare Faust agent: speed, freshness, memory."""
+    with _extra("local"):
+        from streams.bench.command import QUICK, Sizes, StreamsOptions, run_streams
+    sizes = QUICK if quick else Sizes(events=events, repeats=repeats, rss_events=rss_events)
+    run_streams(StreamsOptions(sizes=sizes, json=json, kafka=kafka), os.environ)
+
+
+@bench.command()
 def plots(
     reports: Annotated[list[Path], typer.Argument(help="Files that `bench quality` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),

@@ -122,6 +122,31 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
         ) from exc
 
 
+def delete_topics(settings: Settings) -> None:
+    """Delete the topics of these settings, for good. Blocks.
+
+    Raises `HeadraceError` when the broker cannot be reached or refuses.
+    """
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    topics = Topics(settings)
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
+        try:
+            present = set(admin.list_topics())
+            admin.delete_topics([topics.name(t) for t in ALL if topics.name(t) in present])
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as exc:
+        raise HeadraceError(
+            f"Kafka at {settings.kafka} cannot delete the topics of prefix "
+            f"{settings.topics.prefix!r}: {exc!r}. Delete them by hand."
+        ) from exc
+
+
 class TopicLookup:
     """Looks again and again what topics the broker has, over one connection."""
 

@@ -35,7 +35,7 @@ def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
     Users and items are drawn by Zipf's law, users with exponent 0.5, items with 1. Of the records
     2 % repeat the id of an earlier one, 0.1 % are malformed, and a quarter have a context.
     """
-    user_chances, item_chances = _zipf(USERS, 0.5), _zipf(ITEMS, 1.0)
+    user_chances, item_chances = zipf(USERS, 0.5), zipf(ITEMS, 1.0)
     for start in range(0, events, _PIECE):
         rng = np.random.default_rng((seed, start))
         number = np.arange(start, min(start + _PIECE, events))
@@ -59,7 +59,8 @@ def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
             )
 
 
-def _zipf(count: int, exponent: float) -> NDArray[np.float64]:
+def zipf(count: int, exponent: float) -> NDArray[np.float64]:
+    """Return the cumulated chances of `count` numbers that are drawn by Zipf's law: `[count]`."""
     chances = np.cumsum(np.arange(1, count + 1) ** -exponent)
     return np.asarray(chances / chances[-1])
 
