@@ -14,9 +14,9 @@ from pathlib import Path
 from headrace.errors import StackError
 from headrace.local import apache_node
 from headrace.local.movielens import cache_folder
+from headrace.settings import KAFKA_JARS_VARIABLE
 
 VERSION = "4.1.0"
-JARS_VARIABLE = "HEADRACE_KAFKA_JARS"
 STOP_WITHIN_S = 10.0
 """Seconds from SIGTERM in which a node closes its logs, so that it need not recover them."""
 _JAVA_AT_LEAST = 17
@@ -51,7 +51,7 @@ def find_apache(environ: Mapping[str, str]) -> ApacheKafka:
 
 
 def _find_jars(environ: Mapping[str, str]) -> Path:
-    named = environ.get(JARS_VARIABLE)
+    named = environ.get(KAFKA_JARS_VARIABLE)
     jars = Path(named) if named else cache_folder(environ) / f"kafka-{VERSION}"
     if not (jars / f"kafka_2.13-{VERSION}.jar").is_file():
         raise StackError(

@@ -43,6 +43,9 @@ def properties(port: int, controller_port: int) -> dict[str, str]:
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         # Relative to the folder, for a comma in its path would part it into two.
         "log.dirs": _LOG,
+        # Nobody would take over from it, and after a crash it must wait for so long to come back.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         "auto.create.topics.enable": "false",
         # There is one broker to hold these, and few groups.
         "offsets.topic.replication.factor": "1",
