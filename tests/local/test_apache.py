@@ -16,6 +16,7 @@ from stand_in_stack import stand_in_parts
 
 from headrace.errors import StackError
 from headrace.local.apache import find_apache
+from headrace.local.detached import stop_stack
 from headrace.local.folder import DataFolder
 from headrace.local.stack import LocalStack, StackOptions, choose_settings
 from headrace.store import connect
@@ -102,6 +103,7 @@ def test_a_background_stack_gets_the_choice_and_the_folder_of_the_jars(tmp_path:
         env={"PYTHONPATH": os.pathsep.join(sys.path), "HEADRACE_KAFKA_JARS": "none"},
         timeout=60,
     )
+    stop_stack(DataFolder(tmp_path / ".headrace"))
     assert ended.returncode == 1
     assert f"are not in {tmp_path}/none; fetch them with `make kafka`" in ended.stderr
 
