@@ -53,6 +53,7 @@ class DataFolder:
         self._needed_bytes = needed_bytes
         self.redis = self.root / "redis"
         self.artifacts = self.root / "artifacts"
+        self.archive = self.root / "archive"
         self.logs = self.root / "logs"
         self._state = self.root / "stack.json"
         self._lock_path = self.root / "lock"
