@@ -23,6 +23,8 @@ from headrace.replay import replay
 from headrace.settings import Settings
 from headrace.topics import ensure_topics, event_topic_ids
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 
 @pytest.fixture
 def made(settings: Settings) -> Settings:

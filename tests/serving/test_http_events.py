@@ -14,6 +14,8 @@ from serving_tools import Serve, check_problem
 
 from headrace.settings import Settings
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 NOW = 1_704_060_026.0
 
 

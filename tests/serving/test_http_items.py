@@ -32,6 +32,8 @@ from models.retrieval import ScannIndex, load_artifact
 from models.retrieval.artifact import file_digests
 from models.retrieval.rules import STEPS
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 Versions = Callable[[str], Path]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from events_log import fold, fold_transitions, last_offsets, stored_transitions
 from kafka_tools import delete_topic, read_topic, send_events, send_raw
 from parts import OwnRedis, Part, eventually
@@ -27,6 +28,8 @@ from headrace.settings import Settings, WorkerSettings
 from headrace.store import connect
 from headrace.topics import EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
 from headrace.trending import TrendingStore
+
+pytestmark = pytest.mark.brokers("embedded", "apache")
 
 NOW = 1_704_060_026.0
 
