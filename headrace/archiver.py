@@ -234,6 +234,7 @@ class _Writer:
             file = self._file or self._open(int(times[start]))
             later = np.flatnonzero(times[start:] >= self._day_ends_ms)
             stop = start + int(later[0]) if len(later) else len(records)
+            stop = min(stop, start + self._max_records - file.records)
             if stop > start:
                 file.add(table.slice(start, stop - start))
                 self._end = records[stop - 1].offset + 1
