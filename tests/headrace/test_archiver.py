@@ -117,7 +117,7 @@ def test_what_a_killed_run_left_aside_is_removed(made: Settings) -> None:
     send(made, "clicks", 0, [(b"k", NOON, b"v")])
     aside = Path(made.archive) / ASIDE
     aside.mkdir(parents=True)
-    (aside / "0-1").write_bytes(b"half a file")
+    (aside / "7-1").write_bytes(b"half a file")
     archive(made)
     assert list(aside.iterdir()) == []
     assert archived_rows(made, "clicks") == in_kafka(made, "clicks")
