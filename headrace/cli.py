@@ -345,6 +345,30 @@ def topics() -> None:
 
 
 @app.command(rich_help_panel=RUN)
+def archive(
+    topics: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Which topics; those of events if not given."),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Go on, once in so long, until Ctrl-C."),
+    ] = None,
+) -> None:
+    """Archive what is new in the topics, as Parquet files by day."""
+    from rich.console import Console
+
+    with _extra("training"):
+        from headrace.commands.archive import archive_once, archive_over_and_over, chosen_topics
+    settings = _found_settings()
+    names = chosen_topics(topics)
+    if every is None:
+        archive_once(settings, names, Console())
+    else:
+        archive_over_and_over(settings, names, every, Console())
+
+
+@app.command(rich_help_panel=RUN)
 def settings() -> None:
     """List every setting: variable, value, default, meaning."""
     from rich.console import Console

@@ -280,16 +280,24 @@ def event_topic_ids(settings: Settings) -> dict[str, str]:
 
     Raises `HeadraceError` when Kafka cannot be reached.
     """
+    return topic_ids(settings, tuple(EVENT_TOPICS))
+
+
+def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
+    """Return the ids of those of these topics that exist, by name without the prefix. Blocks.
+
+    Raises `HeadraceError` when Kafka cannot be reached.
+    """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    topics = Topics(settings)
+    names = Topics(settings)
     try:
         admin = KafkaAdminClient(
             bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
         )
         try:
-            found = describe_topics(admin, list(topics.events))
+            found = describe_topics(admin, [names.name(topic) for topic in topics])
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:
@@ -297,4 +305,4 @@ def event_topic_ids(settings: Settings) -> dict[str, str]:
             f"Kafka at {settings.kafka} cannot describe the topics: {exc!r}. "
             "Is it running, and is HEADRACE_KAFKA right?"
         ) from exc
-    return {topics.plain(name): topic.id for name, topic in found.items()}
+    return {names.plain(name): topic.id for name, topic in found.items()}

@@ -110,8 +110,8 @@ def _run(events: int, make_dataset: MakeDataset, advance: Callable[[int], None])
         if piece is None:
             break
         with run.timed("parse"):
-            builder.add(*piece)
-        advance(len(piece[1]))
+            builder.add(piece)
+        advance(len(piece.records))
     with run.timed("sort"):
         columns = builder.build({})
     del builder
@@ -129,10 +129,11 @@ def _one_by_one(events: int) -> float:
     items: dict[str, int] = {}
     codes, numbers = array("i"), array("d")
     begin = time.process_time()
-    for topic, records in sample:
+    for batch in sample:
+        kind, records = EVENT_TOPICS[batch.topic], batch.records
         for value, at in zip(records.values, records.time.tolist(), strict=True):
             try:
-                event = parse_event(value, EVENT_TOPICS[topic], received_at=at / 1000)
+                event = parse_event(value, kind, received_at=at / 1000)
             except InvalidEvent:
                 continue
             codes.append(event_ids.setdefault(event.event_id, len(event_ids)))

@@ -81,6 +81,7 @@ def exports(data: Path) -> str:
         "HEADRACE_API_KEY": settings.api_key,
         "HEADRACE_KAFKA": settings.kafka,
         "HEADRACE_REDIS": settings.redis,
+        "HEADRACE_ARCHIVE": settings.archive,
     }
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
 

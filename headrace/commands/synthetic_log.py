@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from headrace.records import Records
+from headrace.records import Batch, Records
 
 USERS, ITEMS, PARTITIONS = 100_000, 50_000, 8
 DUPLICATES, MALFORMED = 0.02, 0.001
@@ -29,8 +29,8 @@ _DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
-    """Yield a topic and some of its records, until there were `events` of all topics.
+def synthetic_log(events: int, seed: int = 0) -> Iterator[Batch]:
+    """Yield records of one topic at a time, until there were `events` of all topics.
 
     Users and items are drawn by Zipf's law, users with exponent 0.5, items with 1. Of the records
     2 % repeat the id of an earlier one, 0.1 % are malformed, and a quarter have a context.
@@ -53,10 +53,8 @@ def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
         topic_of = np.searchsorted(np.cumsum(list(SHARES.values())), rng.random(count))
         for code, topic in enumerate(SHARES):
             rows = np.flatnonzero(topic_of == code)
-            yield (
-                topic,
-                _records(topic, {name: all_[rows] for name, all_ in fields.items()}, number[rows]),
-            )
+            chosen = {name: all_[rows] for name, all_ in fields.items()}
+            yield Batch(topic, "made-up", _records(topic, chosen, number[rows]))
 
 
 def zipf(count: int, exponent: float) -> NDArray[np.float64]:
