@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace import __version__
+from headrace.commands.extras import extra as _extra
+from headrace.commands.import_options import import_
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -221,11 +221,18 @@ def health(
 # Send events
 
 
+app.command("import", rich_help_panel=SEND)(import_)
+
+
 @app.command(rich_help_panel=SEND)
 def send(
     file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
 ) -> None:
-    """Send a file of events; what is wrong is named by line and reason."""
+    """Send a file of events over HTTP; what is wrong is named.
+
+    Each line is an event with its [bold]type[/]. Who has access to Kafka, or another kind of file,
+    uses [bold]headrace import[/].
+    """
     from rich.console import Console
 
     from headrace.commands.send import open_source, report, send_file
@@ -470,22 +477,6 @@ def _segment(text: str) -> str:
 
     return quote(text, safe="")
 
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Turn a missing package into the way to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] in _OWN:
-            raise
-        raise HeadraceError(
-            f"This command needs the package {exc.name}, which is not installed; "
-            f"install it with `pip install 'headrace[{name}]'`."
-        ) from exc
-
-
-_OWN = frozenset({"headrace", "streams", "models", "serving"})
 
 if __name__ == "__main__":
     main()
