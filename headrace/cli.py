@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace import __version__
+from headrace.commands.dead_letters import dead_letters
 from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
+from headrace.commands.topics import topics
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -34,6 +36,8 @@ app = typer.Typer(
 )
 
 bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+app.add_typer(topics, name="topics", rich_help_panel=RUN)
+app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
@@ -331,14 +335,6 @@ def rollback(model: ModelOption = None) -> None:
     with _client() as client:
         live = client.post(f"/v1/models/{_model(model)}/rollback")
     typer.echo(f"{live['version']} is live.")
-
-
-@app.command(rich_help_panel=RUN)
-def topics() -> None:
-    """List the topics, and make those that are missing."""
-    from headrace.commands import local
-
-    local.topics(_found_settings())
 
 
 @app.command(rich_help_panel=RUN)
