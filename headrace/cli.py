@@ -98,7 +98,7 @@ def demo(
         typer.Option("--display/--no-display", help="Redraw a page, or print a line now and then."),
     ] = True,
 ) -> None:
-    """Watch it learn live from 100,000 real ratings, and get a report."""
+    """Watch it learn live from 100,000 real ratings; get a report."""
     with _extra("local"):
         from headrace.local.demo.main import DemoOptions, run_demo
     options = DemoOptions(
