@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from headrace import __version__
+from headrace.commands.dead_letters import dead_letters
+from headrace.commands.extras import extra as _extra
+from headrace.commands.import_options import import_
+from headrace.commands.topics import topics
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -34,6 +36,8 @@ app = typer.Typer(
 )
 
 bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+app.add_typer(topics, name="topics", rich_help_panel=RUN)
+app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
@@ -99,7 +103,7 @@ def demo(
         typer.Option("--display/--no-display", help="Redraw a page, or print a line now and then."),
     ] = True,
 ) -> None:
-    """Watch it learn live from 100,000 real ratings, and get a report."""
+    """Watch it learn live from 100,000 real ratings; get a report."""
     with _extra("local"):
         from headrace.local.demo.main import DemoOptions, run_demo
     options = DemoOptions(
@@ -231,11 +235,18 @@ def health(
 # Send events
 
 
+app.command("import", rich_help_panel=SEND)(import_)
+
+
 @app.command(rich_help_panel=SEND)
 def send(
     file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
 ) -> None:
-    """Send a file of events; what is wrong is named by line and reason."""
+    """Send a file of events over HTTP; what is wrong is named.
+
+    Each line is an event with its [bold]type[/]. Who has access to Kafka, or another kind of file,
+    uses [bold]headrace import[/].
+    """
     from rich.console import Console
 
     from headrace.commands.send import open_source, report, send_file
@@ -334,14 +345,6 @@ def rollback(model: ModelOption = None) -> None:
     with _client() as client:
         live = client.post(f"/v1/models/{_model(model)}/rollback")
     typer.echo(f"{live['version']} is live.")
-
-
-@app.command(rich_help_panel=RUN)
-def topics() -> None:
-    """List the topics, and make those that are missing."""
-    from headrace.commands import local
-
-    local.topics(_found_settings())
 
 
 @app.command(rich_help_panel=RUN)
@@ -529,22 +532,6 @@ def _segment(text: str) -> str:
 
     return quote(text, safe="")
 
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Turn a missing package into the way to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] in _OWN:
-            raise
-        raise HeadraceError(
-            f"This command needs the package {exc.name}, which is not installed; "
-            f"install it with `pip install 'headrace[{name}]'`."
-        ) from exc
-
-
-_OWN = frozenset({"headrace", "streams", "models", "serving"})
 
 if __name__ == "__main__":
     main()
