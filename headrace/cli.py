@@ -33,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+bench = typer.Typer(help="Measure how good it is, how fast, how large.", no_args_is_help=True)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
