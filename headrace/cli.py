@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+bench = typer.Typer(help="Measure how good it is, how fast, how large.", no_args_is_help=True)
 app.add_typer(topics, name="topics", rich_help_panel=RUN)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)

@@ -15,8 +15,8 @@ from headrace.settings import Settings, load_settings
 from streams.bench.events import MadeUpEvents, Piece
 from streams.bench.filling import filler
 
-_TICK_S = 0.001
-"""As long as a producer's events wait for one another."""
+_TICK_S = 0.01
+"""As much as a batch holds. The embedded broker's fetches cost the more the more batches it has."""
 
 Chunk = tuple[str, int, list[tuple[bytes, bytes]]]
 

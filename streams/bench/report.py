@@ -52,6 +52,12 @@ def measures(runs: Runs) -> dict[str, Measure]:
             _ratios([run.events_per_s for run in one], [run.events_per_s for run in bare]),
         ),
         (
+            "agent_cpu_ratio",
+            "events per CPU second, ours ÷ bare agent",
+            None,
+            _ratios(per_cpu, [run.events_per_cpu_s for run in bare]),
+        ),
+        (
             "scaling_efficiency",
             "events per CPU second, two workers ÷ one",
             ("≥", 0.85),

@@ -46,7 +46,13 @@ def test_every_figure_is_in_the_file(tmp_path: Path) -> None:
     assert ended.exit_code == 0, (ended.output, ended.exception)
     report = json.loads(file.read_text())
     names = {
-        *("agent_ratio", "scaling_efficiency", "two_workers_ratio", "bytes_per_user"),
+        *(
+            "agent_ratio",
+            "agent_cpu_ratio",
+            "scaling_efficiency",
+            "two_workers_ratio",
+            "bytes_per_user",
+        ),
         *("freshness_ms_p50", "freshness_ms_p99", "rss_mb_per_million"),
     }
     assert report["spread"].keys() == names
