@@ -15,6 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
 
+from headrace.dead_letters import NO_KEY
 from headrace.errors import HeadraceError
 from headrace.kafka_reader import unreachable
 from headrace.settings import Settings
@@ -95,7 +96,7 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
                 offset=_number(headers, "offset"),
                 field=_text(headers, "field"),
                 reason=_text(headers, "reason"),
-                key=record.key,
+                key=None if NO_KEY in headers else record.key,
                 value=record.value,
             )
 

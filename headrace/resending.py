@@ -134,7 +134,7 @@ def _inside(content: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 
 
 def _mark(topic: str, letter: Letter) -> Outgoing:
-    return Outgoing(topic, letter.key, None, ((RESENT, letter.id.encode()),))
+    return Outgoing(topic, letter.id.encode(), None, ((RESENT, letter.id.encode()),))
 
 
 def _is_text(raw: bytes) -> bool:
