@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,11 +50,12 @@ def archive_once(settings: Settings, topics: Sequence[str], console: Console) ->
 def archive_over_and_over(
     settings: Settings, topics: Sequence[str], every_s: float, console: Console
 ) -> None:
-    """Archive what is new, once every so many seconds, until Ctrl-C.
+    """Archive what is new, once every so many seconds, until Ctrl-C or SIGTERM.
 
     A run that fails is told and made good by the next. Raises `HeadraceError` when the first fails.
     """
     _quieten()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with archive_held(Path(settings.archive)):
             _archive(settings, topics, console)
