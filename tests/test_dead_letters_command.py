@@ -250,6 +250,9 @@ def test_a_value_is_changed_in_an_editor(settings: Settings, tmp_path: Path) -> 
     environ = {"EDITOR": str(editor), "VISUAL": str(editor)}
     untouched = run(settings, "send", letter_id, "--edit", "--again", **environ)
     assert untouched.stderr == "headrace: Nothing was changed, so nothing is sent.\n"
+    environ = {"EDITOR": str(tmp_path / "none"), "VISUAL": ""}
+    missing = run(settings, "send", letter_id, "--edit", "--again", **environ)
+    assert "Name another in EDITOR." in missing.stderr
 
 
 @pytest.mark.parametrize(
