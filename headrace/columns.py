@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from headrace.bulk_events import parse_events
+from headrace.bulk_events import ParsedEvents, parse_events
+from headrace.erased_rows import not_erased
+from headrace.erasures import Erasures
 from headrace.events import KINDS, EventColumns
 from headrace.fingerprints import Fingerprints
 from headrace.records import Records
@@ -41,13 +43,24 @@ class _Events:
 
 
 class ColumnBuilder:
-    """Gathers records and makes columns of them. What is not an event is passed over.
+    """Gathers records and makes columns of them.
 
-    It holds 49 bytes for each event, however long its id, and the ids of users and items.
+    What is not an event is passed over, and so is what came before its user was erased. It holds 49
+    bytes for each event, however long its id, and the ids of users and items.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        """`rng` draws the keys of `Fingerprints`; what is built does not depend on it."""
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        erasures: Erasures | None = None,
+        topic_ids: Mapping[str, str] | None = None,
+    ) -> None:
+        """`rng` draws the keys of `Fingerprints`; what is built does not depend on it.
+
+        `topic_ids`: by topic, the id of the topic that the records are of; erasures need it.
+        """
+        self._erasures = Erasures() if erasures is None else erasures
+        self._topic_ids = topic_ids or {}
         self._fingerprints = Fingerprints(rng)
         self._waiting = {topic: _Waiting() for topic in _TOPICS}
         self._events: list[_Events] = []
@@ -96,6 +109,8 @@ class ColumnBuilder:
         """Make events of the topic's records that wait, be they none."""
         records = self._waiting[topic].taken()
         parsed = parse_events(records.values, EVENT_TOPICS[topic], records.time / 1000)
+        # Before copies are told apart: one sent again after the erasure counts.
+        parsed = parsed.only(self._count(topic, parsed, records))
         row = parsed.row
         self._events.append(
             _Events(
@@ -108,6 +123,18 @@ class ColumnBuilder:
                 user=_encoded(parsed.user_id),
                 item=_encoded(parsed.item_id),
             )
+        )
+
+    def _count(self, topic: str, parsed: ParsedEvents, records: Records) -> NDArray[np.bool_]:
+        row = parsed.row
+        return not_erased(
+            self._erasures,
+            topic,
+            self._topic_ids.get(topic, ""),
+            parsed.user_id,
+            records.partition[row],
+            records.offset[row],
+            records.time[row],
         )
 
 

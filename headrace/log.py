@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.erasure_log import read_erasures
 from headrace.events import EventColumns
 from headrace.replay import replay, unreachable
 from headrace.settings import Settings
-from headrace.topics import BOOTSTRAP_MS, Topics
+from headrace.topics import BOOTSTRAP_MS, Topics, event_topic_ids
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -44,14 +45,16 @@ def read_columns(
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
     Partitions are assigned, so no consumer group is joined or disturbed. What is not an event is
-    passed over: the agents have dead-lettered it. Raises `HeadraceError` when the log ends before
-    `through`, or Kafka goes away.
+    passed over: the agents have dead-lettered it; so is what came before its user was erased.
+    Raises `HeadraceError` when the log ends before `through`, or Kafka goes away.
     """
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
+    erasures = read_erasures(settings)
+    topic_ids = event_topic_ids(settings) if erasures else {}
     total = sum(sum(by_partition.values()) for by_partition in through.values())
-    builder = ColumnBuilder(np.random.default_rng())
+    builder = ColumnBuilder(np.random.default_rng(), erasures, topic_ids)
     count = 0
     progress(0.0)
     with closing(replay(settings, through)) as batches:

@@ -1,4 +1,4 @@
-"""The worker's process: make sure of the topics, then run the Faust app until told to stop."""
+"""The worker's process: learn the topics and who was erased, then run until told to stop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import faust
 import uvloop
 
+from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
@@ -18,7 +19,7 @@ def run(settings: Settings) -> None:
     configure_logging(settings)
     # Before Faust makes its loops, the one of its consumer's thread too.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    app = create_app(settings, ensure_topics(settings))
+    app = create_app(settings, ensure_topics(settings), read_erasure_log(settings))
     worker = faust.Worker(
         app,
         loglevel=settings.log_level,
