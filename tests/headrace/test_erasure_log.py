@@ -61,7 +61,7 @@ def test_what_is_no_erasure_is_told_and_passed_over(
         (b"ann", msgspec.json.encode(good)),
         (b"ann", b"\xff"),
         (b"bob", b"{}"),
-        (None, b"7"),
+        (b"dan", b"7"),
         (b"\xff", None),
         (b"cid", msgspec.json.encode(good)),
         (b"dan", msgspec.json.encode(erasure("dan"))),
