@@ -1,4 +1,4 @@
-"""The worker's process: make sure of the topics, then run the Faust app until told to stop."""
+"""The worker's process: learn the topics and who was erased, then run until told to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import faust
 import uvloop
 
+from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import TopicId, ensure_topics
@@ -16,7 +17,9 @@ from streams.app import create_app
 
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
-    run_app(settings, create_app)
+    run_app(
+        settings, lambda settings, known: create_app(settings, known, read_erasure_log(settings))
+    )
 
 
 def run_app(

@@ -1,0 +1,180 @@
+"""The topic of erasures: all of it at once for who starts, then on and on for who runs.
+
+No consumer group is needed: whoever must know the erasures must know all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from headrace.erasures import Erasure, Erasures, parse_erasure
+from headrace.errors import HeadraceError, InvalidErasure
+from headrace.settings import Settings
+from headrace.topics import BOOTSTRAP_MS, ERASURES, Topics
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0
+"""Longest that a broker may send nothing while there is more to read."""
+_WAIT_MS = 500
+_AGAIN_S = 1.0
+"""Pause before a broker that was away is tried again."""
+_METADATA_MS = 10_000
+"""How soon a partition is noticed that the topic did not have."""
+
+CarryOut = Callable[[Erasure], Awaitable[None]]
+
+
+class ErasureLog:
+    """What has been read of the topic: the erasures, and how far each partition was read."""
+
+    def __init__(self) -> None:
+        self.erasures = Erasures()
+        self.positions: dict[int, int] = {}
+        """By partition, the offset to read next."""
+
+    def take(self, record: Any) -> Erasure | None:
+        """Take a record of either Kafka client's; return the erasure, if it is one.
+
+        A record without a value takes the user's erasure back. One that is wrong in itself is told
+        to the log and passed over.
+        """
+        self.positions[record.partition] = record.offset + 1
+        if record.value is None:
+            self.erasures.drop((record.key or b"").decode(errors="replace"))
+            return None
+        try:
+            erasure = parse_erasure(record.key, record.value)
+        except InvalidErasure as error:
+            logger.error(
+                "%s/%d, offset %d is no erasure and is passed over: %s",
+                record.topic,
+                record.partition,
+                record.offset,
+                error,
+            )
+            return None
+        self.erasures.add(erasure)
+        return erasure
+
+
+def read_erasures(settings: Settings) -> Erasures:
+    """Return the erasures up to now; none where there is no such topic. Blocks.
+
+    Raises `HeadraceError` when Kafka cannot be read.
+    """
+    return read_erasure_log(settings).erasures
+
+
+def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> ErasureLog:
+    """Return the topic as it is up to now. Blocks.
+
+    Raises `HeadraceError` when Kafka cannot be reached, or has sent nothing for `patience_s`.
+    """
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError as KafkaPythonError
+
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=settings.kafka.split(","),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
+        )
+        try:
+            return _read_to_end(consumer, Topics(settings).name(ERASURES), patience_s)
+        finally:
+            consumer.close()
+    except (KafkaPythonError, OSError, ValueError, TimeoutError) as exc:
+        raise HeadraceError(
+            f"Kafka at {settings.kafka} cannot tell who was erased: {exc!r}. "
+            "Is it running, and is HEADRACE_KAFKA right?"
+        ) from exc
+
+
+def _read_to_end(consumer: KafkaConsumer, name: str, patience_s: float) -> ErasureLog:
+    import kafka
+
+    log = ErasureLog()
+    numbers = consumer.partitions_for_topic(name) or ()
+    partitions = [kafka.TopicPartition(name, number) for number in sorted(numbers)]
+    log.positions = {partition.partition: 0 for partition in partitions}
+    # The embedded broker counts the newest batch as one record: what is fetched tells the end.
+    listed = consumer.end_offsets(partitions) if partitions else {}
+    left = {partition for partition, end in listed.items() if end > 0}
+    consumer.assign(sorted(left))
+    if left:
+        consumer.seek_to_beginning()
+    heard_at = time.monotonic()
+    while left:
+        polled = consumer.poll(timeout_ms=100)
+        for records in polled.values():
+            for record in records:
+                log.take(record)
+        done = {each for each in left if consumer.position(each) == consumer.highwater(each)}
+        for partition in done:
+            # Compaction leaves gaps, at the end too.
+            log.positions[partition.partition] = consumer.position(partition)
+        left -= done
+        if polled or done:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > patience_s:
+            raise TimeoutError(f"{name} has sent nothing for {patience_s:.0f} s")
+    return log
+
+
+async def follow_erasures(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> None:
+    """Read on, and carry each erasure out once it is known, until cancelled.
+
+    A broker that is away is waited for. Raises what `carry_out` raises.
+    """
+    while True:
+        try:
+            await _follow(settings, log, carry_out)
+        except (KafkaError, OSError) as exc:
+            logger.warning("erasures cannot be read: %r; again in %.0f s", exc, _AGAIN_S)
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _follow(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> None:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka.split(","),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        metadata_max_age_ms=_METADATA_MS,
+    )
+    name = Topics(settings).name(ERASURES)
+    try:
+        await consumer.start()
+        while True:
+            _assign(consumer, name, log)
+            polled = await consumer.getmany(timeout_ms=_WAIT_MS)
+            taken = [log.take(record) for records in polled.values() for record in records]
+            # All of them are known before the first is waited for.
+            for erasure in filter(None, taken):
+                await carry_out(erasure)
+    finally:
+        # With a broker away, aiokafka lets its own cancelling of a fetch out of `stop`.
+        with suppress(asyncio.CancelledError):
+            await consumer.stop()
+
+
+def _assign(consumer: AIOKafkaConsumer, name: str, log: ErasureLog) -> None:
+    """Read all partitions that the topic has by now, each from where it was left."""
+    numbers = log.positions.keys() | (consumer.partitions_for_topic(name) or set())
+    partitions = {TopicPartition(name, number) for number in numbers}
+    if partitions and partitions != consumer.assignment():
+        consumer.assign(sorted(partitions))
+        for partition in partitions:
+            consumer.seek(partition, log.positions.setdefault(partition.partition, 0))
