@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from headrace.erasures import Erasure, Erasures, parse_erasure
+from headrace.erasures import Erasure, Erasures, decode_erasure, parse_erasure
 from headrace.errors import HeadraceError, InvalidErasure
+from headrace.replay import replay
 from headrace.settings import Settings
 from headrace.topics import BOOTSTRAP_MS, ERASURES, Topics
 
@@ -39,8 +40,9 @@ CarryOut = Callable[[Erasure], Awaitable[None]]
 class ErasureLog:
     """What has been read of the topic: the erasures, and how far each partition was read."""
 
-    def __init__(self) -> None:
-        self.erasures = Erasures()
+    def __init__(self, erasures: Erasures | None = None) -> None:
+        """`erasures` were known before."""
+        self.erasures = Erasures() if erasures is None else erasures
         self.positions: dict[int, int] = {}
         """By partition, the offset to read next."""
 
@@ -70,15 +72,27 @@ class ErasureLog:
 
 
 def read_erasures(settings: Settings) -> Erasures:
-    """Return the erasures up to now; none where there is no such topic. Blocks.
+    """Return the erasures up to now, those too that only the archive still has. Blocks.
 
-    Raises `HeadraceError` when Kafka cannot be read.
+    Who reads archived events must know them: a topic that was made anew has forgotten its erasures
+    with its events, the archive has kept both. Raises `HeadraceError` when Kafka or the archive
+    cannot be read.
     """
-    return read_erasure_log(settings).erasures
+    return read_erasure_log(settings, archived=_archived(settings)).erasures
 
 
-def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> ErasureLog:
-    """Return the topic as it is up to now. Blocks.
+def _archived(settings: Settings) -> Iterator[Erasure]:
+    """Yield what is archived of the topic, from before it was made anew, too, oldest first."""
+    for batch in replay(settings, {}, topics=(ERASURES,), topic_ids={}):
+        for value in filter(None, batch.records.values):
+            with suppress(InvalidErasure):
+                yield decode_erasure(value)
+
+
+def read_erasure_log(
+    settings: Settings, *, archived: Iterable[Erasure] = (), patience_s: float = _PATIENCE_S
+) -> ErasureLog:
+    """Return the topic as it is up to now, after the erasures that are archived. Blocks.
 
     Raises `HeadraceError` when Kafka cannot be reached, or has sent nothing for `patience_s`.
     """
@@ -93,7 +107,9 @@ def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> 
             bootstrap_timeout_ms=BOOTSTRAP_MS,
         )
         try:
-            return _read_to_end(consumer, Topics(settings).name(ERASURES), patience_s)
+            log = ErasureLog(Erasures(archived))
+            _read_to_end(log, consumer, Topics(settings).name(ERASURES), patience_s)
+            return log
         finally:
             consumer.close()
     except (KafkaPythonError, OSError, ValueError, TimeoutError) as exc:
@@ -103,10 +119,9 @@ def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> 
         ) from exc
 
 
-def _read_to_end(consumer: KafkaConsumer, name: str, patience_s: float) -> ErasureLog:
+def _read_to_end(log: ErasureLog, consumer: KafkaConsumer, name: str, patience_s: float) -> None:
     import kafka
 
-    log = ErasureLog()
     numbers = consumer.partitions_for_topic(name) or ()
     partitions = [kafka.TopicPartition(name, number) for number in sorted(numbers)]
     log.positions = {partition.partition: 0 for partition in partitions}
@@ -131,7 +146,6 @@ def _read_to_end(consumer: KafkaConsumer, name: str, patience_s: float) -> Erasu
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > patience_s:
             raise TimeoutError(f"{name} has sent nothing for {patience_s:.0f} s")
-    return log
 
 
 async def follow_erasures(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> None:

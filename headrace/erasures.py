@@ -50,10 +50,16 @@ _decoder = msgspec.json.Decoder(Erasure)
 
 def parse_erasure(key: bytes | None, value: bytes) -> Erasure:
     """Read an erasure from a record of the topic. Raises `InvalidErasure`."""
-    erasure: Erasure = decode(_decoder, value, InvalidErasure)
+    erasure = decode_erasure(value)
     if key != erasure.user_id.encode():
         # Neither is named: it may be told to a log, which should not say who was erased.
         raise InvalidErasure("user_id", "is not the record's key")
+    return erasure
+
+
+def decode_erasure(value: bytes) -> Erasure:
+    """Read an erasure from a record's value alone. Raises `InvalidErasure`."""
+    erasure: Erasure = decode(_decoder, value, InvalidErasure)
     for topic in erasure.through:
         if topic not in erasure.topic_ids:
             raise InvalidErasure("topic_ids", f"has no id of {topic!r}, which stands in `through`")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import msgspec
 import pytest
 from kafka_tools import delete_topic, send_events, send_raw
 from parts import eventually
+from rich.console import Console
 
 from headrace.cancellation import cancel_until_done
+from headrace.commands.archive import archive_once, chosen_topics
 from headrace.erasure_log import follow_erasures, read_erasure_log, read_erasures
 from headrace.erasures import Erasure
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets, read_columns
 from headrace.settings import Settings
-from headrace.topics import ERASURES, ensure_topics, event_topic_ids
+from headrace.topics import ERASURES, EVENT_TOPICS, ensure_topics, event_topic_ids
 
 NOW = 1_704_060_026.0
 
@@ -193,3 +196,25 @@ def test_of_a_topic_made_anew_since_the_erasure_events_count(made: Settings) -> 
     send_events(made, "clicks", [event(9, "ann")])
     columns = read_columns(made, end_offsets(made))
     assert columns.item_ids == ("i9",)
+
+
+def test_what_was_archived_of_an_erased_user_stays_erased_when_all_topics_are_made_anew(
+    made: Settings,
+) -> None:
+    clicks = [
+        {"event_id": f"{user}-1", "user_id": user, "item_id": "tea", "timestamp": NOW}
+        for user in ("ann", "bob")
+    ]
+    send_events(made, "clicks", clicks)
+    ids = event_topic_ids(made)
+    through = end_offsets(made)
+    send(made, Erasure(user_id="ann", at=time.time(), topic_ids=ids, through=through))
+    archive_once(made, chosen_topics(None), Console(quiet=True))
+    for topic in (*EVENT_TOPICS, ERASURES):
+        delete_topic(made, topic)
+    ensure_topics(made)
+    send_events(made, "clicks", [{**clicks[0], "event_id": "ann-2"}])
+    columns = read_columns(made, end_offsets(made))
+    assert sorted(columns.user_ids[user] for user in columns.user) == ["ann", "bob"]
+    # What came later counts.
+    assert set(read_erasures(made).by_user) == {"ann"}
