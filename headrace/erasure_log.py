@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +77,12 @@ def read_erasures(settings: Settings) -> Erasures:
     return read_erasure_log(settings).erasures
 
 
-def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> ErasureLog:
+def read_erasure_log(
+    settings: Settings, partitions: int | None = None, *, patience_s: float = _PATIENCE_S
+) -> ErasureLog:
     """Return the topic as it is up to now. Blocks.
 
+    `partitions`: how many it has; who knows says so, for a broker that has just begun may not.
     Raises `HeadraceError` when Kafka cannot be reached, or has sent nothing for `patience_s`.
     """
     from kafka import KafkaConsumer
@@ -93,7 +96,13 @@ def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> 
             bootstrap_timeout_ms=BOOTSTRAP_MS,
         )
         try:
-            return _read_to_end(consumer, Topics(settings).name(ERASURES), patience_s)
+            name = Topics(settings).name(ERASURES)
+            numbers = (
+                consumer.partitions_for_topic(name) or ()
+                if partitions is None
+                else range(partitions)
+            )
+            return _read_to_end(consumer, name, numbers, patience_s)
         finally:
             consumer.close()
     except (KafkaPythonError, OSError, ValueError, TimeoutError) as exc:
@@ -103,11 +112,12 @@ def read_erasure_log(settings: Settings, *, patience_s: float = _PATIENCE_S) -> 
         ) from exc
 
 
-def _read_to_end(consumer: KafkaConsumer, name: str, patience_s: float) -> ErasureLog:
+def _read_to_end(
+    consumer: KafkaConsumer, name: str, numbers: Iterable[int], patience_s: float
+) -> ErasureLog:
     import kafka
 
     log = ErasureLog()
-    numbers = consumer.partitions_for_topic(name) or ()
     partitions = [kafka.TopicPartition(name, number) for number in sorted(numbers)]
     log.positions = {partition.partition: 0 for partition in partitions}
     # The embedded broker counts the newest batch as one record: what is fetched tells the end.

@@ -10,7 +10,7 @@ import uvloop
 from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
-from headrace.topics import ensure_topics
+from headrace.topics import ERASURES, Topics, ensure_topics
 from streams.app import create_app
 
 
@@ -19,7 +19,9 @@ def run(settings: Settings) -> None:
     configure_logging(settings)
     # Before Faust makes its loops, the one of its consumer's thread too.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    app = create_app(settings, ensure_topics(settings), read_erasure_log(settings))
+    topics = ensure_topics(settings)
+    erasures = topics[Topics(settings).name(ERASURES)]
+    app = create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
     worker = faust.Worker(
         app,
         loglevel=settings.log_level,
