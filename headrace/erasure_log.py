@@ -90,10 +90,16 @@ def _archived(settings: Settings) -> Iterator[Erasure]:
 
 
 def read_erasure_log(
-    settings: Settings, *, archived: Iterable[Erasure] = (), patience_s: float = _PATIENCE_S
+    settings: Settings,
+    partitions: int | None = None,
+    *,
+    archived: Iterable[Erasure] = (),
+    patience_s: float = _PATIENCE_S,
 ) -> ErasureLog:
     """Return the topic as it is up to now, after the erasures that are archived. Blocks.
 
+
+    `partitions`: how many it has; who knows says so, for a broker that has just begun may not.
     Raises `HeadraceError` when Kafka cannot be reached, or has sent nothing for `patience_s`.
     """
     from kafka import KafkaConsumer
@@ -108,7 +114,13 @@ def read_erasure_log(
         )
         try:
             log = ErasureLog(Erasures(archived))
-            _read_to_end(log, consumer, Topics(settings).name(ERASURES), patience_s)
+            name = Topics(settings).name(ERASURES)
+            numbers = (
+                consumer.partitions_for_topic(name) or ()
+                if partitions is None
+                else range(partitions)
+            )
+            _read_to_end(log, consumer, name, numbers, patience_s)
             return log
         finally:
             consumer.close()
@@ -119,10 +131,11 @@ def read_erasure_log(
         ) from exc
 
 
-def _read_to_end(log: ErasureLog, consumer: KafkaConsumer, name: str, patience_s: float) -> None:
+def _read_to_end(
+    log: ErasureLog, consumer: KafkaConsumer, name: str, numbers: Iterable[int], patience_s: float
+) -> None:
     import kafka
 
-    numbers = consumer.partitions_for_topic(name) or ()
     partitions = [kafka.TopicPartition(name, number) for number in sorted(numbers)]
     log.positions = {partition.partition: 0 for partition in partitions}
     # The embedded broker counts the newest batch as one record: what is fetched tells the end.

@@ -11,15 +11,18 @@ import uvloop
 from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
-from headrace.topics import TopicId, ensure_topics
+from headrace.topics import ERASURES, TopicId, Topics, ensure_topics
 from streams.app import create_app
 
 
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
-    run_app(
-        settings, lambda settings, known: create_app(settings, known, read_erasure_log(settings))
-    )
+    run_app(settings, _create)
+
+
+def _create(settings: Settings, topics: Mapping[str, TopicId]) -> faust.App:
+    erasures = topics[Topics(settings).name(ERASURES)]
+    return create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
 
 
 def run_app(
