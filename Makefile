@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install kafka demo test lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,10 +21,13 @@ $(INSTALLED): constraints.txt pyproject.toml tools/install
 	@tools/install $(VENV)
 	@touch $@
 
+kafka:  ## Fetch the jars of Apache Kafka into ~/.cache/headrace (43 MB, once; needs Java 17 and Maven)
+	@tools/kafka
+
 demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it up
 	@$(BIN)/headrace demo $(ARGS)
 
-test: install  ## Run the tests; ARGS="tests/local -x" chooses
+test: install kafka  ## Run the tests; ARGS="tests/local -x" chooses
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: install  ## Check style, types and the imports between the parts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,10 @@ app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="The model's id; of the settings if not given.")
+]
+BrokerOption = Annotated[
+    Literal["embedded", "apache"],
+    typer.Option(help="embedded: topics in memory. apache: on disk; needs `make kafka` once."),
 ]
 _PORT = {"min": 0, "max": 65535}
 HttpPort = Annotated[int, typer.Option("--port", help="Port of the HTTP server; 0: any.", **_PORT)]
@@ -82,6 +86,7 @@ def demo(
     data: Annotated[
         Path, typer.Option(help="Folder of its data, its summary and its report.")
     ] = Path("build/demo"),
+    broker: BrokerOption = "embedded",
     port: HttpPort = 8080,
     stay: Annotated[
         bool, typer.Option("--stay", help="Leave the system up at the end, until Ctrl-C.")
@@ -98,7 +103,12 @@ def demo(
     with _extra("local"):
         from headrace.local.demo.main import DemoOptions, run_demo
     options = DemoOptions(
-        folder=data, port=port, stay=stay, events_per_second=events_per_second, display=display
+        folder=data,
+        broker=broker,
+        port=port,
+        stay=stay,
+        events_per_second=events_per_second,
+        display=display,
     )
     raise typer.Exit(run_demo(options))
 
@@ -109,10 +119,9 @@ def demo(
 @app.command(rich_help_panel=STACK)
 def up(
     data: Data = DEFAULT_DATA,
+    broker: BrokerOption = "embedded",
     port: HttpPort = 8080,
-    kafka_port: Annotated[
-        int, typer.Option(help="Port of the embedded broker; 0: any.", **_PORT)
-    ] = 19092,
+    kafka_port: Annotated[int, typer.Option(help="Port of that broker; 0: any.", **_PORT)] = 19092,
     redis_port: Annotated[int, typer.Option(help="Port of Redis; 0: any.", **_PORT)] = 16379,
     kafka: Annotated[
         str | None,
@@ -132,6 +141,7 @@ def up(
         from headrace.local.stack import StackOptions
     options = StackOptions(
         data=data,
+        broker=broker,
         port=port,
         kafka_port=kafka_port,
         redis_port=redis_port,

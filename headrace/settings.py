@@ -18,6 +18,9 @@ from headrace.errors import InvalidSetting
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
+KAFKA_JARS_VARIABLE = "HEADRACE_KAFKA_JARS"
+_NO_SETTINGS = frozenset({CONFIG_VARIABLE, KAFKA_JARS_VARIABLE, "HEADRACE_BENCH_DATA"})
+"""Variables that say where files are; a command reads each by itself."""
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -240,7 +243,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     raw = _read_file(environ.get(CONFIG_VARIABLE, ""))
     known = dict(_variables())
     for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
             continue
         if variable not in known:
             raise InvalidSetting(f"{variable} is not a setting{_suggestion(variable, known)}")

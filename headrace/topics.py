@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,7 @@ ERASURES = "erasures"
 COMPACTED = frozenset({ITEMS, MODEL_VERSIONS, ERASURES})
 BOOTSTRAP_MS = 5_000
 """Longest wait for a broker to answer the first time, in milliseconds."""
+_KNOWN_WITHIN_S = 10.0
 
 ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
 
@@ -112,7 +114,7 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
             ]
             if missing:
                 _create(admin, missing)
-            return describe_topics(admin, names)
+            return _until_known(admin, names)
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:
@@ -232,6 +234,20 @@ def _create(admin: KafkaAdminClient, missing: list[NewTopic]) -> None:
     except TopicAlreadyExistsError:
         # Another part made them between our look and our call.
         return
+
+
+def _until_known(admin: KafkaAdminClient, names: list[str]) -> dict[str, TopicId]:
+    """Return the topics, which a broker knows of a moment after they were made."""
+    deadline = time.monotonic() + _KNOWN_WITHIN_S
+    while len(found := describe_topics(admin, names)) < len(names):
+        if time.monotonic() > deadline:
+            missing = ", ".join(sorted(set(names) - set(found)))
+            raise HeadraceError(
+                f"Kafka has taken the order to make {missing} and does not know them "
+                f"{_KNOWN_WITHIN_S:.0f} s later. Is it well?"
+            )
+        time.sleep(0.02)
+    return found
 
 
 def event_topic_ids(settings: Settings) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""What every test shares: a real broker and a real Redis, and settings that are the test's own."""
+"""What every test shares: real brokers and a real Redis, and settings that are the test's own.
+
+A test talks to the embedded broker, or to each of those that a mark names:
+`pytestmark = pytest.mark.brokers("embedded", "apache")` in a module, or the same on a test.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from parts import OwnKafka
 from redis.asyncio import Redis
 
 from headrace.local import launch
@@ -29,6 +34,16 @@ hypothesis.settings.register_profile("headrace", deadline=None)
 hypothesis.settings.load_profile("headrace")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "brokers(*names): run on each of these: embedded, apache")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("brokers")
+    if mark and "kafka" in metafunc.fixturenames:
+        metafunc.parametrize("kafka", mark.args, indirect=True)
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an embedded broker that the whole run shares: `127.0.0.1:PORT`."""
@@ -36,6 +51,21 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = broker_command(find_broker(os.environ), port)
     with _server(command, port, tmp_path_factory.mktemp("broker")):
         yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a node of Apache Kafka that the whole run shares: `127.0.0.1:PORT`."""
+    with OwnKafka(tmp_path_factory.mktemp("apache")) as node:
+        yield node.address
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest) -> str:
+    """The address of the broker that this test runs on; only that one is started for it."""
+    fixtures = {"embedded": "broker", "apache": "apache"}
+    address: str = request.getfixturevalue(fixtures[getattr(request, "param", "embedded")])
+    return address
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +78,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(broker: str, redis_url: str, tmp_path: Path) -> Settings:
+def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings with the keys, the topics and the consumer group of this test alone.
 
     The topics are not made yet; `headrace.topics.ensure_topics(settings)` makes them.
@@ -56,7 +86,7 @@ def settings(broker: str, redis_url: str, tmp_path: Path) -> Settings:
     token = uuid.uuid4().hex[:12]
     base = Settings()
     return Settings(
-        kafka=broker,
+        kafka=kafka,
         redis=redis_url,
         namespace=f"test-{token}",
         artifacts=str(tmp_path / "artifacts"),

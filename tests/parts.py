@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from headrace.local import launch
+from headrace.local.apache import find_apache
+from headrace.local.ports import claim_port
 from headrace.settings import Settings
 
 PATIENCE_S = 60.0
@@ -128,3 +133,78 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
         """End it; what it has is on disk then."""
         self._process.terminate()
         self._process.wait(PATIENCE_S)
+
+
+class OwnKafka(AbstractContextManager["OwnKafka"]):
+    """A node of Apache Kafka, to be ended and started; it keeps its topics and its port.
+
+    Without Java or the jars that `make kafka` fetches it raises `StackError`, which tells the cure.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port = claim_port(0, host="127.0.0.1", use="the tests' Kafka", option="")
+        self.address = f"127.0.0.1:{port}"
+        self._command = find_apache(os.environ).command(port, folder / "kafka")
+        self._log = folder / "kafka.log"
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._launch()
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert time.monotonic() < deadline, f"Kafka does not answer:\n{self.log()[-6_000:]}"
+            # Its port may be in use for a moment, as the other end of a connection.
+            if self._process.poll() is not None:
+                self._launch()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ask it to end and wait for that: it closes its logs."""
+        self.signal(signal.SIGTERM)
+        self._process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """End it at once, whatever it is in the middle of."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def log(self) -> str:
+        """What it has logged, over all its starts."""
+        return self._log.read_text(errors="replace")
+
+    def _launch(self) -> None:
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                (*launcher, *self._command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._log.parent,
+                env={},
+            )
+
+    def _answers(self) -> bool:
+        host, _, port = self.address.rpartition(":")
+        try:
+            # A client's own tries are far apart.
+            socket.create_connection((host, int(port)), timeout=1).close()
+            admin = KafkaAdminClient(bootstrap_servers=self.address, bootstrap_timeout_ms=5_000)
+        except (OSError, KafkaError):
+            return False
+        try:
+            admin.list_topics()
+        except KafkaError:
+            return False
+        finally:
+            admin.close()
+        return True

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from headrace.errors import StackError
 from headrace.local.folder import DataFolder, StackState
-from headrace.settings import CONFIG_VARIABLE
+from headrace.settings import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE
 
 if TYPE_CHECKING:
     from headrace.local.stack import StackOptions
@@ -118,6 +118,7 @@ def _running(folder: DataFolder) -> StackState:
 def _up_command(options: StackOptions, folder: DataFolder) -> list[str]:
     command = [sys.executable, "-m", "headrace.cli", "up", "--data", str(folder.root)]
     values = {
+        "--broker": options.broker,
         "--port": options.port,
         "--kafka-port": options.kafka_port,
         "--redis-port": options.redis_port,
@@ -131,10 +132,13 @@ def _up_command(options: StackOptions, folder: DataFolder) -> list[str]:
 
 
 def _from_anywhere(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with the file of settings named so that another folder finds it."""
-    config = environ.get(CONFIG_VARIABLE)
-    named = {CONFIG_VARIABLE: str(Path(config).absolute())} if config else {}
-    return {**environ, **named}
+    """Return the variables with what is a path named so that another folder finds it."""
+    paths = {
+        name: str(Path(path).absolute())
+        for name in (CONFIG_VARIABLE, KAFKA_JARS_VARIABLE)
+        if (path := environ.get(name))
+    }
+    return {**environ, **paths}
 
 
 def _quieten() -> None:

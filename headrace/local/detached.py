@@ -18,7 +18,7 @@ from headrace.local.folder import DataFolder, StackState
 
 T = TypeVar("T")
 _POLL_S = 0.1
-_END_WITHIN_S = 8.0
+_END_WITHIN_S = 16.0
 """Longer than a stack takes that ends by itself."""
 
 

@@ -52,6 +52,7 @@ class DataFolder:
         self.root = root.absolute()
         self._needed_bytes = needed_bytes
         self.redis = self.root / "redis"
+        self.kafka = self.root / "kafka"
         self.artifacts = self.root / "artifacts"
         self.logs = self.root / "logs"
         self._state = self.root / "stack.json"

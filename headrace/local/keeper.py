@@ -70,7 +70,9 @@ class Keeper:
         self._on_change = on_change
         self._say = say
         self._reason = ""
-        self.status = PartStatus(name=part.name, state="waiting", since=time.time())
+        self.status = PartStatus(
+            name=part.name, state="waiting", since=time.time(), about=part.about
+        )
 
     async def run(self, needs: Sequence[Keeper], follows: Sequence[Keeper]) -> NoReturn:
         """Keep the part alive. `needs` and `follows` are the keepers of the parts so named."""

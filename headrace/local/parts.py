@@ -30,6 +30,8 @@ class Part:
     """Of those, the parts with which this one is started anew."""
     cure: str = ""
     """What to do when it will not start."""
+    about: str = ""
+    """What a user may want to know of it, in a few words."""
     stop_within_s: float = 1.0
     """Seconds from SIGTERM to SIGKILL."""
 
@@ -43,3 +45,4 @@ class PartStatus(Struct, frozen=True, kw_only=True):
     since: float
     """Unix seconds when it came into this state."""
     restarts: int = 0
+    about: str = ""

@@ -62,7 +62,7 @@ def status_table(health: Health, now: float) -> Table:
             str(part.pid or ""),
             f"{_duration(now - part.since)} ago",
             str(part.restarts),
-            health.trouble(part) or _figures(health.heartbeats.get(part.pid or 0)),
+            health.trouble(part) or _figures(health.heartbeats.get(part.pid or 0)) or part.about,
         )
     return table
 

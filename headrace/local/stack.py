@@ -9,22 +9,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import msgspec
 
 from headrace.errors import StackError
 from headrace.local import DEFAULT_DATA, readiness
+from headrace.local.apache import STOP_WITHIN_S, VERSION, find_apache
 from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
 from headrace.local.folder import DataFolder, StackState
 from headrace.local.keeper import RestartPolicy
 from headrace.local.parts import Part, PartStatus
 from headrace.local.ports import claim_port
 from headrace.local.supervisor import Supervisor
-from headrace.settings import PREFIX, Settings, WorkerSettings, load_settings
+from headrace.settings import (
+    KAFKA_JARS_VARIABLE,
+    PREFIX,
+    Settings,
+    WorkerSettings,
+    load_settings,
+)
 
 _HOST = "127.0.0.1"
 _EMBEDDED_FETCH_WAIT_MS = 20
 """Milliseconds; the embedded broker does not answer a waiting fetch when records arrive."""
+
+Broker = Literal["embedded", "apache"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class StackOptions:
     """What a user chooses of a stack. Port 0 is any free one."""
 
     data: Path = DEFAULT_DATA
+    broker: Broker = "embedded"
+    """Topics are in memory and end with the embedded one; Apache Kafka's are on disk."""
     port: int = 8080
     kafka_port: int = 19092
     redis_port: int = 16379
@@ -39,6 +51,11 @@ class StackOptions:
     """A Kafka that already runs, `host:port`; then no broker is started."""
     redis: str | None = None
     """The URL of a Redis that already runs; then none is started."""
+
+    @property
+    def starts_embedded(self) -> bool:
+        """Whether the stack's broker is the embedded one."""
+        return self.kafka is None and self.broker == "embedded"
 
 
 @dataclass(frozen=True)
@@ -69,14 +86,25 @@ def default_parts(plan: Plan) -> list[Part]:
 
 
 def broker_part(plan: Plan) -> Part:
-    """Return the embedded broker, which keeps its topics in memory."""
+    """Return the embedded broker, or the node of Apache Kafka in the data folder.
+
+    Raises `StackError` when what it is made of is missing.
+    """
     port = int(plan.settings.kafka.rpartition(":")[2])
+    if plan.options.starts_embedded:
+        command = broker_command(find_broker(plan.environ), port)
+        about, stop_within_s = "embedded, topics in memory", 1.0
+    else:
+        command = find_apache(plan.environ).command(port, plan.folder.kafka)
+        about, stop_within_s = f"Apache Kafka {VERSION}, topics on disk", STOP_WITHIN_S
     return Part(
         name="broker",
-        command=broker_command(find_broker(plan.environ), port),
+        command=command,
         environ={},
         is_ready=readiness.broker_has_topics(plan.settings),
         cure="Try another port with --kafka-port, or name a Kafka that runs with --kafka.",
+        about=about,
+        stop_within_s=stop_within_s,
     )
 
 
@@ -108,8 +136,8 @@ def headrace_parts(plan: Plan) -> list[Part]:
             environ=plan.environ,
             is_ready=check,
             needs=tuple(need for need, is_own in own.items() if is_own),
-            # The broker comes back without its topics, and clients do not take well to that.
-            follows=("broker",) if own["broker"] else (),
+            # That broker comes back without its topics, and clients do not take well to that.
+            follows=("broker",) if plan.options.starts_embedded else (),
             cure="Its log says why.",
             stop_within_s=3.0,
         )
@@ -218,7 +246,7 @@ class LocalStack:
             environ=part_environ(self._environ, self._settings),
         )
         self._supervisor = Supervisor(
-            self._parts(plan),
+            await readiness.in_daemon_thread(lambda: self._parts(plan)),
             logs=self._folder.logs,
             on_change=self._changed,
             say=self._say,
@@ -265,6 +293,7 @@ def choose_settings(
     base = load_settings(
         {key: value for key, value in environ.items() if key not in _decided_variables()}
     )
+    _check_brokers(options)
     _check_distinct(options)
     kafka, redis = options.kafka, options.redis
     if kafka is None:
@@ -279,7 +308,7 @@ def choose_settings(
         artifacts=str(folder.artifacts),
         url=f"http://{_HOST}:{port}",
         api_key=folder.api_key(),
-        worker=_worker(base.worker, embedded=options.kafka is None),
+        worker=_worker(base.worker, embedded=options.starts_embedded),
         serving=msgspec.structs.replace(base.serving, port=port),
     )
     return load_settings(chosen.environ())
@@ -293,13 +322,25 @@ def _worker(chosen: WorkerSettings, *, embedded: bool) -> WorkerSettings:
 
 def part_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the variables of a part: the user's own, and all settings in place of theirs."""
-    others = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
+    others = {
+        key: value
+        for key, value in environ.items()
+        if not key.startswith(PREFIX) or key == KAFKA_JARS_VARIABLE
+    }
     return {**others, **settings.environ()}
 
 
 def _decided_variables() -> frozenset[str]:
     names = ("KAFKA", "REDIS", "ARTIFACTS", "URL", "API_KEY", "SERVING_PORT")
     return frozenset(PREFIX + name for name in names)
+
+
+def _check_brokers(options: StackOptions) -> None:
+    if options.kafka is not None and options.broker != "embedded":
+        raise StackError(
+            f"--broker {options.broker} starts a broker and --kafka {options.kafka} names one that "
+            "runs; choose one of the two."
+        )
 
 
 def _check_distinct(options: StackOptions) -> None:
@@ -319,6 +360,7 @@ def _claim(port: int, use: str, option: str, *, host: str = _HOST) -> int:
 
 
 __all__ = [
+    "Broker",
     "LocalStack",
     "Part",
     "Plan",

@@ -19,6 +19,8 @@ from headrace.log import end_offsets, read_columns
 from headrace.settings import Settings
 from headrace.topics import EVENT_TOPICS, Topics, ensure_topics
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 NOW = 1_704_060_026.0
 
 
@@ -160,6 +162,7 @@ def test_progress_is_told(made: Settings) -> None:
     assert all(0 <= share <= 1 for share in told)
 
 
+@pytest.mark.brokers("embedded")
 def test_a_broker_that_is_away_is_named(settings: Settings) -> None:
     away = msgspec.structs.replace(settings, kafka="127.0.0.1:9")
     with pytest.raises(HeadraceError, match=r"127\.0\.0\.1:9 .*HEADRACE_KAFKA"):

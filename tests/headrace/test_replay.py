@@ -23,6 +23,8 @@ from headrace.replay import replay
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 
 @pytest.fixture
 def made(settings: Settings) -> Settings:
@@ -65,12 +67,14 @@ def test_left_early_it_leaves_nothing_running(made: Settings) -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.brokers("embedded")
 def test_a_broker_that_is_not_there_is_named(settings: Settings) -> None:
     away = msgspec.structs.replace(settings, kafka="127.0.0.1:9")
     with pytest.raises(HeadraceError, match=r"127\.0\.0\.1:9 .*HEADRACE_KAFKA"):
         next(replay(away, {"clicks": {"0": 1}}))
 
 
+@pytest.mark.brokers("embedded")
 def test_a_broker_that_goes_away_ends_it(settings: Settings, tmp_path: Path) -> None:
     port = claim_port(0, host="127.0.0.1", use="the test's own broker", option="")
     with (tmp_path / "broker.log").open("wb") as log:

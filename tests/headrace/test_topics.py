@@ -12,6 +12,8 @@ from headrace.errors import HeadraceError
 from headrace.settings import Settings
 from headrace.topics import ALL, EVENT_TOPICS, Topics, TopicWatch, ensure_topics
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 
 def test_missing_topics_are_made_and_present_ones_are_left(settings: Settings) -> None:
     made = ensure_topics(settings)
@@ -40,6 +42,7 @@ def test_a_topic_made_anew_is_noticed(settings: Settings) -> None:
         watch.close()
 
 
+@pytest.mark.brokers("embedded")
 def test_a_broker_that_is_away_is_named(settings: Settings) -> None:
     # Port 9 (discard) has no listener here.
     away = msgspec.structs.replace(settings, kafka="127.0.0.1:9")

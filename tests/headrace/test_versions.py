@@ -26,6 +26,8 @@ from headrace.versions import (
     version_name,
 )
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 NOW = 1_704_060_026.5
 V1, V2 = version_name(NOW, "00000a"), version_name(NOW + 60, "00000b")
 

@@ -14,6 +14,8 @@ from serving_tools import Serve, check_problem
 
 from headrace.settings import Settings
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 NOW = 1_704_060_026.0
 
 
@@ -100,6 +102,7 @@ async def test_one_wrong_event_and_nothing_is_sent(
     await check_nothing_sent(settings)
 
 
+@pytest.mark.brokers("embedded")
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -129,6 +132,7 @@ async def test_what_cannot_be_read_is_a_problem(
     await check_nothing_sent(settings)
 
 
+@pytest.mark.brokers("embedded")
 async def test_a_body_too_long_is_refused_before_it_is_read_whole(
     client: httpx.AsyncClient,
 ) -> None:
@@ -143,6 +147,7 @@ async def test_a_body_too_long_is_refused_before_it_is_read_whole(
     check_problem(await client.post("/v1/events", content=endless()), 413, "8,388,608 bytes")
 
 
+@pytest.mark.brokers("embedded")
 async def test_kafka_away_is_said_with_when_to_come_again(settings: Settings, serve: Serve) -> None:
     away = msgspec.structs.replace(settings, kafka="127.0.0.1:9")
     async with serve(away) as client:

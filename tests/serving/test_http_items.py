@@ -229,6 +229,7 @@ async def test_changes_count_in_a_topic_made_anew_and_what_is_left_of_the_old_on
     assert await store.get("a") == Item(item_id="a", title="back")
 
 
+@pytest.mark.brokers("embedded", "apache")
 async def test_items_of_the_topic_come_and_go_without_a_training(
     servers: list[httpx.AsyncClient], settings: Settings, sessions: SessionStore, tmp_path: Path
 ) -> None:

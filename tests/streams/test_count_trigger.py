@@ -20,6 +20,8 @@ from headrace.topics import ensure_topics
 from headrace.trending import TrendingStore
 from streams.triggers import CountTrigger
 
+pytestmark = pytest.mark.brokers("embedded", "apache")
+
 
 @pytest.fixture
 def every_ten(settings: Settings) -> Settings:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from events_log import fold, fold_transitions, last_offsets, stored_transitions
+from kafka.errors import InvalidRecordError
 from kafka_tools import delete_topic, read_topic, send_events, send_raw
 from parts import OwnRedis, Part, eventually
 from redis.asyncio import Redis
@@ -27,6 +29,8 @@ from headrace.settings import Settings, WorkerSettings
 from headrace.store import connect
 from headrace.topics import EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
 from headrace.trending import TrendingStore
+
+pytestmark = pytest.mark.brokers("embedded", "apache")
 
 NOW = 1_704_060_026.0
 
@@ -93,7 +97,12 @@ async def test_events_and_items_are_applied_and_what_is_wrong_is_a_dead_letter(
     ]
     sent = []
     for topic, key, value, reason in wrong:
-        [(partition, offset)] = send_raw(settings, topic, [(key, value)], partition=1)
+        try:
+            [(partition, offset)] = send_raw(settings, topic, [(key, value)], partition=1)
+        except InvalidRecordError:
+            # Apache Kafka takes no record without a key into a compacted topic.
+            assert (topic, key) == ("items", None)
+            continue
         sent.append((topic, partition, offset, key, value, reason))
         if topic == "clicks":
             send_raw(settings, topic, [(b"ann", good)], partition=1)
@@ -105,7 +114,7 @@ async def test_events_and_items_are_applied_and_what_is_wrong_is_a_dead_letter(
 
         async def done() -> bool:
             [beat] = await HeartbeatStore(redis, settings).read("worker") or [None]
-            return beat is not None and beat.figures["dead_letters"] == len(wrong) and (
+            return beat is not None and beat.figures["dead_letters"] == len(sent) and (
                 beat.figures["items"], beat.figures["applied"], beat.figures["lag"]
             ) == (3, 6, 0)  # fmt: skip
 
@@ -130,7 +139,7 @@ async def test_events_and_items_are_applied_and_what_is_wrong_is_a_dead_letter(
         assert headers["topic"].startswith(settings.topics.prefix)
         place = Topics(settings).plain(headers["topic"]), int(headers["partition"])
         letters[(*place, int(headers["offset"]))] = (record, headers)
-    assert len(letters) == len(wrong)
+    assert len(letters) == len(sent) >= len(wrong) - 1
     for topic, partition, offset, key, value, reason in sent:
         record, headers = letters[topic, partition, offset]
         assert (record.key, record.value) == (key, value)

@@ -25,7 +25,7 @@ from headrace.local.demo.summary import is_right, rows, table, write_json
 from headrace.local.demo.watch import watch
 from headrace.local.folder import DataFolder
 from headrace.local.movielens import CREDIT, MovieLens, cache_folder, load_movielens
-from headrace.local.stack import LocalStack, StackOptions
+from headrace.local.stack import Broker, LocalStack, StackOptions
 from headrace.store import connect
 
 SETTINGS = {
@@ -49,6 +49,7 @@ class DemoOptions:
 
     folder: Path = Path("build/demo")
     """For the stack's data, `summary.json` and `report.html`."""
+    broker: Broker = "embedded"
     port: int = 8080
     """Of the HTTP server; 0 is any free one."""
     stay: bool = False
@@ -127,7 +128,9 @@ def _fresh_stack(options: DemoOptions) -> StackOptions:
     # A demo that is broken off must not leave the figures of the one before.
     for name in (_SUMMARY, _REPORT):
         (options.folder / name).unlink(missing_ok=True)
-    return StackOptions(data=folder, port=options.port, kafka_port=0, redis_port=0)
+    return StackOptions(
+        data=folder, broker=options.broker, port=options.port, kafka_port=0, redis_port=0
+    )
 
 
 def _tell(outcome: Outcome, figures: Figures, options: DemoOptions, console: Console) -> None:
