@@ -49,8 +49,8 @@ def stand_still() -> None:
         nonlocal calls
         records = await fetch(self, active_partitions, timeout)
         calls += bool(records)
-        while calls > 1:
-            await asyncio.sleep(timeout)
+        if calls > 1:
+            await asyncio.Event().wait()
         return records
 
     Consumer._getmany = fetch_once

@@ -90,55 +90,39 @@ def _event(load: Load, rng: random.Random, number: int) -> Sent:
     return Sent(topic, user.encode(), json.dumps(event).encode())
 
 
-class Sender(threading.Thread):
+class Sender:
     """Sends records up to where it is allowed to; goes on by itself after the broker was away."""
 
     def __init__(self, settings: Settings, records: Sequence[Sent]) -> None:
-        super().__init__(daemon=True)
         self._settings = settings
         self._records = records
         self._allowed = threading.Semaphore(0)
-        self._acknowledged: list[Any] = []
         self._given_up = False
-        self.error: BaseException | None = None
 
     def allow(self, count: int) -> None:
         """Let it send so many more."""
         self._allowed.release(count)
 
     def give_up(self) -> None:
-        """Send nothing more."""
+        """Have it send nothing more."""
         self._given_up = True
         self._allowed.release()
 
-    def acknowledged(self) -> list[tuple[Sent, int, int]]:
-        """Return, when all are sent, each with its partition and offset. Blocks."""
-        self.join(_WAIT_S)
-        assert not self.is_alive(), "the broker does not take all records"
-        if self.error is not None:
-            raise self.error
-        found = [each.get(_WAIT_S) for each in self._acknowledged]
-        return [
-            (record, ack.partition, ack.offset)
-            for record, ack in zip(self._records, found, strict=True)
-        ]
-
-    def run(self) -> None:
-        """Send."""
+    def send(self) -> list[tuple[str, int, int]]:
+        """Send all; return the topic, partition and offset of each, all acknowledged. Blocks."""
         topics = Topics(self._settings)
         producer = KafkaProducer(
             bootstrap_servers=self._settings.kafka, acks="all", linger_ms=5, max_block_ms=120_000
         )
+        pending: list[Any] = []
         try:
             for record in self._records:
                 self._allowed.acquire()
                 if self._given_up:
-                    return
-                self._acknowledged.append(
-                    producer.send(topics.name(record.topic), key=record.key, value=record.value)
-                )
-            producer.flush(_WAIT_S)
-        except BaseException as exc:  # Told by `acknowledged`.
-            self.error = exc
+                    return []
+                name = topics.name(record.topic)
+                pending.append(producer.send(name, key=record.key, value=record.value))
+            acknowledged = [each.get(_WAIT_S) for each in pending]
         finally:
             producer.close()
+        return [(topics.plain(ack.topic), ack.partition, ack.offset) for ack in acknowledged]

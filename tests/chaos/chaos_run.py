@@ -95,7 +95,7 @@ async def run_chaos(
     await asyncio.to_thread(ensure_topics, settings)
     begin = time.monotonic()
     sender = Sender(settings, records)
-    sender.start()
+    sending = asyncio.create_task(asyncio.to_thread(sender.send))
     course = _Course(plan, settings, redis, sender)
     watch = Watch(redis, settings, [f"user-{n}" for n in range(_WATCHED)])
     try:
@@ -116,7 +116,7 @@ async def run_chaos(
                 await asyncio.sleep(_BROKER_AWAY_S)
                 await asyncio.to_thread(broker.start)
             await course.finish()
-            acknowledged = await asyncio.to_thread(sender.acknowledged)
+            acknowledged = await sending
             log = await asyncio.to_thread(read_log, settings)
             await course.reach(log.ends)
             watching.cancel()
@@ -125,7 +125,7 @@ async def run_chaos(
     finally:
         sender.give_up()
     held = {(each.topic, each.partition, each.offset) for each in log.events} | set(log.malformed)
-    unheld = [at for record, *at in acknowledged if (record.topic, *at) not in held]
+    unheld = [at for at in acknowledged if at not in held]
     assert not unheld, f"{len(unheld)} acknowledged records are not in the log: {unheld[:3]}"
     wanted = fold_log(log, settings)
     found = await stored_state(redis, settings, wanted)
