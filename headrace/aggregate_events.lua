@@ -19,31 +19,32 @@
 local steps, remembered, window, trending_limit, ttl, fields, events = unpack(cmsgpack.unpack(ARGV[1]))
 local marks, log2 = KEYS[1], math.log(2)
 
-local function lines(text)
-  local found = {}
-  for line in string.gmatch(text, '[^\n]+') do found[#found + 1] = line end
-  return found
-end
-
 local function read(key)
   local items, digests = string.match(redis.call('GET', key) or '', '^(.-)\n\n(.*)$')
-  return {items = lines(items or ''), digests = lines(digests or '')}
+  return {items = items or '', digests = digests or ''}
 end
 
-local function written(user)
-  return table.concat(user.items, '\n') .. '\n\n' .. table.concat(user.digests, '\n')
-end
-
-local function contains(list, wanted)
-  for _, value in ipairs(list) do
-    if value == wanted then return true end
+-- The first lines of a text that has at most one more.
+local function first_lines(text, limit)
+  local at = 0
+  for _ = 1, limit do
+    at = string.find(text, '\n', at + 1, true)
+    if not at then return text end
   end
-  return false
+  return string.sub(text, 1, at - 1)
 end
 
-local function push(list, value, limit)
-  table.insert(list, 1, value)
-  list[limit + 1] = nil
+local function push(text, line, limit)
+  return text == '' and line or first_lines(line .. '\n' .. text, limit)
+end
+
+-- A digest has eight characters.
+local function knows(digests, digest)
+  return string.find('\n' .. digests, '\n' .. digest, 1, true)
+end
+
+local function push_digest(digests, digest)
+  return string.sub(digest .. '\n' .. digests, 1, 9 * remembered - 1)
 end
 
 local function count(key, item, weight)
@@ -54,10 +55,6 @@ local function count(key, item, weight)
   if known == -math.huge and redis.call('ZCARD', key) > trending_limit then
     redis.call('ZREMRANGEBYRANK', key, 0, 0)
   end
-end
-
-local function expire(key)
-  if ttl > 0 then redis.call('EXPIRE', key, ttl) end
 end
 
 local known = redis.call('HMGET', marks, 'newest', unpack(fields))
@@ -73,12 +70,12 @@ for _, event in ipairs(events) do
     local key = KEYS[1 + 2 * #fields + user]
     local met = recent[user] or read(key)
     recent[user] = met
-    if not contains(met.digests, digest) then
+    if not knows(met.digests, digest) then
       redis.call('XADD', KEYS[2 * topic], 'MAXLEN', '~', window, string.format('%.0f-1', offset),
-        'item', item, 'previous', table.concat(met.items, '\n'))
+        'item', item, 'previous', met.items)
       count(KEYS[2 * topic + 1], item, weight)
-      push(met.items, item, steps)
-      push(met.digests, digest, remembered)
+      met.items = push(met.items, item, steps)
+      met.digests = push_digest(met.digests, digest)
       changed[user] = key
       newest = math.max(newest, timestamp)
       taken = taken + 1
@@ -86,12 +83,12 @@ for _, event in ipairs(events) do
   end
 end
 for user, key in pairs(changed) do
-  redis.call('SET', key, written(recent[user]))
-  expire(key)
+  local text = recent[user].items .. '\n\n' .. recent[user].digests
+  if ttl > 0 then redis.call('SET', key, text, 'EX', ttl) else redis.call('SET', key, text) end
 end
 for topic, field in ipairs(fields) do
   if last[topic] >= 0 then redis.call('HSET', marks, field, string.format('%.0f', last[topic])) end
-  expire(KEYS[2 * topic])
+  if ttl > 0 then redis.call('EXPIRE', KEYS[2 * topic], ttl) end
 end
 if taken > 0 then
   redis.call('HINCRBY', marks, 'events', taken)

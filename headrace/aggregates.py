@@ -38,6 +38,7 @@ class AggregateKeys:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._recent = settings.key("transitions", "")
         self.streams = settings.key("transitions", "streams")
         """Set: the places that have a stream of transitions."""
 
@@ -51,7 +52,7 @@ class AggregateKeys:
 
     def recent(self, partition: int, user_id: str) -> str:
         """Return the key of what a user met last, on this partition number."""
-        return self._key("transitions", partition, "recent", user_id)
+        return f"{self._recent}{{{partition}}}:recent:{user_id}"
 
     def trending(self, topic: str, partition: int) -> str:
         """Return the key of the decayed counts of a topic's partition."""

@@ -58,24 +58,27 @@ local function stalest()
 end
 
 local function remember(item, timestamp, value)
-  local fits = true
-  while redis.call('HLEN', items) > limit do redis.call('HDEL', items, oldest().item) end
+  local fits, length = true, redis.call('HLEN', items)
+  while length > limit do
+    redis.call('HDEL', items, oldest().item)
+    length = length - 1
+  end
   local old = redis.call('HGET', items, item)
   if old then
     if not newer(cjson.decode(value), cjson.decode(old)) then return end
   else
     local known = redis.call('ZSCORE', seen, item)
     if known and timestamp < tonumber(known) then return end
-    if redis.call('HLEN', items) == limit then
+    if length == limit then
       -- Compared before it joins the set: a late one would stand behind items dropped long ago.
       local last = oldest()
       fits = newer(cjson.decode(value), last.value)
       if fits then redis.call('HDEL', items, last.item) end
     end
   end
-  redis.call('ZADD', seen, timestamp, item)
+  local joins = redis.call('ZADD', seen, timestamp, item) == 1
   if fits then redis.call('HSET', items, item, value) end
-  while redis.call('ZCARD', seen) > seen_limit do redis.call('ZREM', seen, stalest()) end
+  while joins and redis.call('ZCARD', seen) > seen_limit do redis.call('ZREM', seen, stalest()) end
 end
 
 local function reached(mark, topic_id, offset)
@@ -86,40 +89,51 @@ end
 
 local users = {}
 
-local function load(number)
+local function load(number, field)
   local first = 3 * number - 2
-  local erased = redis.call('HGET', KEYS[first + 2], 'erased')
-  users[number] = {first = first, marks = {}, erased = erased and cjson.decode(erased) or {}, applied = 0}
+  local known = redis.call('HMGET', KEYS[first + 2], 'erased', 'applied', field)
+  users[number] = {
+    first = first,
+    erased = known[1] and cjson.decode(known[1]) or {},
+    applied = tonumber(known[2] or '0'),
+    marks = {[field] = known[3]},
+    changed = {},
+  }
   return users[number]
 end
 
 local outcomes = {}
 for i, event in ipairs(events) do
   local number, field, topic_id, offset, item, timestamp, value = unpack(event)
-  local user = users[number] or load(number)
+  local user = users[number] or load(number, field)
   items, seen, marks = KEYS[user.first], KEYS[user.first + 1], KEYS[user.first + 2]
-  local mark = user.marks[field] or redis.call('HGET', marks, field)
+  local mark = user.marks[field]
+  if mark == nil then
+    mark = redis.call('HGET', marks, field)
+    user.marks[field] = mark
+  end
   if reached(mark, topic_id, offset) then
     outcomes[i] = 'o'
   elseif reached(user.erased[field], topic_id, offset) then
     outcomes[i] = 'e'
   else
     remember(item, timestamp, value)
-    user.marks[field] = topic_id .. ':' .. string.format('%.0f', offset)
+    mark = topic_id .. ':' .. string.format('%.0f', offset)
+    user.marks[field], user.changed[field] = mark, mark
     user.applied = user.applied + 1
     outcomes[i] = 'n'
   end
 end
 for _, user in pairs(users) do
-  if user.applied > 0 then
-    local changed = {}
-    for field, mark in pairs(user.marks) do
-      changed[#changed + 1] = field
-      changed[#changed + 1] = mark
-    end
-    redis.call('HSET', KEYS[user.first + 2], unpack(changed))
-    redis.call('HINCRBY', KEYS[user.first + 2], 'applied', user.applied)
-    if ttl > 0 then
+  local fields = {}
+  for field, mark in pairs(user.changed) do
+    fields[#fields + 1] = field
+    fields[#fields + 1] = mark
+  end
+  if #fields > 0 then
+    redis.call('HSET', KEYS[user.first + 2], 'applied', user.applied, unpack(fields))
+    -- Not at each event: a write in the append-only file for each key is much of what one costs.
+    if ttl > 0 and redis.call('TTL', KEYS[user.first + 2]) < 0.99 * ttl then
       for key = user.first, user.first + 2 do redis.call('EXPIRE', KEYS[key], ttl) end
     end
   end

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from headrace import __version__
+from headrace.commands.dead_letters import dead_letters
+from headrace.commands.extras import extra as _extra
+from headrace.commands.import_options import import_
+from headrace.commands.topics import topics
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -33,7 +35,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-bench = typer.Typer(help="Measure it on the protocols of the literature.", no_args_is_help=True)
+bench = typer.Typer(help="Measure how good it is, how fast, how large.", no_args_is_help=True)
+app.add_typer(topics, name="topics", rich_help_panel=RUN)
+app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
@@ -99,7 +103,7 @@ def demo(
         typer.Option("--display/--no-display", help="Redraw a page, or print a line now and then."),
     ] = True,
 ) -> None:
-    """Watch it learn live from 100,000 real ratings, and get a report."""
+    """Watch it learn live from 100,000 real ratings; get a report."""
     with _extra("local"):
         from headrace.local.demo.main import DemoOptions, run_demo
     options = DemoOptions(
@@ -231,11 +235,18 @@ def health(
 # Send events
 
 
+app.command("import", rich_help_panel=SEND)(import_)
+
+
 @app.command(rich_help_panel=SEND)
 def send(
     file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
 ) -> None:
-    """Send a file of events; what is wrong is named by line and reason."""
+    """Send a file of events over HTTP; what is wrong is named.
+
+    Each line is an event with its [bold]type[/]. Who has access to Kafka, or another kind of file,
+    uses [bold]headrace import[/].
+    """
     from rich.console import Console
 
     from headrace.commands.send import open_source, report, send_file
@@ -337,11 +348,27 @@ def rollback(model: ModelOption = None) -> None:
 
 
 @app.command(rich_help_panel=RUN)
-def topics() -> None:
-    """List the topics, and make those that are missing."""
-    from headrace.commands import local
+def archive(
+    topics: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Which topics; those of events if not given."),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Go on, once in so long, until Ctrl-C."),
+    ] = None,
+) -> None:
+    """Archive what is new in the topics, as Parquet files by day."""
+    from rich.console import Console
 
-    local.topics(_found_settings())
+    with _extra("training"):
+        from headrace.commands.archive import archive_once, archive_over_and_over, chosen_topics
+    settings = _found_settings()
+    names = chosen_topics(topics)
+    if every is None:
+        archive_once(settings, names, Console())
+    else:
+        archive_over_and_over(settings, names, every, Console())
 
 
 @app.command(rich_help_panel=RUN)
@@ -434,6 +461,31 @@ def quality(
 
 
 @bench.command()
+def streams(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Use this Kafka and start no broker."),
+    ] = None,
+    events: Annotated[int, typer.Option(min=10_000, help="Of each backlog.")] = 300_000,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
+    rss_events: Annotated[
+        int, typer.Option(min=10_000, help="Events over which a worker's memory is watched.")
+    ] = 5_000_000,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that it works: few events, once.")
+    ] = False,
+) -> None:
+    """Measure workers beside a bare Faust agent: speed, freshness, memory."""
+    with _extra("local"):
+        from streams.bench.command import QUICK, Sizes, StreamsOptions, run_streams
+    sizes = QUICK if quick else Sizes(events=events, repeats=repeats, rss_events=rss_events)
+    run_streams(StreamsOptions(sizes=sizes, json=json, kafka=kafka), os.environ)
+
+
+@bench.command()
 def plots(
     reports: Annotated[list[Path], typer.Argument(help="Files that `bench quality` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),
@@ -480,22 +532,6 @@ def _segment(text: str) -> str:
 
     return quote(text, safe="")
 
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Turn a missing package into the way to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] in _OWN:
-            raise
-        raise HeadraceError(
-            f"This command needs the package {exc.name}, which is not installed; "
-            f"install it with `pip install 'headrace[{name}]'`."
-        ) from exc
-
-
-_OWN = frozenset({"headrace", "streams", "models", "serving"})
 
 if __name__ == "__main__":
     main()

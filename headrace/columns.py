@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from headrace.bulk_events import parse_events
 from headrace.events import KINDS, EventColumns
 from headrace.fingerprints import Fingerprints
-from headrace.records import Records
+from headrace.records import Batch, Records
 from headrace.topics import EVENT_TOPICS
 
 _CHUNK_RECORDS = 65_536
 _CHUNK_BYTES = 16 * 2**20
 """So much of a topic is parsed at once: enough for the parser, little beside the columns."""
-_TOPICS = tuple(EVENT_TOPICS)
-_KIND_OF_TOPIC = np.array([KINDS.index(kind) for kind in EVENT_TOPICS.values()], np.int8)
-
-
 _NO_RECORDS = Records((), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+_Source = tuple[str, str]
+"""A topic and its id: within it a partition and an offset name one record."""
 
 
 @dataclass(frozen=True)
 class _Events:
-    """m events of one topic."""
+    """m events of one source."""
 
+    source: _Source
     timestamp: NDArray[np.float64]
-    topic: NDArray[np.int8]
     partition: NDArray[np.int32]
     offset: NDArray[np.int64]
     fingerprint: NDArray[np.uint64]
@@ -43,64 +43,73 @@ class _Events:
 class ColumnBuilder:
     """Gathers records and makes columns of them. What is not an event is passed over.
 
-    It holds 49 bytes for each event, however long its id, and the ids of users and items.
+    It holds 48 bytes for each event, however long its id, and the ids of users and items.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
         """`rng` draws the keys of `Fingerprints`; what is built does not depend on it."""
         self._fingerprints = Fingerprints(rng)
-        self._waiting = {topic: _Waiting() for topic in _TOPICS}
+        # Columns have their types though there be no record.
+        self._waiting = {("clicks", ""): _Waiting()}
         self._events: list[_Events] = []
 
-    def add(self, topic: str, records: Records) -> None:
+    def add(self, batch: Batch) -> None:
         """Take records of one of `EVENT_TOPICS`, in any order; less than 1 GiB at a time."""
-        waiting = self._waiting[topic]
-        waiting.add(records)
+        source = (batch.topic, batch.topic_id)
+        waiting = self._waiting.setdefault(source, _Waiting())
+        waiting.add(batch.records)
         if waiting.count >= _CHUNK_RECORDS or waiting.bytes >= _CHUNK_BYTES:
-            self._parse(topic)
+            self._parse(source)
 
     def build(self, through: Mapping[str, Mapping[str, int]]) -> EventColumns:
-        """Return the columns, sorted by (timestamp, topic, partition, offset), and begin anew.
+        """Return the columns, sorted by (timestamp, topic, its id, partition, offset).
 
         Of an event that was sent more than once the first in this order stays, so that the same
-        log makes the same columns in whatever order its partitions arrived.
+        log makes the same columns in whatever order its partitions arrived. The builder begins
+        anew.
         """
-        for topic in _TOPICS:
-            self._parse(topic)
+        for waiting in self._waiting:
+            self._parse(waiting)
         events, self._events = self._events, []
+        sources = sorted({each.source for each in events})
+        code = {each: number for number, each in enumerate(sources)}
         timestamp = np.concatenate([each.timestamp for each in events])
-        topic_code = np.concatenate([each.topic for each in events])
+        source = np.repeat(
+            np.array([code[each.source] for each in events], np.int32),
+            [len(each.timestamp) for each in events],
+        )
         order = np.lexsort(
             (
                 np.concatenate([each.offset for each in events]),
                 np.concatenate([each.partition for each in events]),
-                topic_code,
+                source,
                 timestamp,
             )
         )
         order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
         user, user_ids = _recode([each.user for each in events], order)
         item, item_ids = _recode([each.item for each in events], order)
+        kind = np.array([KINDS.index(EVENT_TOPICS[topic]) for topic, _ in sources], np.int8)
         return EventColumns(
             user=user,
             item=item,
             timestamp=timestamp[order],
-            kind=_KIND_OF_TOPIC[topic_code[order]],
+            kind=kind[source[order]],
             rating=np.concatenate([each.rating for each in events])[order],
             user_ids=user_ids,
             item_ids=item_ids,
             through={topic: dict(offsets) for topic, offsets in through.items()},
         )
 
-    def _parse(self, topic: str) -> None:
-        """Make events of the topic's records that wait, be they none."""
-        records = self._waiting[topic].taken()
-        parsed = parse_events(records.values, EVENT_TOPICS[topic], records.time / 1000)
+    def _parse(self, source: _Source) -> None:
+        """Make events of the source's records that wait, be they none."""
+        records = self._waiting[source].taken()
+        parsed = parse_events(records.values, EVENT_TOPICS[source[0]], records.time / 1000)
         row = parsed.row
         self._events.append(
             _Events(
+                source=source,
                 timestamp=parsed.timestamp,
-                topic=np.full(len(row), _TOPICS.index(topic), np.int8),
                 partition=records.partition[row],
                 offset=records.offset[row],
                 fingerprint=self._fingerprints.of(parsed.event_id),

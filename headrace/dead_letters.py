@@ -9,6 +9,9 @@ from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
 from headrace.topics import DEAD_LETTERS, Topics
 
+NO_KEY = "no-key"
+"""Header of a letter whose record had neither key nor value; its own key is empty."""
+
 
 class Record(Struct, frozen=True):
     """A record as Kafka delivered it."""
@@ -35,11 +38,15 @@ class DeadLetters:
 
         Raises `aiokafka.errors.KafkaError`.
         """
-        headers = (
+        headers: tuple[tuple[str, bytes], ...] = (
             ("topic", record.topic.encode()),
             ("partition", str(record.partition).encode()),
             ("offset", str(record.offset).encode()),
             ("field", error.field.encode()),
             ("reason", str(error).encode(errors="backslashreplace")),
         )
-        await self._producer.send([Outgoing(self._topic, record.key, record.value, headers)])
+        key = record.key
+        if key is None and record.value is None:
+            # Kafka keeps such a record, but aiokafka does not send one.
+            key, headers = b"", (*headers, (NO_KEY, b""))
+        await self._producer.send([Outgoing(self._topic, key, record.value, headers)])

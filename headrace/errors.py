@@ -31,6 +31,10 @@ class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 
 
+class ArchiveInvalid(HeadraceError):
+    """A file of the archive is damaged or missing, or the archive cannot be used as it is."""
+
+
 class TooFewEvents(HeadraceError):
     """There is not enough data to train on."""
 

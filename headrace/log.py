@@ -1,18 +1,19 @@
-"""The log of events in Kafka: how far it goes, and a window of it as columns."""
+"""The log of events: how far it goes in Kafka, and all of it, archive and Kafka, as columns."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace.events import EventColumns
-from headrace.replay import replay, unreachable
+from headrace.kafka_reader import unreachable
+from headrace.replay import plan_replay, run_replay
 from headrace.settings import Settings
-from headrace.topics import BOOTSTRAP_MS, Topics
+from headrace.topics import BOOTSTRAP_MS, EVENT_TOPICS, Topics
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -23,42 +24,59 @@ _HIGH_WATER_S = 5.0
 """Longest wait for what a fetch tells of a partition's end."""
 
 
-def end_offsets(settings: Settings) -> Offsets:
-    """Return how far each partition of the topics of events goes, exclusive. Blocks.
+def end_offsets(settings: Settings, topics: Sequence[str] = tuple(EVENT_TOPICS)) -> Offsets:
+    """Return how far each partition of these topics goes, exclusive. Blocks.
 
     Raises `HeadraceError` when Kafka cannot be reached.
     """
+    spans = log_spans(settings, topics)
+    return {
+        topic: {str(partition): span.stop for partition, span in by_partition.items()}
+        for topic, by_partition in spans.items()
+    }
+
+
+def log_spans(settings: Settings, topics: Sequence[str]) -> dict[str, dict[int, range]]:
+    """Return by topic and partition which offsets Kafka holds. Blocks.
+
+    A topic that there is not is left out. Raises `HeadraceError` when Kafka cannot be reached.
+    """
     with _Consumer(settings) as consumer:
-        partitions = _partitions(consumer, settings)
-        topics = Topics(settings)
-        offsets: Offsets = {}
-        for partition, offset in _ends(consumer, partitions).items():
-            by_partition = offsets.setdefault(topics.plain(partition.topic), {})
-            by_partition[str(partition.partition)] = offset
-        return offsets
+        names = Topics(settings)
+        partitions = _partitions(consumer, [names.name(topic) for topic in topics])
+        beginnings = consumer.beginning_offsets(partitions) if partitions else {}
+        spans: dict[str, dict[int, range]] = {}
+        for partition, end in _ends(consumer, partitions).items():
+            by_partition = spans.setdefault(names.plain(partition.topic), {})
+            by_partition[partition.partition] = range(min(beginnings[partition], end), end)
+        return spans
 
 
 def read_columns(
-    settings: Settings, through: Offsets, progress: Callable[[float], None] = lambda _: None
+    settings: Settings,
+    through: Offsets,
+    progress: Callable[[float], None] = lambda _: None,
+    *,
+    topic_ids: Mapping[str, str] | None = None,
 ) -> EventColumns:
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
-    Partitions are assigned, so no consumer group is joined or disturbed. What is not an event is
-    passed over: the agents have dead-lettered it. Raises `HeadraceError` when the log ends before
-    `through`, or Kafka goes away.
+    The log is the archive and, from where that ends, Kafka: see `headrace.replay`. What is not an
+    event is passed over: the agents have dead-lettered it. Raises `HeadraceError` when the log ends
+    before `through`, Kafka goes away, or a file of the archive is damaged.
     """
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
-    total = sum(sum(by_partition.values()) for by_partition in through.values())
+    plan = plan_replay(settings, through, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids)
     builder = ColumnBuilder(np.random.default_rng())
     count = 0
     progress(0.0)
-    with closing(replay(settings, through)) as batches:
-        for topic, records in batches:
-            builder.add(topic, records)
-            count += len(records)
-            progress(count / max(total, 1))
+    with closing(run_replay(settings, plan)) as batches:
+        for batch in batches:
+            builder.add(batch)
+            count += len(batch.records)
+            progress(count / max(plan.offsets, 1))
     return builder.build(through)
 
 
@@ -90,12 +108,12 @@ class _Consumer:
             raise unreachable(self._settings, exc) from exc
 
 
-def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[Any]:
+def _partitions(consumer: KafkaConsumer, names: Sequence[str]) -> list[Any]:
     from kafka import TopicPartition
 
     return [
         TopicPartition(topic, partition)
-        for topic in Topics(settings).events
+        for topic in names
         for partition in sorted(consumer.partitions_for_topic(topic) or ())
     ]
 
@@ -106,7 +124,7 @@ def _ends(consumer: KafkaConsumer, partitions: list[Any]) -> dict[Any, int]:
     Asked for the end of a partition, the embedded broker counts the newest batch as one record;
     what it tells with records that are fetched is right.
     """
-    listed: dict[Any, int] = consumer.end_offsets(partitions)
+    listed: dict[Any, int] = consumer.end_offsets(partitions) if partitions else {}
     unsure = {partition for partition, end in listed.items() if end > 0}
     if not unsure:
         return listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
@@ -58,13 +59,19 @@ class Producer:
 
     async def _send(self, records: Sequence[Outgoing]) -> list[Position]:
         producer = await self.connect()
-        pending = [
-            await producer.send(
-                record.topic, key=record.key, value=record.value, headers=list(record.headers)
-            )
-            for record in records
-        ]
-        acknowledged = await asyncio.gather(*pending)
+        pending: list[asyncio.Future[Any]] = []
+        try:
+            for record in records:
+                acknowledgement = await producer.send(
+                    record.topic, key=record.key, value=record.value, headers=list(record.headers)
+                )
+                pending.append(acknowledgement)
+            acknowledged = await asyncio.gather(*pending)
+        except BaseException:
+            # The caller hears of one failure; asyncio would log each of the others.
+            for acknowledgement in pending:
+                acknowledgement.add_done_callback(_heard)
+            raise
         return [Position(ack.topic, ack.partition, ack.offset) for ack in acknowledged]
 
     async def connect(self) -> AIOKafkaProducer:
@@ -95,3 +102,8 @@ class Producer:
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
+
+
+def _heard(acknowledgement: asyncio.Future[Any]) -> None:
+    if not acknowledgement.cancelled():
+        acknowledgement.exception()

@@ -21,3 +21,14 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some records of the log, and whose they are."""
+
+    topic: str
+    """Without the prefix."""
+    topic_id: str
+    """The broker's; a topic that was made anew has another, and its offsets begin again."""
+    records: Records

@@ -1,123 +1,182 @@
-"""Reading a window of topics once more, from their beginning, as fast as Kafka gives them."""
+"""Replaying the log of events: what is archived and, from where that ends, what Kafka holds."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import Coroutine, Generator, Mapping
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
-from headrace.cancellation import cancel_until_done
+from headrace.archive import Archive, Incarnation, Segment
 from headrace.errors import HeadraceError
-from headrace.records import Records
+from headrace.kafka_reader import Polled, read_spans
+from headrace.records import Batch, Records
 from headrace.settings import Settings
-from headrace.topics import Topics
+from headrace.topics import Topics, topic_ids
 
-_POLL_MS = 500
+Offsets = Mapping[str, Mapping[str, int]]
+"""By topic, without its prefix, and partition, an offset."""
 
-T = TypeVar("T")
-Ends = Mapping[TopicPartition, int]
-Polled = dict[TopicPartition, list[Any]]
-"""aiokafka's records by partition."""
+
+@dataclass(frozen=True)
+class Archived:
+    """A file of the archive, and which offsets of it are wanted."""
+
+    incarnation: Incarnation
+    segment: Segment
+    wanted: range
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """Where each offset of the log is read from."""
+
+    archived: Sequence[Archived]
+    live: Mapping[str, Mapping[int, range]]
+    """Offsets by topic and partition that only Kafka holds."""
+    topic_ids: Mapping[str, str]
+    """Of the topics in `live`."""
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets there are; of some the log may hold no record."""
+        live = (len(span) for spans in self.live.values() for span in spans.values())
+        return sum(len(each.wanted) for each in self.archived) + sum(live)
 
 
 def replay(
-    settings: Settings, through: Mapping[str, Mapping[str, int]], *, patience_s: float = 60.0
-) -> Generator[tuple[str, Records], None, None]:
-    """Yield a topic, without its prefix, and some of its records, until all were yielded.
+    settings: Settings,
+    through: Offsets,
+    *,
+    start: Offsets | None = None,
+    topics: Sequence[str] | None = None,
+    topic_ids: Mapping[str, str] | None = None,
+    patience_s: float = 60.0,
+) -> Generator[Batch, None, None]:
+    """Yield the records of the log, each once, until all were yielded; see `plan_replay`.
 
-    `through` gives by topic and partition the offset to end at, exclusive. Records of a partition
-    come in order. Partitions are assigned, so no consumer group is joined or disturbed. aiokafka
-    reads, whose parser is compiled, in a thread of its own: it fetches while the caller works.
+    What the archive holds comes first, and of that topics that were made anew since, the oldest
+    first; then Kafka's. Records of a partition come in order.
 
     Blocks; close it when it is left before its end. Raises `HeadraceError` when Kafka cannot be
-    reached, or no record came for `patience_s`: it went away, or the log ends before `through`.
+    reached, or no record came for `patience_s`: it went away, or the log ends before `through`;
+    and when a file of the archive is damaged or missing.
     """
-    topics = Topics(settings)
-    ends = {
-        TopicPartition(topics.name(topic), int(partition)): end
-        for topic, by_partition in through.items()
-        for partition, end in by_partition.items()
-        if end > 0
+    plan = plan_replay(settings, through, start=start, topics=topics, topic_ids=topic_ids)
+    yield from run_replay(settings, plan, patience_s=patience_s)
+
+
+def plan_replay(
+    settings: Settings,
+    through: Offsets,
+    *,
+    start: Offsets | None = None,
+    topics: Sequence[str] | None = None,
+    topic_ids: Mapping[str, str] | None = None,
+) -> ReplayPlan:
+    """Return from where to read the log of some topics, by default those of `through`. Blocks.
+
+    `through` gives by topic and partition the offset to end at, exclusive. These are offsets of the
+    topics as they are now, whose ids are `topic_ids`, or else Kafka is asked for them. What is
+    archived of the same topics from before they were made anew is read, too, all of it.
+
+    `start` gives the offset to begin at, inclusive; a partition that does not stand in it is read
+    from its beginning. Of a topic that stands in it nothing from before it was made anew is read.
+
+    Raises `HeadraceError` when Kafka cannot be reached, or a file of the archive is missing.
+    """
+    topics = tuple(through) if topics is None else topics
+    start = {} if start is None else start
+    ids = _ids(settings, topics) if topic_ids is None else topic_ids
+    archive = Archive(Path(settings.archive))
+    archived: list[Archived] = []
+    live: dict[str, dict[int, range]] = {}
+    for topic in topics:
+        if topic not in start:
+            archived += _before(archive, topic, ids.get(topic))
+        if topic not in ids:
+            _check_absent(topic, through)
+            continue
+        now = archive.incarnation(topic, ids[topic])
+        segments = now.segments()
+        live[topic] = {}
+        for partition, end in through.get(topic, {}).items():
+            wanted = range(start.get(topic, {}).get(partition, 0), end)
+            of_partition = segments.get(int(partition), [])
+            archived += _wanted(now, of_partition, wanted)
+            archived_end = of_partition[-1].offsets.stop if of_partition else 0
+            if rest := range(max(archived_end, wanted.start), end):
+                live[topic][int(partition)] = rest
+    return ReplayPlan(archived, live, {topic: ids[topic] for topic in live})
+
+
+def run_replay(
+    settings: Settings, plan: ReplayPlan, *, patience_s: float = 60.0
+) -> Generator[Batch, None, None]:
+    """Yield the records of the plan; see `replay`."""
+    if plan.archived:
+        yield from _read_archived(plan.archived)
+    names = Topics(settings)
+    spans = {
+        TopicPartition(names.name(topic), partition): span
+        for topic, by_partition in plan.live.items()
+        for partition, span in by_partition.items()
     }
-    if not ends:
-        return
-    try:
-        with _LoopThread() as loop:
-            consumer = loop.run(_connected(settings))
-            try:
-                left = loop.run(_at_the_beginning(consumer, ends))
-                heard_at = time.monotonic()
-                while left:
-                    polled, done = loop.run(_poll(consumer, ends, left))
-                    left -= done
-                    for topic in {partition.topic for partition in polled}:
-                        yield topics.plain(topic), _records(topic, polled)
-                    if polled:
-                        heard_at = time.monotonic()
-                    elif time.monotonic() - heard_at > patience_s:
-                        raise _stalled(settings, len(left), patience_s)
-            finally:
-                loop.run(_stop(consumer))
-    except (KafkaError, OSError) as exc:
-        raise unreachable(settings, exc) from exc
+    with closing(read_spans(settings, spans, patience_s=patience_s)) as batches:
+        for polled in batches:
+            for name in {partition.topic for partition in polled}:
+                topic = names.plain(name)
+                yield Batch(topic, plan.topic_ids[topic], _records(name, polled))
 
 
-async def _connected(settings: Settings) -> AIOKafkaConsumer:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    try:
-        await consumer.start()
-    except BaseException:
-        await _stop(consumer)
-        raise
-    return consumer
+def _ids(settings: Settings, topics: Sequence[str]) -> Mapping[str, str]:
+    return topic_ids(settings, topics) if topics else {}
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    # With a broker away, aiokafka lets its own cancelling of a fetch out of `stop`.
-    with suppress(asyncio.CancelledError):
-        await consumer.stop()
+def _check_absent(topic: str, through: Offsets) -> None:
+    """Raise `HeadraceError` when offsets are wanted of a topic that there is not."""
+    if any(through.get(topic, {}).values()):
+        raise HeadraceError(f"The topic {topic} is gone, or is just made anew; read again.")
 
 
-async def _at_the_beginning(consumer: AIOKafkaConsumer, ends: Ends) -> set[TopicPartition]:
-    """Go to where the log begins; return the partitions with something before their end."""
-    consumer.assign(list(ends))
-    beginnings = await consumer.beginning_offsets(list(ends))
-    for partition, beginning in beginnings.items():
-        consumer.seek(partition, beginning)
-    left = {partition for partition, end in ends.items() if end > beginnings[partition]}
-    consumer.pause(*(ends.keys() - left))
-    return left
+def _before(archive: Archive, topic: str, topic_id: str | None) -> Iterator[Archived]:
+    """Yield what is archived of the topic from before it was made anew with this id."""
+    for incarnation in archive.incarnations(topic):
+        if incarnation.topic_id == topic_id:
+            return
+        for segments in incarnation.segments().values():
+            for segment in segments:
+                yield Archived(incarnation, segment, segment.offsets)
 
 
-async def _poll(
-    consumer: AIOKafkaConsumer, ends: Ends, left: set[TopicPartition]
-) -> tuple[Polled, set[TopicPartition]]:
-    """Return what has arrived before the ends, and of the partitions left those now read."""
-    polled: Polled = await consumer.getmany(timeout_ms=_POLL_MS)
-    done = {
-        partition for partition in left if await consumer.position(partition) >= ends[partition]
-    }
-    consumer.pause(*done)
-    for partition in done & polled.keys():
-        polled[partition] = [each for each in polled[partition] if each.offset < ends[partition]]
-    return polled, done
+def _wanted(
+    incarnation: Incarnation, segments: Sequence[Segment], wanted: range
+) -> Iterator[Archived]:
+    for segment in segments:
+        offsets = segment.offsets
+        both = range(max(offsets.start, wanted.start), min(offsets.stop, wanted.stop))
+        if both:
+            yield Archived(incarnation, segment, both)
 
 
-def _records(topic: str, polled: Polled) -> Records:
-    """Return what was polled of the topic."""
-    records = [
-        record for partition, some in polled.items() if partition.topic == topic for record in some
+def _read_archived(archived: Sequence[Archived]) -> Iterator[Batch]:
+    # Deferred: only what reads an archive holds Arrow.
+    from headrace.archive_files import read_segment
+
+    for each in archived:
+        of = each.incarnation
+        for records in read_segment(each.segment, each.wanted):
+            yield Batch(of.topic, of.topic_id, records)
+
+
+def _records(name: str, polled: Polled) -> Records:
+    """Return what was polled of the topic of this name."""
+    records: list[Any] = [
+        record for partition, some in polled.items() if partition.topic == name for record in some
     ]
     count = len(records)
     return Records(
@@ -126,45 +185,3 @@ def _records(topic: str, polled: Polled) -> Records:
         offset=np.fromiter((record.offset for record in records), np.int64, count),
         time=np.fromiter((record.timestamp for record in records), np.int64, count),
     )
-
-
-def unreachable(settings: Settings, exc: BaseException) -> HeadraceError:
-    """Return the error of a Kafka that cannot be read."""
-    return HeadraceError(
-        f"Kafka at {settings.kafka} cannot be read: {exc!r}. "
-        "Is it running, and is HEADRACE_KAFKA right?"
-    )
-
-
-def _stalled(settings: Settings, partitions: int, patience_s: float) -> HeadraceError:
-    return HeadraceError(
-        f"Kafka at {settings.kafka} has sent nothing for {patience_s:.0f} s; "
-        f"{partitions} partitions are not read to their end. Is the broker well?"
-    )
-
-
-class _LoopThread:
-    """An event loop in a thread of its own, for a caller that blocks."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def __enter__(self) -> _LoopThread:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.run(_cancel_the_others())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what the coroutine returns, once it does."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-
-async def _cancel_the_others() -> None:
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        await cancel_until_done(task)

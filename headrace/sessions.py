@@ -27,6 +27,7 @@ Outcome = Literal["new", "known", "erased"]
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
 _ERASED_S = 24 * 3600
 """Seconds for which a user's erasure stays beside the session."""
+_WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
 
@@ -103,7 +104,8 @@ class SessionStore:
     def __init__(self, redis: Redis, settings: Settings, *, expiring: bool = True) -> None:
         """What is not `expiring` stays until somebody deletes it."""
         self._redis = redis
-        self._settings = settings
+        self._bounds = settings.sessions
+        self._prefix = settings.key("user", "")
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
         self._erase: AsyncScript = redis.register_script(load_script("erase_user.lua"))
@@ -183,8 +185,7 @@ class SessionStore:
 
     def _keys(self, user_id: str) -> tuple[str, str, str]:
         # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
-        tag = user_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-        stem = self._settings.key("user", "{" + tag + "}")
+        stem = f"{self._prefix}{{{user_id.translate(_WITHOUT_BRACES)}}}"
         return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
 
     def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
@@ -205,7 +206,7 @@ class SessionStore:
                     msgspec.json.encode(_value(logged)).decode(),
                 )
             )
-        bounds = self._settings.sessions
+        bounds = self._bounds
         keys = [key for user_id in users for key in self._keys(user_id)]
         return keys, msgspec.msgpack.encode((bounds.limit, bounds.seen_limit, self._ttl_s, rows))
 

@@ -209,6 +209,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Prefix of every key in Redis."""
     artifacts: str = "artifacts"
     """Folder of model versions."""
+    archive: str = "archive"
+    """Folder of the archive of topics, which `headrace archive` writes and trainings read."""
     model_id: ModelId = "default"
     url: str = "http://127.0.0.1:8080"
     """Where clients (the command line) find the server."""

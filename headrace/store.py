@@ -12,10 +12,12 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 
 from headrace.settings import Settings
 
 _TIMEOUT_S = 5.0
+_serializer = HiredisRespSerializer()
 _Read = TypeVar("_Read")
 OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
@@ -42,7 +44,18 @@ def connect(
         retry=Retry(NoBackoff(), 0),
         redis_connect_func=begin,
     )
+    pool = client.connection_pool
+    pool.connection_class = type("PackedConnection", (_Packed, pool.connection_class), {})
     return client
+
+
+class _Packed(AbstractConnection):
+    """A connection whose commands hiredis puts into bytes; redis-py does that for replies alone."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return the command as it goes over the wire."""
+        packed: list[bytes] = _serializer.pack(*args)
+        return packed
 
 
 @dataclass(frozen=True)

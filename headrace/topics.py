@@ -124,6 +124,31 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
         ) from exc
 
 
+def delete_topics(settings: Settings) -> None:
+    """Delete the topics of these settings, for good. Blocks.
+
+    Raises `HeadraceError` when the broker cannot be reached or refuses.
+    """
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    topics = Topics(settings)
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
+        )
+        try:
+            present = set(admin.list_topics())
+            admin.delete_topics([topics.name(t) for t in ALL if topics.name(t) in present])
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as exc:
+        raise HeadraceError(
+            f"Kafka at {settings.kafka} cannot delete the topics of prefix "
+            f"{settings.topics.prefix!r}: {exc!r}. Delete them by hand."
+        ) from exc
+
+
 class TopicLookup:
     """Looks again and again what topics the broker has, over one connection."""
 
@@ -255,16 +280,24 @@ def event_topic_ids(settings: Settings) -> dict[str, str]:
 
     Raises `HeadraceError` when Kafka cannot be reached.
     """
+    return topic_ids(settings, tuple(EVENT_TOPICS))
+
+
+def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
+    """Return the ids of those of these topics that exist, by name without the prefix. Blocks.
+
+    Raises `HeadraceError` when Kafka cannot be reached.
+    """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    topics = Topics(settings)
+    names = Topics(settings)
     try:
         admin = KafkaAdminClient(
             bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
         )
         try:
-            found = describe_topics(admin, list(topics.events))
+            found = describe_topics(admin, [names.name(topic) for topic in topics])
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:
@@ -272,4 +305,4 @@ def event_topic_ids(settings: Settings) -> dict[str, str]:
             f"Kafka at {settings.kafka} cannot describe the topics: {exc!r}. "
             "Is it running, and is HEADRACE_KAFKA right?"
         ) from exc
-    return {topics.plain(name): topic.id for name, topic in found.items()}
+    return {names.plain(name): topic.id for name, topic in found.items()}

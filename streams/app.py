@@ -1,14 +1,11 @@
-"""The Faust app: which agents and timers a worker runs, and how Faust is set up for them."""
+"""The worker: which agents, timers and tasks run in its Faust app."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -30,23 +27,20 @@ from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
-from streams.failure import Patience, end_process, end_process_after, finish
-from streams.fetching import Starts, consumer_of
+from streams.failure import Patience, end_process, end_process_after
+from streams.fetching import Starts
 from streams.listener import Listener
 from streams.metrics import Metrics
 from streams.progress import Progress
+from streams.reading import Agent, batches, raw_topic, reading_app
 from streams.triggers import CountTrigger
 from streams.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-Agent = Callable[[Sequence[Record]], Awaitable[None]]
-"""What is done with a batch; after that it may be committed."""
-
 _TRIGGER_S = 0.5
 _LOOK_S = 1.0
 _POSITIONS_S = 0.25
-_COMMIT_S = 0.5
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
 _STOP_WITHIN_S = 2.5
@@ -70,10 +64,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         PositionStore(redis, settings),
     )
 
-    app = faust.App(**faust_options(settings))
-    app.transport.Consumer = consumer_of(
-        settings.worker.fetch_wait_ms, _starts(positions, progress, patience)
-    )
+    app = reading_app(settings, _starts(positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
     events_agent = EventsAgent(
         topics,
@@ -168,75 +159,3 @@ def observed(agent: Agent, name: str, metrics: Metrics) -> Agent:
         metrics.observe(name, len(records), time.perf_counter() - begin)
 
     return observing
-
-
-def faust_options(settings: Settings) -> dict[str, Any]:
-    """Return how Faust is set up: at least once, one batch at a time, nothing of its own kept.
-
-    What makes an event count once is its offset in Redis, so Faust needs neither tables nor
-    transactions; its web server, open on all addresses by default, stays off.
-    """
-    session_timeout = settings.worker.session_timeout_s
-    return {
-        "id": settings.worker.group,
-        "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
-        "store": "memory://",
-        "autodiscover": False,
-        "web_enabled": False,
-        "topic_disable_leader": True,
-        "topic_allow_declare": False,
-        "processing_guarantee": "at_least_once",
-        "consumer_auto_offset_reset": "earliest",
-        "broker_commit_interval": _COMMIT_S,
-        "broker_session_timeout": session_timeout,
-        "broker_heartbeat_interval": session_timeout / 4,
-        "stream_wait_empty": False,
-        # Faust makes this folder although nothing of ours is put there.
-        "datadir": Path(tempfile.gettempdir()) / f"headrace-faust-{os.getuid()}",
-        "loghandlers": [],
-    }
-
-
-def raw_topic(app: faust.App, *names: str) -> Any:
-    """Return Faust's channel of these topics' bytes; a record without a value is delivered too."""
-    return app.topic(
-        *names,
-        key_type=bytes,
-        key_serializer="raw",
-        value_type=bytes,
-        value_serializer="raw",
-        allow_empty=True,
-    )
-
-
-def batches(agent: Agent, size: int) -> Any:
-    """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
-
-    A batch is what has arrived while the one before was applied, so an event never waits for others
-    to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
-    acknowledges a batch even when its work was broken off.
-    """
-
-    async def consume(stream: Any) -> None:
-        batch: list[Any] = []
-        async for event in stream.noack().events():
-            batch.append(event)
-            if len(batch) < size and not stream.channel.empty():
-                continue
-            await finish(agent([_record(each.message) for each in batch]))
-            for each in batch:
-                await stream.ack(each)
-            batch.clear()
-
-    return consume
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        message.timestamp,
-        message.key,
-        message.value,
-    )

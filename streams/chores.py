@@ -44,6 +44,8 @@ class Chores:
     away: str | None = None
     """What could not be read when the worker last looked."""
     _stored: dict[Place, int] = field(default_factory=dict)
+    _read: dict[Place, int] = field(default_factory=dict)
+    """All workers' positions when this one last looked."""
 
     async def beat(self) -> None:
         """Tell Redis that this worker is well, and what it has done."""
@@ -96,7 +98,7 @@ class Chores:
         """End the worker when a topic was made anew or has grown, or when it stands still."""
         try:
             changed, self.ends = await asyncio.to_thread(self.topics.look)
-            positions = await self.positions.read()
+            self._read = await self.positions.read()
         except (kafka.errors.KafkaError, *AWAY) as exc:
             self.away = f"topics or positions cannot be read: {exc!r}"
             logger.warning(self.away)
@@ -108,7 +110,7 @@ class Chores:
         if self.patience.waits_for is not None:
             self.watchdog.excuse()
             return
-        stall = self.watchdog.look({**positions, **self.progress.positions}, self._answered_for())
+        stall = self.watchdog.look({**self._read, **self.progress.positions}, self._answered_for())
         if stall is not None:
             end_process(f"{stall}: the worker starts again")
 
@@ -131,10 +133,10 @@ class Chores:
     @property
     def lags(self) -> Mapping[Place, int]:
         """How many records each partition that this worker reads has beyond its position."""
+        positions = {**self._read, **self.progress.positions}
         return {
-            place: max(0, end - self.progress.positions[place])
+            place: max(0, end - positions.get(place, 0))
             for place, end in self._known_ends().items()
-            if place in self.progress.positions
         }
 
     def _answered_for(self) -> Ends:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 import faust
 import uvloop
 
 from headrace.logs import configure_logging
 from headrace.settings import Settings
-from headrace.topics import ensure_topics
+from headrace.topics import TopicId, ensure_topics
 from streams.app import create_app
 
 
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
+    run_app(settings, create_app)
+
+
+def run_app(
+    settings: Settings, create: Callable[[Settings, Mapping[str, TopicId]], faust.App]
+) -> None:
+    """Run the app that `create` makes of the settings and the topics as they are now."""
     configure_logging(settings)
     # Before Faust makes its loops, the one of its consumer's thread too.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    app = create_app(settings, ensure_topics(settings))
+    app = create(settings, ensure_topics(settings))
     worker = faust.Worker(
         app,
         loglevel=settings.log_level,

@@ -90,6 +90,7 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
         redis=redis_url,
         namespace=f"test-{token}",
         artifacts=str(tmp_path / "artifacts"),
+        archive=str(tmp_path / "archive"),
         topics=TopicSettings(prefix=f"test-{token}-"),
         worker=type(base.worker)(group=f"test-{token}"),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import headrace
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
@@ -21,23 +21,11 @@ from headrace.settings import Settings
 COMMANDS = [
     *("demo", "up", "status", "env", "down"),
     *("worker", "trainer", "serve", "health"),
-    *("send", "recommend"),
-    *("train", "tasks", "models", "activate", "rollback", "topics", "settings"),
+    *("import", "send", "recommend"),
+    *("train", "tasks", "models", "activate", "rollback"),
+    *("archive", "settings", "topics", "dead-letters"),
     "bench",
 ]
-
-
-def headrace(*arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `headrace` as a user does."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "headrace.cli", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**clean, "COLUMNS": "200", **environ},
-        timeout=60,
-    )
 
 
 def closed_url() -> str:
@@ -56,8 +44,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\n"
         "from headrace.cli import app\n"
         "app(['--help'], standalone_mode=False)\n"
-        "heavy = {'aiokafka', 'faust', 'httpx', 'kafka', 'numpy', 'redis', 'starlette',"
-        " 'tensorflow'}\n"
+        "heavy = {'aiokafka', 'faust', 'httpx', 'kafka', 'numpy', 'pyarrow', 'redis',"
+        " 'starlette', 'tensorflow'}\n"
         "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -156,8 +144,3 @@ def test_health_of_a_server_that_is_not_there() -> None:
     ended = headrace("health", "serve", HEADRACE_SERVING_PORT=port)
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"headrace: The server at 127.0.0.1:{port} does not answer")
-
-
-def test_topics_are_made_and_listed(settings: Settings) -> None:
-    result = CliRunner().invoke(app, ["topics"], env={**settings.environ(), "COLUMNS": "200"})
-    assert f"{settings.topics.prefix}ratings" in result.output

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-import platform
 import resource
-import statistics
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,21 +20,13 @@ from headrace.columns import ColumnBuilder
 from headrace.commands.synthetic_log import synthetic_log
 from headrace.errors import InvalidEvent
 from headrace.events import EventColumns, parse_event
+from headrace.measuring import Figure, machine
 from headrace.topics import EVENT_TOPICS
 
 _SAMPLE = 200_000
 """Records that are taken one by one too, to compare."""
 
 MakeDataset = Callable[[EventColumns], object]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of several runs."""
-
-    median: float
-    spread: float
-    """The greatest less the least."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +110,8 @@ def _run(events: int, make_dataset: MakeDataset, advance: Callable[[int], None])
         if piece is None:
             break
         with run.timed("parse"):
-            builder.add(*piece)
-        advance(len(piece[1]))
+            builder.add(piece)
+        advance(len(piece.records))
     with run.timed("sort"):
         columns = builder.build({})
     del builder
@@ -141,10 +129,11 @@ def _one_by_one(events: int) -> float:
     items: dict[str, int] = {}
     codes, numbers = array("i"), array("d")
     begin = time.process_time()
-    for topic, records in sample:
+    for batch in sample:
+        kind, records = EVENT_TOPICS[batch.topic], batch.records
         for value, at in zip(records.values, records.time.tolist(), strict=True):
             try:
-                event = parse_event(value, EVENT_TOPICS[topic], received_at=at / 1000)
+                event = parse_event(value, kind, received_at=at / 1000)
             except InvalidEvent:
                 continue
             codes.append(event_ids.setdefault(event.event_id, len(event_ids)))
@@ -166,12 +155,12 @@ def _report(events: int, runs: list[_Run], one_by_one: float, load: float) -> Re
         repeats=len(runs),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
-        events_per_s=_figure(events / _total(run.seconds) for run in runs),
+        events_per_s=Figure.of(events / _total(run.seconds) for run in runs),
         one_by_one_cpu_s=round(one_by_one, 3),
         ratio=round(one_by_one / (at_once * 1_000_000 / events), 2),
         # Linux gives KiB.
         peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        machine=_machine(load),
+        machine=machine(load),
     )
 
 
@@ -180,30 +169,8 @@ def _total(seconds: dict[str, float]) -> float:
 
 
 def _figures(runs: list[dict[str, float]]) -> dict[str, Figure]:
-    of_steps = {step: _figure(run[step] for run in runs) for step in _STEPS}
-    return {**of_steps, "total": _figure(_total(run) for run in runs)}
-
-
-def _figure(values: Iterable[float]) -> Figure:
-    all_ = list(values)
-    return Figure(round(statistics.median(all_), 3), round(max(all_) - min(all_), 3))
-
-
-def _machine(load: float) -> dict[str, Any]:
-    return {
-        "cpus": len(os.sched_getaffinity(0)),
-        "processor": _processor(),
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "load_before": round(load, 2),
-    }
-
-
-def _processor() -> str:
-    with Path("/proc/cpuinfo").open() as lines:
-        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-        return next(itertools.chain(names, ("unknown",)))
+    of_steps = {step: Figure.of(run[step] for run in runs) for step in _STEPS}
+    return {**of_steps, "total": Figure.of(_total(run) for run in runs)}
 
 
 def _progress(console: Console) -> Progress:

@@ -1,4 +1,4 @@
-"""The commands about the local stack: up, status, env, down, topics."""
+"""The commands about the local stack: up, status, env, down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from headrace.errors import StackError
 from headrace.local.folder import DataFolder, StackState
@@ -20,7 +19,6 @@ from headrace.settings import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE
 
 if TYPE_CHECKING:
     from headrace.local.stack import StackOptions
-    from headrace.settings import Settings
 
 
 def up(options: StackOptions, environ: Mapping[str, str]) -> None:
@@ -81,6 +79,7 @@ def exports(data: Path) -> str:
         "HEADRACE_API_KEY": settings.api_key,
         "HEADRACE_KAFKA": settings.kafka,
         "HEADRACE_REDIS": settings.redis,
+        "HEADRACE_ARCHIVE": settings.archive,
     }
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
 
@@ -93,17 +92,6 @@ def down(data: Path) -> None:
     ended = stop_stack(folder)
     said = "The stack has ended; its data stays in" if ended else "No stack runs on"
     Console().print(f"{said} {folder.root}.", soft_wrap=True, highlight=False)
-
-
-def topics(settings: Settings) -> None:
-    """Show the topics, and make those that are missing. Raises `HeadraceError` without Kafka."""
-    from headrace.topics import ensure_topics
-
-    _quieten()
-    table = Table("topic", "partitions", "id", box=None)
-    for topic in ensure_topics(settings).values():
-        table.add_row(topic.name, str(topic.partitions), topic.id)
-    Console().print(table)
 
 
 def _running(folder: DataFolder) -> StackState:

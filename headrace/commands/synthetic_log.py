@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from headrace.records import Records
+from headrace.records import Batch, Records
 
 USERS, ITEMS, PARTITIONS = 100_000, 50_000, 8
 DUPLICATES, MALFORMED = 0.02, 0.001
@@ -29,13 +29,13 @@ _DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
-    """Yield a topic and some of its records, until there were `events` of all topics.
+def synthetic_log(events: int, seed: int = 0) -> Iterator[Batch]:
+    """Yield records of one topic at a time, until there were `events` of all topics.
 
     Users and items are drawn by Zipf's law, users with exponent 0.5, items with 1. Of the records
     2 % repeat the id of an earlier one, 0.1 % are malformed, and a quarter have a context.
     """
-    user_chances, item_chances = _zipf(USERS, 0.5), _zipf(ITEMS, 1.0)
+    user_chances, item_chances = zipf(USERS, 0.5), zipf(ITEMS, 1.0)
     for start in range(0, events, _PIECE):
         rng = np.random.default_rng((seed, start))
         number = np.arange(start, min(start + _PIECE, events))
@@ -53,13 +53,12 @@ def synthetic_log(events: int, seed: int = 0) -> Iterator[tuple[str, Records]]:
         topic_of = np.searchsorted(np.cumsum(list(SHARES.values())), rng.random(count))
         for code, topic in enumerate(SHARES):
             rows = np.flatnonzero(topic_of == code)
-            yield (
-                topic,
-                _records(topic, {name: all_[rows] for name, all_ in fields.items()}, number[rows]),
-            )
+            chosen = {name: all_[rows] for name, all_ in fields.items()}
+            yield Batch(topic, "made-up", _records(topic, chosen, number[rows]))
 
 
-def _zipf(count: int, exponent: float) -> NDArray[np.float64]:
+def zipf(count: int, exponent: float) -> NDArray[np.float64]:
+    """Return the cumulated chances of `count` numbers that are drawn by Zipf's law: `[count]`."""
     chances = np.cumsum(np.arange(1, count + 1) ** -exponent)
     return np.asarray(chances / chances[-1])
 

@@ -54,6 +54,7 @@ class DataFolder:
         self.redis = self.root / "redis"
         self.kafka = self.root / "kafka"
         self.artifacts = self.root / "artifacts"
+        self.archive = self.root / "archive"
         self.logs = self.root / "logs"
         self._state = self.root / "stack.json"
         self._lock_path = self.root / "lock"

@@ -71,7 +71,8 @@ def _figures(heartbeat: Heartbeat | None) -> str:
     if heartbeat is None:
         return ""
     figures = (f"{name} {value:,.6g}" for name, value in heartbeat.figures.items())
-    return ", ".join((heartbeat.state, *figures))
+    address = (f"metrics {heartbeat.address}/metrics",) if heartbeat.address else ()
+    return ", ".join((heartbeat.state, *figures, *address))
 
 
 def _duration(seconds: float) -> str:

@@ -155,9 +155,9 @@ class LocalStack:
     ```
 
     Variables in `environ` are settings of the parts, but for those that the stack itself decides:
-    the addresses, the artifacts' folder, and the key. `parts` makes the list of processes;
-    `on_change` gets each change of one, and `say` a line for the user on each death. Parts end with
-    the thread that entered the stack, even when that is killed.
+    the addresses, the folders of artifacts and archive, and the key. `parts` makes the list of
+    processes; `on_change` gets each change of one, and `say` a line for the user on each death.
+    Parts end with the thread that entered the stack, even when that is killed.
     """
 
     def __init__(
@@ -306,6 +306,7 @@ def choose_settings(
         kafka=kafka,
         redis=redis,
         artifacts=str(folder.artifacts),
+        archive=str(folder.archive),
         url=f"http://{_HOST}:{port}",
         api_key=folder.api_key(),
         worker=_worker(base.worker, embedded=options.starts_embedded),
@@ -331,7 +332,7 @@ def part_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, st
 
 
 def _decided_variables() -> frozenset[str]:
-    names = ("KAFKA", "REDIS", "ARTIFACTS", "URL", "API_KEY", "SERVING_PORT")
+    names = ("KAFKA", "REDIS", "ARTIFACTS", "ARCHIVE", "URL", "API_KEY", "SERVING_PORT")
     return frozenset(PREFIX + name for name in names)
 
 

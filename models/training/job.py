@@ -56,7 +56,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         done = _READING + (1 - _READING) * fraction
         _report(reports, Report(step=step, fraction=done, figures=figures))
 
-    columns = read_columns(settings, job.through, reading)
+    columns = read_columns(settings, job.through, reading, topic_ids=job.topic_ids)
     if event_topic_ids(settings) != job.topic_ids:
         raise HeadraceError("A topic was made anew while it was read; train again.")
     items = asyncio.run(_catalogue(settings))

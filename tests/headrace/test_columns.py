@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -15,11 +16,10 @@ from headrace.columns import ColumnBuilder
 from headrace.commands.synthetic_log import DUPLICATES, MALFORMED, synthetic_log
 from headrace.errors import InvalidEvent
 from headrace.events import EventColumns, parse_event
-from headrace.records import Records
+from headrace.records import Batch, Records
 from headrace.topics import EVENT_TOPICS
 
 NOW_MS = 1_704_060_026_000
-Piece = tuple[str, Records]
 
 
 def records(rows: Iterable[tuple[bytes | None, int, int]]) -> Records:
@@ -32,24 +32,25 @@ def records(rows: Iterable[tuple[bytes | None, int, int]]) -> Records:
     )
 
 
-def built(pieces: Iterable[Piece]) -> EventColumns:
+def built(pieces: Iterable[Batch]) -> EventColumns:
     builder = ColumnBuilder(np.random.default_rng(1))
-    for topic, some in pieces:
-        builder.add(topic, some)
+    for piece in pieces:
+        builder.add(piece)
     return builder.build({"clicks": {"0": 5}})
 
 
-def plainly(pieces: Iterable[Piece]) -> list[tuple[Any, ...]]:
+def plainly(pieces: Iterable[Batch]) -> list[tuple[Any, ...]]:
     """Sorted rows of (kind, user, item, timestamp, rating), each event once."""
     found = []
-    for topic, some in pieces:
+    for piece in pieces:
+        topic, some = piece.topic, piece.records
         columns = (some.partition.tolist(), some.offset.tolist(), some.time.tolist())
         for value, partition, offset, at in zip(some.values, *columns, strict=True):
             try:
                 event = parse_event(value, EVENT_TOPICS[topic], received_at=at / 1000)
             except InvalidEvent:
                 continue
-            found.append(((event.timestamp, topic, partition, offset), event))
+            found.append(((event.timestamp, topic, piece.topic_id, partition, offset), event))
     first: dict[str, Any] = {}
     for _, event in sorted(found, key=lambda each: each[0]):
         first.setdefault(event.event_id, event)
@@ -94,7 +95,7 @@ def test_of_no_records() -> None:
 
 
 def test_of_records_none_of_which_is_an_event() -> None:
-    assert len(built([("clicks", records([(b"x", 0, 0), (None, 0, 1)]))])) == 0
+    assert len(built([Batch("clicks", "one", records([(b"x", 0, 0), (None, 0, 1)]))])) == 0
 
 
 ids = st.sampled_from(["a", "b", "c", "dé", 'e"'])
@@ -113,6 +114,7 @@ some_events = st.builds(
     st.lists(
         st.tuples(
             st.sampled_from(["purchases", "ratings"]),
+            st.sampled_from(["one", "two"]),
             st.integers(0, 2),
             some_events | st.none() | st.just(b"{}"),
         ),
@@ -121,9 +123,11 @@ some_events = st.builds(
     st.randoms(use_true_random=False),
 )
 def test_as_if_one_by_one_in_whatever_order_they_come(log: list[Any], random: Any) -> None:
+    # A topic made anew has the same offsets again.
+    offsets = {"one": itertools.count(), "two": itertools.count()}
     pieces = [
-        (topic, records([(value, partition, offset)]))
-        for offset, (topic, partition, value) in enumerate(log)
+        Batch(topic, topic_id, records([(value, partition, next(offsets[topic_id]))]))
+        for topic, topic_id, partition, value in log
     ]
     columns = built(pieces)
     assert rows(columns) == plainly(pieces)
@@ -143,7 +147,8 @@ def test_of_more_records_than_are_parsed_at_once() -> None:
 
 def test_the_same_log_is_made_up_again() -> None:
     one, two = list(synthetic_log(2_000)), list(synthetic_log(2_000))
-    assert {topic for topic, _ in one} == set(EVENT_TOPICS)
-    assert [some.values for _, some in one] == [some.values for _, some in two]
-    assert [some.values for _, some in one] != [some.values for _, some in synthetic_log(2_000, 1)]
-    assert sum(len(some) for _, some in one) == 2_000
+    assert {piece.topic for piece in one} == set(EVENT_TOPICS)
+    values = [piece.records.values for piece in one]
+    assert values == [piece.records.values for piece in two]
+    assert values != [piece.records.values for piece in synthetic_log(2_000, 1)]
+    assert sum(map(len, values)) == 2_000

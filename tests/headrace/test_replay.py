@@ -21,7 +21,7 @@ from headrace.local.ports import claim_port
 from headrace.log import end_offsets
 from headrace.replay import replay
 from headrace.settings import Settings
-from headrace.topics import ensure_topics
+from headrace.topics import ensure_topics, event_topic_ids
 
 pytestmark = pytest.mark.brokers("embedded", "apache")
 
@@ -41,7 +41,9 @@ def test_whatever_the_values_they_come_whole_and_a_partition_in_order(made: Sett
     send_raw(made, "clicks", sent, partition=1)
     send_raw(made, "ratings", values(20), partition=0)
     got: dict[str, list[tuple[int, int, bytes | None]]] = {"clicks": [], "ratings": []}
-    for topic, records in replay(made, end_offsets(made)):
+    for batch in replay(made, end_offsets(made)):
+        topic, records = batch.topic, batch.records
+        assert batch.topic_id == event_topic_ids(made)[topic]
         columns = (records.partition.tolist(), records.offset.tolist(), records.values)
         got[topic] += zip(*columns, strict=True)
         assert abs(records.time / 1000 - time.time()).max() < 600
@@ -52,8 +54,7 @@ def test_whatever_the_values_they_come_whole_and_a_partition_in_order(made: Sett
 def test_a_log_that_ends_before_the_window_is_not_waited_for_for_ever(made: Settings) -> None:
     send_raw(made, "clicks", values(3), partition=0)
     batches = replay(made, {"clicks": {"0": 4}}, patience_s=0.1)
-    _, records = next(batches)
-    assert records.values == [value for _, value in values(3)]
+    assert next(batches).records.values == [value for _, value in values(3)]
     with pytest.raises(HeadraceError, match="1 partitions are not read to their end"):
         next(batches)
 

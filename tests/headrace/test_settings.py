@@ -177,3 +177,8 @@ def test_a_tasks_params_stand_in_for_the_settings() -> None:
 def test_a_number_answers_yes_or_no(number: float, meant: bool) -> None:
     settings = Settings(training=TrainingSettings(repeats=not meant))
     assert training_settings(settings, {"repeats": number}).repeats is meant
+
+
+def test_variables_that_say_where_files_are_are_no_settings() -> None:
+    environ = {"HEADRACE_KAFKA_JARS": "/somewhere", "HEADRACE_BENCH_DATA": "/somewhere"}
+    assert load_settings(environ) == Settings()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from kafka_tools import delete_topic
+from kafka_tools import delete_topic, send_raw
 
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
-from headrace.topics import ALL, EVENT_TOPICS, Topics, TopicWatch, ensure_topics
+from headrace.topics import ALL, EVENT_TOPICS, Place, Topics, TopicWatch, ensure_topics
 
 pytestmark = pytest.mark.brokers("embedded", "apache")
 
@@ -34,10 +35,38 @@ def test_a_topic_made_anew_is_noticed(settings: Settings) -> None:
     known = ensure_topics(settings)
     watch = TopicWatch(settings, known)
     try:
-        assert watch.made_anew() == []
+        assert watch.look()[0] == []
         delete_topic(settings, "ratings")
         ensure_topics(settings)
-        assert watch.made_anew() == [Topics(settings).name("ratings")]
+        assert watch.look()[0] == [f"{Topics(settings).name('ratings')} was made anew"]
+    finally:
+        watch.close()
+
+
+def test_the_ends_of_partitions_are_those_of_what_was_sent(settings: Settings) -> None:
+    known = ensure_topics(settings)
+    watch = TopicWatch(settings, known)
+    try:
+        for _ in range(3):
+            send_raw(settings, "clicks", [(b"ann", b"{}")], partition=1)
+        _, ends = watch.look()
+    finally:
+        watch.close()
+    assert len(ends) == sum(topic.partitions for topic in known.values())
+    clicks = known[Topics(settings).name("clicks")].id
+    assert {place: end for place, end in ends.items() if end} == {Place("clicks", clicks, 1): 3}
+
+
+@pytest.mark.brokers("apache")
+def test_a_topic_that_grew_is_noticed(settings: Settings) -> None:
+    watch = TopicWatch(settings, ensure_topics(settings))
+    name = Topics(settings).name("clicks")
+    try:
+        watch.ask(lambda admin: admin.create_partitions({name: 12}))
+        deadline = time.monotonic() + 30
+        while (changed := watch.look()[0]) == []:
+            assert time.monotonic() < deadline
+        assert changed == [f"{name} has 12 partitions instead of 4"]
     finally:
         watch.close()
 

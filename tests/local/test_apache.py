@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from stand_in_stack import stand_in_parts
 
 from headrace.errors import StackError
 from headrace.local.apache import find_apache
+from headrace.local.detached import stop_stack
 from headrace.local.folder import DataFolder
 from headrace.local.stack import LocalStack, StackOptions, choose_settings
 from headrace.store import connect
@@ -88,6 +91,32 @@ async def test_a_stack_without_the_jars_tells_the_way_to_get_them(tmp_path: Path
         async with LocalStack(options, environ, parts=stand_in_parts):
             pass
     assert not DataFolder(options.data).is_held()
+
+
+def test_a_background_stack_gets_the_choice_and_the_folder_of_the_jars(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "headrace.cli", "up", "--detach", "--broker", "apache"]
+        + [part for name in ("port", "kafka-port", "redis-port") for part in (f"--{name}", "0")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "HEADRACE_KAFKA_JARS": "none"},
+        timeout=60,
+    )
+    stop_stack(DataFolder(tmp_path / ".headrace"))
+    assert ended.returncode == 1
+    assert f"are not in {tmp_path}/none; fetch them with `make kafka`" in ended.stderr
+
+
+def test_fetching_the_jars_leaves_a_folder_of_other_things_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "mine.txt"
+    kept.touch()
+    script = Path(__file__).parents[2] / "tools" / "kafka"
+    environ = {**os.environ, "HEADRACE_KAFKA_JARS": str(tmp_path)}
+    ended = subprocess.run([script], capture_output=True, text=True, env=environ, timeout=60)
+    assert ended.returncode == 1
+    assert f"{tmp_path} holds other things than the jars (mine.txt)" in ended.stderr
+    assert kept.exists()
 
 
 def test_java_is_found_or_the_way_to_get_it_is_told(tmp_path: Path) -> None:

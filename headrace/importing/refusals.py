@@ -1,0 +1,112 @@
+"""What was refused and why: a bounded summary, and on request every row in a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from headrace.errors import HeadraceError, InvalidEvent
+
+_REASONS = 50
+"""Reasons told one by one; further ones are counted together."""
+_FIRST_ROWS = 5
+_OTHERS = "other reasons"
+# A value named in a reason would make it one of its own for every row.
+_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|[0-9][0-9.,e+-]*")
+
+
+class Refused(NamedTuple):
+    """A row that was refused."""
+
+    file: str
+    row: int
+    error: InvalidEvent
+    data: Any
+    """The cells by column, or the text that is no row."""
+
+
+@dataclass
+class Reason:
+    """Rows refused for the same reason."""
+
+    example: str
+    """The reason of the first one."""
+    count: int = 0
+    first: list[tuple[str, int]] = field(default_factory=list)
+    """File and row of the first ones."""
+
+
+class Refusals:
+    """Counts refused rows by reason, and writes each one to a file if there is one."""
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        self._file = file
+        self._reasons: dict[str, Reason] = {}
+
+    @property
+    def count(self) -> int:
+        """How many rows were refused."""
+        return sum(reason.count for reason in self._reasons.values())
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """The reasons, the most frequent one first."""
+        return sorted(self._reasons.values(), key=lambda reason: -reason.count)
+
+    def add(self, refused: Refused) -> None:
+        """Note a row."""
+        name = _VALUE.sub("…", str(refused.error))
+        example = str(refused.error)
+        if name not in self._reasons and len(self._reasons) >= _REASONS:
+            name = example = _OTHERS
+        reason = self._reasons.setdefault(name, Reason(example))
+        reason.count += 1
+        if len(reason.first) < _FIRST_ROWS:
+            reason.first.append((refused.file, refused.row))
+        if self._file is not None:
+            self._file.write(_line(refused))
+
+
+@contextmanager
+def open_refusals(path: Path | None) -> Iterator[Refusals]:
+    """Keep count of refusals, and write the rows to the file at the path, if one is given.
+
+    Raises `HeadraceError` when it cannot be written.
+    """
+    if path is None:
+        yield Refusals()
+        return
+    try:
+        file = path.open("wb")
+    except OSError as exc:
+        raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
+    with file:
+        yield Refusals(file)
+
+
+def _line(refused: Refused) -> bytes:
+    row = {
+        "file": refused.file,
+        "row": refused.row,
+        "field": refused.error.field,
+        "reason": refused.error.reason,
+        "data": _encodable(refused.data),
+    }
+    return msgspec.json.encode(row, enc_hook=str) + b"\n"
+
+
+def _encodable(value: Any) -> Any:
+    """Return the value with every byte that is no text written out."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(str(name)): _encodable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    return value

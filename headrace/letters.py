@@ -1,0 +1,204 @@
+"""Dead letters read back: each once, from where, why, and whether it was sent again."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from msgspec import Struct
+
+from headrace.dead_letters import NO_KEY
+from headrace.errors import HeadraceError
+from headrace.kafka_reader import unreachable
+from headrace.settings import Settings
+from headrace.topic_figures import read_extents
+from headrace.topics import BOOTSTRAP_MS, DEAD_LETTERS, Topics
+
+RESENT = "resent"
+"""Header of a mark, a record of the topic that is no letter: the id of the one that was sent again.
+
+The topic itself keeps it, as long as the letters: there is nothing else to be kept or cleared.
+"""
+_PATIENCE_S = 30.0
+_ID = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
+
+
+class Letter(Struct, frozen=True):
+    """A dead letter."""
+
+    id: str
+    """`<partition>-<offset>` in the topic of dead letters."""
+    buried_at: float
+    """Unix seconds."""
+    topic: str
+    """Where the record came from, as the broker names it; "" when nothing says so."""
+    partition: int
+    offset: int
+    field: str
+    """The field at fault, or "" when the whole record is."""
+    reason: str
+    key: bytes | None
+    value: bytes | None
+
+    @property
+    def origin(self) -> tuple[str, int, int, bytes]:
+        """What is the same when a worker has buried a record twice.
+
+        The contents are in it, for a topic made anew has the same offsets once more.
+        """
+        contents = hashlib.sha256()
+        for part in (self.key, self.value):
+            contents.update(b"-" if part is None else b"+%d:%b" % (len(part), part))
+        return self.topic, self.partition, self.offset, contents.digest()
+
+
+class Mark(Struct, frozen=True):
+    """That a letter was sent again."""
+
+    letter_id: str
+
+
+class Found(Struct, frozen=True):
+    """Letters that were looked for."""
+
+    letters: list[Letter]
+    """The newest ones, newest first."""
+    count: int
+    """How many there are in all."""
+    resent: frozenset[str]
+    """Ids of those, among all, that were sent again."""
+
+
+def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
+    """Yield the records of the topic of dead letters, as they lie there. Blocks.
+
+    Every command that shows or sends letters reads them here. Partitions are assigned, so no group
+    is joined. Raises `HeadraceError` when Kafka cannot be read.
+    """
+    for record in _records(settings):
+        headers = {name: value or b"" for name, value in record.headers}
+        if RESENT in headers:
+            yield Mark(_text(headers, RESENT))
+        else:
+            yield Letter(
+                id=f"{record.partition}-{record.offset}",
+                buried_at=record.timestamp / 1000,
+                topic=_text(headers, "topic"),
+                partition=_number(headers, "partition"),
+                offset=_number(headers, "offset"),
+                field=_text(headers, "field"),
+                reason=_text(headers, "reason"),
+                key=None if NO_KEY in headers else record.key,
+                value=record.value,
+            )
+
+
+def find_letters(
+    read: Iterator[Letter | Mark], wanted: Callable[[Letter], bool], limit: int | None = None
+) -> Found:
+    """Return the letters that are wanted, the newest `limit` of them.
+
+    One that was buried twice is there once, as it was buried first, with the id that it got then;
+    `wanted` is asked of it under each of its ids.
+    """
+    ids: dict[tuple[str, int, int, bytes], str] = {}
+    first_id: dict[str, str] = {}
+    marks: set[str] = set()
+    kept: list[tuple[float, str, Letter]] = []
+    taken: set[str] = set()
+    for record in read:
+        if isinstance(record, Mark):
+            marks.add(record.letter_id)
+            continue
+        first = ids.setdefault(record.origin, record.id)
+        first_id[record.id] = first
+        if first in taken or not wanted(record):
+            continue
+        taken.add(first)
+        entry = (record.buried_at, first, _named(record, first))
+        if limit is None or len(kept) < limit:
+            heapq.heappush(kept, entry)
+        else:
+            heapq.heappushpop(kept, entry)
+    resent = frozenset(first_id.get(mark, mark) for mark in marks)
+    newest_first = [letter for _, _, letter in sorted(kept, key=lambda e: e[:2], reverse=True)]
+    return Found(newest_first, len(taken), resent)
+
+
+def check_id(text: str) -> str:
+    """Return the id of a letter. Raises `HeadraceError` for what is none."""
+    if not _ID.fullmatch(text):
+        raise HeadraceError(
+            f"{text!r} is not the id of a dead letter; `headrace dead-letters list` shows them."
+        )
+    return text
+
+
+def _named(letter: Letter, letter_id: str) -> Letter:
+    return letter if letter.id == letter_id else msgspec.structs.replace(letter, id=letter_id)
+
+
+def _records(settings: Settings) -> Generator[Any, None, None]:
+    topic = Topics(settings).name(DEAD_LETTERS)
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=settings.kafka.split(","),
+            enable_auto_commit=False,
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
+        )
+    except (KafkaError, OSError, ValueError) as exc:
+        raise unreachable(settings, exc) from exc
+    with closing(consumer):
+        try:
+            yield from _to_the_end(consumer, topic)
+        except (KafkaError, OSError) as exc:
+            raise unreachable(settings, exc) from exc
+
+
+def _to_the_end(consumer: KafkaConsumer, topic: str) -> Generator[Any, None, None]:
+    """Yield what the topic holds now, partition by partition in order."""
+    places = [
+        TopicPartition(topic, number)
+        for number in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
+    extents = read_extents(consumer, places)
+    ends = {at: extent.end for at, extent in extents.items() if extent.end > extent.begin}
+    if not ends:
+        return
+    consumer.assign(list(ends))
+    for at in ends:
+        consumer.seek(at, extents[at].begin)
+    heard_at = time.monotonic()
+    left = set(ends)
+    while left:
+        polled = consumer.poll(timeout_ms=200)
+        for at, records in polled.items():
+            yield from (record for record in records if record.offset < ends[at])
+        if polled:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > _PATIENCE_S:
+            raise HeadraceError(
+                f"Kafka has sent nothing for {_PATIENCE_S:.0f} s, and {topic} is not read to its "
+                "end. Is the broker well?"
+            )
+        for at in list(left):
+            if consumer.position(at) >= ends[at]:
+                left.discard(at)
+                consumer.pause(at)
+
+
+def _text(headers: Mapping[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode(errors="backslashreplace")
+
+
+def _number(headers: Mapping[str, bytes], name: str) -> int:
+    text = _text(headers, name)
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else -1

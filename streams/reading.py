@@ -1,0 +1,99 @@
+"""How a worker reads: Faust set up for at least once, and records taken a batch at a time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from headrace.dead_letters import Record
+from headrace.settings import Settings
+from streams.failure import finish
+from streams.fetching import Starts, consumer_of
+
+Agent = Callable[[Sequence[Record]], Awaitable[None]]
+"""What is done with a batch; after that it may be committed."""
+_COMMIT_S = 0.5
+
+
+def reading_app(settings: Settings, starts: Starts) -> faust.App:
+    """Return a Faust app that reads as a worker's does, from `starts` on, and has no agents yet."""
+    app = faust.App(**faust_options(settings))
+    app.transport.Consumer = consumer_of(settings.worker.fetch_wait_ms, starts)
+    return app
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
+    """Return how Faust is set up: at least once, one batch at a time, nothing of its own kept.
+
+    What makes an event count once is its offset in Redis, so Faust needs neither tables nor
+    transactions; its web server, open on all addresses by default, stays off.
+    """
+    session_timeout = settings.worker.session_timeout_s
+    return {
+        "id": settings.worker.group,
+        "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
+        "store": "memory://",
+        "autodiscover": False,
+        "web_enabled": False,
+        "topic_disable_leader": True,
+        "topic_allow_declare": False,
+        "processing_guarantee": "at_least_once",
+        "consumer_auto_offset_reset": "earliest",
+        "broker_commit_interval": _COMMIT_S,
+        "broker_session_timeout": session_timeout,
+        "broker_heartbeat_interval": session_timeout / 4,
+        "stream_wait_empty": False,
+        # Faust makes this folder although nothing of ours is put there.
+        "datadir": Path(tempfile.gettempdir()) / f"headrace-faust-{os.getuid()}",
+        "loghandlers": [],
+    }
+
+
+def raw_topic(app: faust.App, *names: str) -> Any:
+    """Return Faust's channel of these topics' bytes; a record without a value is delivered too."""
+    return app.topic(
+        *names,
+        key_type=bytes,
+        key_serializer="raw",
+        value_type=bytes,
+        value_serializer="raw",
+        allow_empty=True,
+    )
+
+
+def batches(agent: Agent, size: int) -> Any:
+    """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
+
+    A batch is what has arrived while the one before was applied, so an event never waits for others
+    to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
+    acknowledges a batch even when its work was broken off.
+    """
+
+    async def consume(stream: Any) -> None:
+        batch: list[Any] = []
+        async for event in stream.noack().events():
+            batch.append(event)
+            if len(batch) < size and not stream.channel.empty():
+                continue
+            await finish(agent([_record(each.message) for each in batch]))
+            for each in batch:
+                await stream.ack(each)
+            batch.clear()
+
+    return consume
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.timestamp,
+        message.key,
+        message.value,
+    )
