@@ -38,6 +38,8 @@ class Load:
     events: int
     """Records in all."""
     users: int
+    """So many that the events of each are fewer than are remembered (`REMEMBERED`): past those a
+    duplicate counts or not by which topic's event comes first, and that nobody promises."""
     items: int
     topics: Sequence[str] = tuple(EVENT_TOPICS)
     duplicates: float = 0.1
@@ -59,6 +61,7 @@ class Sent:
 def draw(load: Load, rng: random.Random) -> Iterator[Sent]:
     """Yield the records in the order in which they are sent."""
     sent: list[Sent] = []
+    name = f"{rng.getrandbits(32):08x}"
     malformed = list(MALFORMED)
     for number in range(load.events):
         if rng.random() < load.malformed or number < len(malformed):
@@ -68,18 +71,18 @@ def draw(load: Load, rng: random.Random) -> Iterator[Sent]:
         elif sent and rng.random() < load.duplicates:
             yield rng.choice(sent)
         else:
-            sent.append(_event(load, rng, number))
+            sent.append(_event(load, rng, f"{name}-{number}", number))
             yield sent[-1]
 
 
-def _event(load: Load, rng: random.Random, number: int) -> Sent:
+def _event(load: Load, rng: random.Random, event_id: str, number: int) -> Sent:
     topic = rng.choice(load.topics)
     user = f"user-{rng.randrange(load.users)}"
     at = BEGIN + number // 7
     if rng.random() < load.late:
         at -= rng.randrange(7 * 24 * 3600)
     event: dict[str, Any] = {
-        "event_id": f"event-{number}",
+        "event_id": event_id,
         "user_id": user,
         # Some items are met far more often than others.
         "item_id": f"item-{int(load.items * rng.random() ** 2)}",

@@ -38,6 +38,23 @@ class Log:
     malformed: dict[At, bytes | None] = field(default_factory=dict)
     ends: dict[Place, int] = field(default_factory=dict)
 
+    def until(self, ends: Mapping[Place, int]) -> Log:
+        """Return what stands before these ends."""
+        ends_of = {(place.topic, place.partition): end for place, end in ends.items()}
+        return Log(
+            [
+                each
+                for each in self.events
+                if each.offset < ends_of.get((each.topic, each.partition), 0)
+            ],
+            {
+                (topic, partition, offset): value
+                for (topic, partition, offset), value in self.malformed.items()
+                if offset < ends_of.get((topic, partition), 0)
+            },
+            dict(ends),
+        )
+
 
 def read_log(settings: Settings) -> Log:
     """Return what the broker holds, read without anything of the worker's. Blocks."""

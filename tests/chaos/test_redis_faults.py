@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,19 +13,21 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from chaos_events import Load, Sender, draw
-from chaos_oracle import State, fold_log, read_log, stored_state
+from chaos_events import Load
+from chaos_steps import (
+    check_all_applied_once,
+    events_counted,
+    send_load,
+    until_counted,
+    until_done,
+)
 from parts import OwnRedis, Part, eventually
-from redis.asyncio import Redis
 from redis_proxy import CuttingProxy
 
 from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
-from headrace.positions import PositionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.topics import ensure_topics
-from headrace.trending import TrendingStore
 
 Busy = Callable[[Settings], Settings]
 LOAD = Load(events=4_000, users=200, items=200)
@@ -39,44 +40,6 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
     port = claim_port(0, host="127.0.0.1", use="a test's Redis", option="")
     with OwnRedis(redis_command(find_redis(os.environ), port, folder), port, folder) as server:
         yield server
-
-
-async def send(settings: Settings, load: Load, seed: int) -> None:
-    """Send records, which the workers may read then."""
-    await asyncio.to_thread(ensure_topics, settings)
-    sender = Sender(settings, list(draw(load, random.Random(seed))))
-    sender.allow(load.events)
-    await asyncio.to_thread(sender.send)
-
-
-async def until_done(settings: Settings) -> tuple[State, State]:
-    """Wait until all that the log holds is done with; return the state found and the one wanted."""
-    log = await asyncio.to_thread(read_log, settings)
-    redis = connect(settings)
-
-    async def done() -> bool:
-        return await PositionStore(redis, settings).read() == log.ends
-
-    await eventually(done, "every partition is done with up to its end")
-    wanted = fold_log(log, settings)
-    found = await stored_state(redis, settings, wanted)
-    await redis.aclose()
-    return found, wanted
-
-
-async def until_counted(settings: Settings, at_least: int) -> None:
-    redis = connect(settings)
-
-    async def counted() -> bool:
-        return await TrendingStore(redis, settings).events_counted() >= at_least
-
-    await eventually(counted, f"{at_least} events are counted")
-    await redis.aclose()
-
-
-def check_all_applied_once(found: State, wanted: State) -> None:
-    assert (found.lost(wanted), found.twice(wanted)) == (0, 0)
-    assert found.differences(wanted) == []
 
 
 def forget_the_tail(folder: Path) -> None:
@@ -112,7 +75,7 @@ async def test_a_redis_that_forgot_gets_it_again_and_nothing_is_written_before(
     forget: Callable[[Path], None],
 ) -> None:
     settings = msgspec.structs.replace(busy(settings), redis=own_redis.url)
-    await send(settings, LOAD, seed)
+    await send_load(settings, LOAD, seed)
     with Part("worker", settings, tmp_path) as worker:
         await until_counted(settings, LOAD.events // 2)
         worker.signal(signal.SIGSTOP)
@@ -137,7 +100,7 @@ async def test_without_a_look_at_the_identity_what_redis_forgot_is_lost(
     settings: Settings, busy: Busy, own_redis: OwnRedis, tmp_path: Path, seed: int
 ) -> None:
     settings = msgspec.structs.replace(busy(settings), redis=own_redis.url)
-    await send(settings, LOAD, seed)
+    await send_load(settings, LOAD, seed)
     with Part("worker", settings, tmp_path, faults=("trust_every_redis",)) as worker:
         await until_counted(settings, LOAD.events // 2)
         worker.signal(signal.SIGSTOP)
@@ -163,7 +126,7 @@ async def check_redis_away(
     port = claim_port(0, host="127.0.0.1", use="a worker's health", option="")
     worker_settings = msgspec.structs.replace(settings.worker, port=port, stall_s=away_s - 1)
     settings = msgspec.structs.replace(settings, redis=own_redis.url, worker=worker_settings)
-    await send(settings, LOAD, seed)
+    await send_load(settings, LOAD, seed)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         with Part("worker", settings, folder) as worker:
 
@@ -195,17 +158,10 @@ async def test_an_answer_that_never_arrives_makes_nothing_count_twice(
     settings: Settings, busy: Busy, redis_url: str, tmp_path: Path, seed: int
 ) -> None:
     settings = busy(settings)
-    await send(settings, LOAD, seed)
+    await send_load(settings, LOAD, seed)
     async with CuttingProxy(redis_url, b"EVALSHA", every=7) as proxy:
         through_proxy = msgspec.structs.replace(settings, redis=proxy.url)
         with Part("worker", through_proxy, tmp_path) as worker:
             check_all_applied_once(*await until_done(settings))
             assert worker.runs
     assert proxy.cuts > 3
-
-
-async def events_counted(settings: Settings) -> int:
-    redis: Redis = connect(settings)
-    counted = await TrendingStore(redis, settings).events_counted()
-    await redis.aclose()
-    return counted
