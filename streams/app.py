@@ -27,7 +27,7 @@ from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
-from streams.failure import Patience, end_process, end_process_after
+from streams.failure import Patience, StopLimit, end_process
 from streams.fetching import Starts
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -44,7 +44,7 @@ _POSITIONS_S = 0.25
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
 _STOP_WITHIN_S = 2.5
-"""Faust waits much longer for a broker that goes away at the same time."""
+"""Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
 
 
 def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
@@ -116,13 +116,22 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
         metrics.starts.inc(int(await redis.get(starts_key) or 0))
 
+    limit = StopLimit(_STOP_WITHIN_S)
+
+    async def bound_stop() -> None:
+        await app.wait_until_stopped()
+        limit.begin()
+
     async def close(*_: Any, **__: Any) -> None:
-        end_process_after(_STOP_WITHIN_S)
         await listener.stop()
-        await chores.store_positions()
+        # The batches in hand are finished: their positions are to be stored, too.
+        await app.agents.stop()
+        if await chores.store_positions():
+            limit.committed()
         await producer.close()
         await redis.aclose()
 
+    app.task(bound_stop)
     app.task(open_listener)
     app.task(count_start)
     app.on_before_shutdown.connect(close, weak=False)

@@ -80,9 +80,12 @@ def batches(agent: Agent, size: int) -> Any:
             batch.append(event)
             if len(batch) < size and not stream.channel.empty():
                 continue
-            await finish(agent([_record(each.message) for each in batch]))
-            for each in batch:
-                await stream.ack(each)
+            try:
+                await finish(agent([_record(each.message) for each in batch]))
+            finally:
+                # When the worker is asked to stop, too: the batch is done whenever this is reached.
+                for each in batch:
+                    await stream.ack(each)
             batch.clear()
 
     return consume
