@@ -29,7 +29,7 @@ from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
 from streams.erasing import ErasureFollower
-from streams.failure import Patience, end_process, end_process_after
+from streams.failure import Patience, StopLimit, end_process
 from streams.fetching import Starts
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -46,7 +46,7 @@ _POSITIONS_S = 0.25
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
 _STOP_WITHIN_S = 2.5
-"""Faust waits much longer for a broker that goes away at the same time."""
+"""Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
 
 
 def create_app(
@@ -126,17 +126,27 @@ def create_app(
         logger.info("health and metrics at %s", chores.address)
 
     async def count_start() -> None:
-        starts_key = settings.key("worker", "starts")
-        await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
-        metrics.starts.inc(int(await redis.get(starts_key) or 0))
+        async def count() -> None:
+            metrics.starts.inc(await redis.incr(settings.key("worker", "starts")))
+
+        await patience.wait_out(count, "Redis cannot be written to")
+
+    limit = StopLimit(_STOP_WITHIN_S)
+
+    async def bound_stop() -> None:
+        await app.wait_until_stopped()
+        limit.begin()
 
     async def close(*_: Any, **__: Any) -> None:
-        end_process_after(_STOP_WITHIN_S)
         await listener.stop()
-        await chores.store_positions()
+        # The batches in hand are finished: their positions are to be stored, too.
+        await app.agents.stop()
+        if await chores.store_positions():
+            limit.committed()
         await producer.close()
         await redis.aclose()
 
+    app.task(bound_stop)
     app.task(open_listener)
     app.task(count_start)
     app.task(erasing.run)
