@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from headrace.settings import Settings
 from headrace.store import load_script, text
 
+Fields = dict[bytes, bytes]
 FAMILIES = ("user", "aggregates", "transitions", "trending")
 """The first part of a key of the state, after the namespace."""
 _EXPIRING = (b"user:", b"transitions:{")
@@ -96,10 +97,10 @@ async def _stream_digest(redis: Redis, key: bytes, prefix: int) -> bytes:
     """Return a digest of a stream, which may be too long to be read in one call."""
     digest = hashlib.sha1(key[prefix:], usedforsecurity=False)
     after = b"-"
-    entries: list[Any]
     while entries := await redis.xrange(key, after, count=_PAGE):
-        digest.update(msgspec.msgpack.encode([(at, sorted(row.items())) for at, row in entries]))
-        after = b"(" + entries[-1][0]
+        rows = [(at, sorted(cast(Fields, fields).items())) for at, fields in entries]
+        digest.update(msgspec.msgpack.encode(rows))
+        after = b"(" + cast(bytes, entries[-1][0])
     return digest.digest()
 
 

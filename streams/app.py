@@ -19,6 +19,7 @@ from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
+from headrace.exchange import ExchangeStore
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
 from headrace.positions import PositionStore
@@ -72,7 +73,8 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
 
     app = faust.App(**faust_options(settings))
     app.transport.Consumer = consumer_of(
-        settings.worker.fetch_wait_ms, _starts(positions, progress, patience)
+        settings.worker.fetch_wait_ms,
+        _starts(ExchangeStore(redis, settings), positions, progress, patience),
     )
     dead_letters = DeadLetters(producer, settings)
     events_agent = EventsAgent(
@@ -138,13 +140,17 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     return app
 
 
-def _starts(positions: PositionStore, progress: Progress, patience: Patience) -> Starts:
+def _starts(
+    exchange: ExchangeStore, positions: PositionStore, progress: Progress, patience: Patience
+) -> Starts:
     """Return where the worker's partitions begin: at their positions in Redis."""
 
     async def starts(partitions: Iterable[TP]) -> Mapping[TP, int]:
         found: dict[Place, int] = {}
 
         async def read() -> None:
+            if (under_way := await exchange.read()) is not None:
+                end_process(f"`{under_way.command}` exchanges the state: the worker starts again")
             found.update(await positions.read())
 
         try:

@@ -1,4 +1,4 @@
-"""The worker's process: make sure of the topics, then run the Faust app until told to stop."""
+"""The worker's process: wait for the state, make sure of the topics, run the app until stopped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
 from streams.app import create_app
+from streams.waiting import wait_for_exchange
 
 
 def run(settings: Settings) -> None:
@@ -18,6 +19,7 @@ def run(settings: Settings) -> None:
     configure_logging(settings)
     # Before Faust makes its loops, the one of its consumer's thread too.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    wait_for_exchange(settings)
     app = create_app(settings, ensure_topics(settings))
     worker = faust.Worker(
         app,

@@ -22,7 +22,8 @@ COMMANDS = [
     *("demo", "up", "status", "env", "down"),
     *("worker", "trainer", "serve", "health"),
     *("send", "recommend"),
-    *("train", "tasks", "models", "activate", "rollback", "topics", "settings"),
+    *("train", "tasks", "models", "activate", "rollback", "topics"),
+    *("replay", "promote", "state-hash", "backup", "restore", "settings"),
     "bench",
 ]
 

@@ -22,6 +22,8 @@ class ReplayRecord(Struct, frozen=True, kw_only=True):
     """How far the replay into a shadow has come; what is redone after a crash changes nothing."""
 
     window: Window
+    begun_at: float
+    """Unix seconds."""
     asked: dict[str, str]
     """What the outcome depends on: the window as it was asked for, and settings."""
     partition: int = -1
@@ -68,8 +70,8 @@ class Shadow:
                 )
 
 
-def shadow_settings(live: Settings, namespace: str) -> Settings:
-    """Return the settings with this namespace. Raises `HeadraceError` when it is no shadow's."""
+def name_of(settings: Settings, namespace: str) -> Settings:
+    """Return the settings with this namespace. Raises `HeadraceError` when it is no name."""
     try:
         name = msgspec.convert(namespace, Name)
     except msgspec.ValidationError as exc:
@@ -77,9 +79,14 @@ def shadow_settings(live: Settings, namespace: str) -> Settings:
             f"The namespace {namespace!r} is no name: letters, digits, dot, dash and underscore, "
             "beginning with a letter or a digit, at most 100."
         ) from exc
-    if name == live.namespace:
-        raise HeadraceError(f"{name} is the live namespace; give a shadow another name.")
-    return msgspec.structs.replace(live, namespace=name)
+    return msgspec.structs.replace(settings, namespace=name)
+
+
+def shadow_settings(live: Settings, namespace: str) -> Settings:
+    """Return the settings of a shadow. Raises `HeadraceError` when this cannot be its namespace."""
+    if namespace == live.namespace:
+        raise HeadraceError(f"{namespace} is the live namespace; give a shadow another name.")
+    return name_of(live, namespace)
 
 
 def check_same(asked: Mapping[str, str], before: ReplayRecord, namespace: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from headrace.replay import replay
 from headrace.settings import Settings
 from headrace.topics import EVENT_TOPICS, Place
 
-BEGINNING = "beginning"
+BEGINNING, NOW = "beginning", "now"
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -83,27 +83,25 @@ def check_topics(names: str) -> tuple[str, ...]:
     return topics
 
 
-def parse_time(given: str, option: str) -> int | None:
+def parse_time(given: str, option: str, edge: str) -> int | None:
     """Return Unix milliseconds of an ISO time, which is local unless it has an offset.
 
-    None for the log's beginning. Raises `HeadraceError` for what is no time.
+    None for `edge`, where the log begins or ends. Raises `HeadraceError` for what is no time.
     """
-    if given == BEGINNING:
+    if given == edge:
         return None
     try:
         # Python 3.10 does not know the Z of UTC.
         moment = datetime.fromisoformat(given.replace("Z", "+00:00"))
     except ValueError as exc:
         raise HeadraceError(
-            f"{option} {given} is no time; write 2026-11-01T00:00, which is local, or "
-            "2026-11-01T00:00+00:00."
+            f"{option} {given} is no time; write 2026-11-01T00:00, which is local, "
+            f"2026-11-01T00:00+00:00, or {edge}."
         ) from exc
     return round(moment.timestamp() * 1000)
 
 
-def check_order(topics: Sequence[str], begin_ms: int | None, end_ms: int | None) -> None:
+def check_order(begin_ms: int | None, end_ms: int | None) -> None:
     """Raise `HeadraceError` for a window that ends before it begins."""
     if begin_ms is not None and end_ms is not None and end_ms <= begin_ms:
-        raise HeadraceError(
-            f"--to is not after --from; no event of {', '.join(topics)} is between."
-        )
+        raise HeadraceError("--to is not after --from; there is no event between them.")
