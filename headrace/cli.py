@@ -225,7 +225,7 @@ def health(
 def send(
     file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
 ) -> None:
-    """Send a file of events; what is wrong is named by line and reason."""
+    """Send a file of events over HTTP; what is wrong is named."""
     from rich.console import Console
 
     from headrace.commands.send import open_source, report, send_file
