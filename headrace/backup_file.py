@@ -114,17 +114,23 @@ def check(path: Path) -> tuple[Header, int]:
     digest = hashlib.sha256()
     header: Header | None = None
     entries = 0
+    end: End | None = None
     for frame, message in _frames(path):
         if header is None:
             header = _header(path, message)
-        elif isinstance(message, Entry):
-            entries += 1
+        elif end is not None:
+            raise _damaged(path, "it goes on after its end")
         elif isinstance(message, End):
-            if message != End(entries, digest.digest()):
-                raise _damaged(path, "its digest is another")
-            return header, entries
+            end = message
+            continue
+        else:
+            entries += 1
         digest.update(frame)
-    raise _damaged(path, "it ends too early")
+    if header is None or end is None:
+        raise _damaged(path, "it ends too early")
+    if end != End(entries, digest.digest()):
+        raise _damaged(path, "its digest is another")
+    return header, entries
 
 
 def entries_of(path: Path) -> Iterator[Entry]:

@@ -8,12 +8,13 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from events_log import fold, last_offsets, stored_transitions
 from kafka_tools import read_topic, send_events, send_raw
-from parts import PATIENCE_S, Part
+from parts import PATIENCE_S, Part, eventually
 from redis.asyncio import Redis
 
 from headrace.errors import InvalidEvent
@@ -91,6 +92,36 @@ async def check_against_log(settings: Settings, redis: Redis, log: list[LoggedEv
         offsets.setdefault(place, []).append(f"{each.offset}-1".encode())
     streams = await stored_transitions(redis, settings)
     assert {at: [entry for entry, _ in rows] for at, rows in streams.items()} == offsets
+
+
+@contextlib.contextmanager
+def load(log: Log) -> Iterator[None]:
+    """Send events, again and again, until the block is left."""
+    left = threading.Event()
+
+    def send() -> None:
+        while not left.wait(0.05):
+            log.send(100)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+async def all_done(settings: Settings, redis: Redis) -> None:
+    """Wait until every event of the log is applied, and check that each counts once."""
+    log = await asyncio.to_thread(read_log, settings)
+
+    async def holds() -> bool:
+        counted = await TrendingStore(redis, settings).events_counted()
+        return counted == len(log) and await applied(settings, redis, log) == len(log)
+
+    await eventually(holds, "every event is applied")
+    await check_against_log(settings, redis, log)
 
 
 async def applied(settings: Settings, redis: Redis, log: list[LoggedEvent]) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from headrace.backup import back_up, restore
-from headrace.commands.bars import bar, redis_errors
+from headrace.commands.bars import bar, explained
 from headrace.commands.replay import read_erasures
 from headrace.promote import promote
 from headrace.replaying.shadow import name_of
@@ -21,7 +21,7 @@ from headrace.settings import Settings
 def backup_command(settings: Settings, path: Path, console: Console) -> None:
     """Back up, and say what. Raises `HeadraceError`."""
     check_writable(path)
-    with redis_errors(settings, "Run the command again."), bar(console, "keys") as progress:
+    with explained(settings, "Run the command again."), bar(console, "keys") as progress:
         task = progress.add_task("backing up", total=None)
         _, count = asyncio.run(
             back_up(
@@ -40,7 +40,7 @@ def restore_command(
     if namespace is not None:
         settings = name_of(settings, namespace)
     with (
-        redis_errors(settings, "Run the command again; workers wait until it has come to its end."),
+        explained(settings, "Run the command again; workers wait until it has come to its end."),
         bar(console, "keys") as progress,
     ):
         task = progress.add_task("restoring", total=None)
@@ -63,7 +63,7 @@ def promote_command(settings: Settings, namespace: str, console: Console) -> Non
     """Promote, and say so. Raises `HeadraceError`."""
     again = f"Run `headrace promote {namespace}` again; workers wait until it has come to its end."
     tasks: dict[str, TaskID] = {}
-    with redis_errors(settings, again), bar(console, "keys") as progress:
+    with explained(settings, again), bar(console, "keys") as progress:
 
         def show(phase: str, keys: int) -> None:
             _advance(progress, tasks, phase, keys)

@@ -1,4 +1,4 @@
-"""Progress bars of commands that take long, and what goes wrong with Redis on the way."""
+"""Progress bars of commands that take long, and what breaks them off."""
 
 from __future__ import annotations
 
@@ -53,10 +53,12 @@ def bar(console: Console, unit: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def redis_errors(settings: Settings, cure: str) -> Iterator[None]:
-    """Turn an error of Redis's into one that says where, and how to go on."""
+def explained(settings: Settings, cure: str) -> Iterator[None]:
+    """Say how to go on after an error of Redis's, and after Ctrl-C."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise HeadraceError(f"Stopped. {cure}") from None
     except RedisError as exc:
         # Without the user and the password that the URL may hold.
         where = urlsplit(settings.redis)

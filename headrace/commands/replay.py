@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from headrace.commands.bars import bar, redis_errors
+from headrace.commands.bars import bar, explained
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.exchange import give_way
@@ -52,21 +52,17 @@ class ReplayOptions:
 
 
 def replay_command(settings: Settings, options: ReplayOptions, console: Console) -> None:
-    """Replay as asked, and report. Raises `HeadraceError`; Ctrl-C says how to go on."""
+    """Replay as asked, and report. Raises `HeadraceError`."""
     into = f" into {options.into}" if options.into else ""
-    again = f"Run the same command again to go on{into}."
-    try:
-        with redis_errors(settings, again):
-            asyncio.run(_replay(settings, options, console))
-    except KeyboardInterrupt:
-        raise HeadraceError(f"Stopped. {again}") from None
+    with explained(settings, f"Run the same command again to go on{into}."):
+        asyncio.run(_replay(settings, options, console))
 
 
 def state_hash_command(settings: Settings, namespace: str | None, console: Console) -> None:
     """Print the digest of a namespace's state."""
     if namespace is not None:
         settings = name_of(settings, namespace)
-    with redis_errors(settings, "Run the command again."):
+    with explained(settings, "Run the command again."):
         asyncio.run(_print_hash(settings, console))
 
 
