@@ -18,7 +18,7 @@ from headrace.exchange import give_way
 from headrace.identity import IdentityGuard
 from headrace.log import end_offsets
 from headrace.positions import PositionStore
-from headrace.replaying.run import Rules, run_replay
+from headrace.replaying.run import Limits, run_replay
 from headrace.replaying.shadow import ReplayRecord, Shadow, check_same, name_of
 from headrace.replaying.targets import LiveTarget, NoTarget, ShadowTarget, Target
 from headrace.replaying.window import (
@@ -86,10 +86,10 @@ async def _into_live(
     redis = connect(settings, on_connect=IdentityGuard(settings, give_way))
     try:
         window = _up_to(window, await PositionStore(redis, settings).read())
-        rules = Rules(erasures, time.time() - settings.sessions.ttl_s, options.rate)
+        limits = Limits(erasures, time.time() - settings.sessions.ttl_s, options.rate)
         target: Target = NoTarget() if options.dry_run else LiveTarget(redis, settings)
         record = ReplayRecord(window=window, begun_at=time.time(), asked={})
-        record = await _run(settings, record, target, rules, console)
+        record = await _run(settings, record, target, limits, console)
     finally:
         await redis.aclose()
     _report(record, options, console)
@@ -107,8 +107,8 @@ async def _into_shadow(
         shadow = Shadow(redis, settings, namespace)
         record = await _begin(shadow, settings, options, console)
         target: Target = NoTarget() if options.dry_run else ShadowTarget(redis, shadow)
-        rules = Rules(erasures, rate=options.rate)
-        record = await _run(settings, record, target, rules, console)
+        limits = Limits(erasures, rate=options.rate)
+        record = await _run(settings, record, target, limits, console)
         _report(record, options, console)
         if not options.dry_run:
             await _print_hash(shadow.settings, console)
@@ -201,7 +201,7 @@ def _check_topics_are_the_same(before: ReplayRecord, topic_ids: Mapping[str, str
 
 
 async def _run(
-    settings: Settings, record: ReplayRecord, target: Target, rules: Rules, console: Console
+    settings: Settings, record: ReplayRecord, target: Target, limits: Limits, console: Console
 ) -> ReplayRecord:
     total = sum(record.window.places.values())
     with bar(console, "records") as progress:
@@ -210,7 +210,7 @@ async def _run(
         def show(record: ReplayRecord) -> None:
             progress.update(task, completed=_passed(record))
 
-        return await run_replay(settings, record, target, rules, show)
+        return await run_replay(settings, record, target, limits, show)
 
 
 def _passed(record: ReplayRecord) -> int:

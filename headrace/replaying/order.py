@@ -24,8 +24,6 @@ class Cursor(Struct, frozen=True):
     topic_id: str
     offset: int
     """Of the next record."""
-    latest_ms: int
-    """The latest time of a record of the window so far, in Unix milliseconds."""
 
 
 class Row(Struct, frozen=True):
@@ -102,15 +100,13 @@ class _Source:
         self._is_reached = False
         """Whether the topic that was replayed last has been met again."""
         partition_end = window.ends.get(topic, {}).get(str(number), 0)
-        self.end = Cursor(window.topic_ids[topic], partition_end, 0)
+        self.end = Cursor(window.topic_ids[topic], partition_end)
         """Where the window ends."""
         self._hold("", _NO_RECORDS)
 
     def _hold(self, topic_id: str, records: Records) -> None:
-        times = records.time
-        if self.cursor is not None:
-            times = np.maximum(times, self.cursor.latest_ms)
-        self.latest: NDArray[np.int64] = np.maximum.accumulate(times)
+        # Of those held alone: what is older than a record that was handed out is next anyhow.
+        self.latest: NDArray[np.int64] = np.maximum.accumulate(records.time)
         """Of each record held, the latest time up to it, in Unix milliseconds."""
         self._offsets: list[int] = records.offset.tolist()
         self._times: list[int] = records.time.tolist()
@@ -139,7 +135,7 @@ class _Source:
 
     def advance(self, place: int) -> None:
         """Note that the records up to this one are handed out."""
-        self.cursor = Cursor(self._topic_id, self._offsets[place] + 1, int(self.latest[place]))
+        self.cursor = Cursor(self._topic_id, self._offsets[place] + 1)
 
     def drop(self, count: int) -> None:
         """Hold the first ones no more."""
@@ -161,7 +157,7 @@ class _Source:
             stop = _first(records.time >= window.end_ms, first)
             if stop < len(records):
                 self.ended = True
-                self.end = Cursor(chunk.topic_id, int(records.offset[stop]), 0)
+                self.end = Cursor(chunk.topic_id, int(records.offset[stop]))
         return _part(records, first, stop)
 
 

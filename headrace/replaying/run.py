@@ -27,7 +27,7 @@ BATCH = 2_000
 
 
 @dataclass(frozen=True)
-class Rules:
+class Limits:
     """What counts no more, and how fast the rest is applied."""
 
     erasures: Erasures
@@ -52,7 +52,7 @@ async def run_replay(
     settings: Settings,
     record: ReplayRecord,
     target: Target,
-    rules: Rules,
+    limits: Limits,
     progress: Callable[[ReplayRecord], None] = lambda _: None,
 ) -> ReplayRecord:
     """Replay from where the record stands to the end of its window; return the record then.
@@ -60,9 +60,9 @@ async def run_replay(
     Partition numbers come one after the other. `progress` is told the record after each batch.
     Raises `HeadraceError` when Kafka cannot be read, `redis.exceptions.RedisError` for Redis.
     """
-    pace = _Pace(rules.rate)
+    pace = _Pace(limits.rate)
     counts = Counter(_flat(record.counts))
-    async with aclosing(_ahead(_batches(settings, record, rules))) as batches:
+    async with aclosing(_ahead(_batches(settings, record, limits))) as batches:
         async for batch in batches:
             if batch.events:
                 outcomes = await target.apply(batch.events)
@@ -112,7 +112,7 @@ def _flat(counts: Counts) -> dict[tuple[str, str], int]:
 
 
 def _batches(
-    settings: Settings, record: ReplayRecord, rules: Rules
+    settings: Settings, record: ReplayRecord, limits: Limits
 ) -> Generator[Batch, None, None]:
     """Yield what is left of the window. Blocks."""
     window = record.window
@@ -127,14 +127,14 @@ def _batches(
                 if str(number) in window.ends.get(topic, {})
             }
             for piece in in_order(chunks, window, number, cursors, BATCH):
-                yield _batch(number, piece, window, rules)
+                yield _batch(number, piece, window, limits)
 
 
-def _batch(number: int, piece: Piece, window: Window, rules: Rules) -> Batch:
+def _batch(number: int, piece: Piece, window: Window, limits: Limits) -> Batch:
     events: list[LoggedEvent] = []
     counts: Counter[tuple[str, str]] = Counter()
     for row in piece.rows:
-        if row.time_ms / 1000 < rules.oldest_s:
+        if row.time_ms / 1000 < limits.oldest_s:
             counts[row.topic, "expired"] += 1
             continue
         try:
@@ -143,7 +143,7 @@ def _batch(number: int, piece: Piece, window: Window, rules: Rules) -> Batch:
             # A worker has dead-lettered it.
             counts[row.topic, "invalid"] += 1
             continue
-        if rules.erasures and _is_erased(logged, row, rules.erasures):
+        if limits.erasures and _is_erased(logged, row, limits.erasures):
             counts[row.topic, "erased"] += 1
         else:
             events.append(logged)
