@@ -2,7 +2,7 @@
 # The packages come before the source, so that a change of the source installs nothing anew.
 FROM python:3.11-slim-bookworm AS serving-packages
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/headrace headrace \
- && install --directory --owner=headrace --group=headrace /var/lib/headrace/artifacts \
+ && install --directory --owner=headrace --group=headrace /var/lib/headrace/artifacts /var/lib/headrace/archive \
  && python -m venv /opt/headrace
 ENV PATH=/opt/headrace/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /var/lib/headrace

@@ -139,7 +139,11 @@ def segment_path(folder: Path, offsets: range, day: str | None) -> Path:
 
 
 def _in_order(folder: Path, partition: int) -> list[Segment]:
-    segments = sorted(_segments(folder, partition), key=lambda each: each.offsets.start)
+    found = _segments(folder, partition)
+    segments = sorted(found, key=lambda each: (each.offsets.start, each.is_empty))
+    # It says nothing of records, and those after it may have been deleted: the oldest days.
+    while len(segments) > 1 and segments[0].is_empty:
+        segments.pop(0)
     for one, other in pairwise(segments):
         if other.offsets.start > one.offsets.stop:
             lost = range(one.offsets.stop, other.offsets.start)

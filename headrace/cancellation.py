@@ -8,7 +8,7 @@ from typing import Any
 _AGAIN_S = 0.1
 
 
-async def cancel_until_done(task: asyncio.Task[Any]) -> None:
+async def cancel_until_done(task: asyncio.Future[Any]) -> None:
     """Cancel the task until it has ended, however it ends.
 
     Once is not always enough: redis-py may make an error of its own of a call that is cancelled,

@@ -351,7 +351,7 @@ def rollback(model: ModelOption = None) -> None:
 def archive(
     topics: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Which topics; those of events if not given."),
+        typer.Option(metavar="A,B", help="Which topics; if not given, events and erasures."),
     ] = None,
     every: Annotated[
         float | None,

@@ -27,6 +27,10 @@ class InvalidItem(InvalidEvent):
     """A catalogue item is wrong in itself."""
 
 
+class InvalidErasure(InvalidEvent):
+    """A record of the topic of erasures is wrong in itself."""
+
+
 class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 

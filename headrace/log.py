@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.erasure_log import read_erasures
 from headrace.events import EventColumns
 from headrace.kafka_reader import unreachable
 from headrace.replay import plan_replay, run_replay
@@ -62,14 +63,15 @@ def read_columns(
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
     The log is the archive and, from where that ends, Kafka: see `headrace.replay`. What is not an
-    event is passed over: the agents have dead-lettered it. Raises `HeadraceError` when the log ends
-    before `through`, Kafka goes away, or a file of the archive is damaged.
+    event is passed over: the agents have dead-lettered it; so is what came before its user was
+    erased. Raises `HeadraceError` when the log ends before `through`, Kafka goes away, or a file of
+    the archive is damaged.
     """
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
     plan = plan_replay(settings, through, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids)
-    builder = ColumnBuilder(np.random.default_rng())
+    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
     count = 0
     progress(0.0)
     with closing(run_replay(settings, plan)) as batches:

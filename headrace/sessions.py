@@ -25,8 +25,8 @@ Kind = Literal["click", "purchase", "rating"]
 Outcome = Literal["new", "known", "erased"]
 """Of an event: applied now; applied before; its user was erased after it."""
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
-_ERASED_S = 24 * 3600
-"""Seconds for which a user's erasure stays beside the session."""
+ERASED_S = 24 * 3600
+"""Seconds for which a user's erasure stays beside the session at the least."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
@@ -159,27 +159,27 @@ class SessionStore:
             text(item_id) for item_id in await self._redis.zrange(self._keys(user_id)[1], 0, -1)
         ]
 
-    async def delete(self, user_id: str) -> bool:
-        """Delete the user's session, seen ids and marks; return whether there was anything."""
-        return bool(await self._redis.delete(*self._keys(user_id)))
-
     async def erase(self, erasure: Erasure) -> bool:
         """Erase what an erasure covers; return whether there was anything.
 
         For a day the erasure itself stays with the marks, for a worker that has not heard of it and
-        comes with events from before. Raises `redis.exceptions.RedisError`.
+        comes with events from before. Erasing again changes nothing. Raises
+        `redis.exceptions.RedisError`.
         """
-        ends = {
+        last = {
             f"{topic}/{partition}": f"{erasure.topic_ids[topic]}:{end - 1}"
             for topic, by_partition in erasure.through.items()
             for partition, end in by_partition.items()
-            if end > 0
         }
         topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
         return bool(
             await self._erase(
                 keys=self._keys(erasure.user_id),
-                args=[msgspec.json.encode(ends), msgspec.json.encode(topics), _ERASED_S],
+                args=[
+                    msgspec.json.encode({"at": int(erasure.at * 1000), **last}),
+                    msgspec.json.encode(topics),
+                    ERASED_S,
+                ],
             )
         )
 

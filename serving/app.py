@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> Starlette:
         finally:
             await cancel_until_done(follower)
             await services.catalog_writer.close()
+            await services.eraser.close()
             await services.producer.close()
             await services.redis.aclose()
 

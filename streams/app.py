@@ -14,7 +14,7 @@ from faust.types import TP
 from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
-from headrace.erasures import Erasures
+from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
@@ -24,9 +24,11 @@ from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
+from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
+from streams.erasing import ErasureFollower
 from streams.failure import Patience, StopLimit, end_process
 from streams.fetching import Starts
 from streams.listener import Listener
@@ -47,11 +49,14 @@ _STOP_WITHIN_S = 2.5
 """Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
 
 
-def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
+def create_app(
+    settings: Settings, known_topics: Mapping[str, TopicId], erasure_log: ErasureLog
+) -> faust.App:
     """Return the Faust app of one worker.
 
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
-    grows the worker ends, because what it holds of it means nothing there.
+    grows the worker ends, because what it holds of it means nothing there. `erasure_log` is what
+    was read of the topic of erasures; the worker reads on.
     """
     topics = Topics(settings)
     read = {name: known_topics[name] for name in (*topics.events, topics.name(ITEMS))}
@@ -66,14 +71,23 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
 
     app = reading_app(settings, _starts(positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
+    sessions = SessionStore(redis, settings)
     events_agent = EventsAgent(
         topics,
         topic_ids,
-        SessionStore(redis, settings),
+        sessions,
         AggregateStore(redis, settings),
-        Erasures(),
+        erasure_log.erasures,
         dead_letters,
         progress,
+        patience,
+    )
+    erasing = ErasureFollower(
+        settings,
+        erasure_log,
+        events_agent.in_hand,
+        sessions,
+        TransitionStore(redis, settings),
         patience,
     )
     items_agent = ItemsAgent(
@@ -112,9 +126,10 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         logger.info("health and metrics at %s", chores.address)
 
     async def count_start() -> None:
-        starts_key = settings.key("worker", "starts")
-        await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
-        metrics.starts.inc(int(await redis.get(starts_key) or 0))
+        async def count() -> None:
+            metrics.starts.inc(await redis.incr(settings.key("worker", "starts")))
+
+        await patience.wait_out(count, "Redis cannot be written to")
 
     limit = StopLimit(_STOP_WITHIN_S)
 
@@ -134,6 +149,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
     app.task(bound_stop)
     app.task(open_listener)
     app.task(count_start)
+    app.task(erasing.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app
 

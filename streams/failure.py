@@ -92,18 +92,32 @@ def is_away(error: BaseException) -> bool:
     return disk_full or closed or isinstance(error, AWAY)
 
 
-async def finish(batch: Awaitable[object]) -> None:
-    """Await the work on a batch; return only when it is done and may be acknowledged."""
+def begin(batch: Awaitable[object]) -> asyncio.Future[object]:
+    """Begin the work on a batch; a failure that nobody foresaw ends the process."""
     work = asyncio.ensure_future(batch)
+    work.add_done_callback(_end_on_failure)
+    return work
+
+
+async def finish(work: asyncio.Future[object]) -> None:
+    """Wait for work that was begun; return only when it is done and may be acknowledged."""
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
-        await _wait_stubbornly(work)
-        if not work.done() or work.cancelled() or work.exception() is not None:
-            end_process("the worker stops with a batch that could not be applied; it comes again")
+        await let_end(work)
         raise
-    except Exception:
-        logger.exception("a batch failed in a way that nobody foresaw")
+
+
+async def let_end(work: asyncio.Future[object]) -> None:
+    """Give work the time to end that a worker has which stops; else end the process."""
+    await _wait_stubbornly(work)
+    if not work.done() or work.cancelled():
+        end_process("the worker stops with a batch that could not be applied; it comes again")
+
+
+def _end_on_failure(work: asyncio.Future[object]) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        logger.error("a batch failed in a way that nobody foresaw", exc_info=error)
         end_process("the worker ends, so that the batch is delivered again")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,7 @@ import faust
 
 from headrace.dead_letters import Record
 from headrace.settings import Settings
-from streams.failure import finish
+from streams.failure import begin, finish, let_end
 from streams.fetching import Starts, consumer_of
 
 Agent = Callable[[Sequence[Record]], Awaitable[None]]
@@ -69,24 +70,30 @@ def raw_topic(app: faust.App, *names: str) -> Any:
 def batches(agent: Agent, size: int) -> Any:
     """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
 
-    A batch is what has arrived while the one before was applied, so an event never waits for others
+    While a batch is applied the next one is read, so that neither waits for the other; it begins
+    when the one before is done. It is what has arrived by then, so an event never waits for others
     to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
     acknowledges a batch even when its work was broken off.
     """
 
+    async def carry_out(stream: Any, batch: Sequence[Any]) -> None:
+        await agent([_record(event.message) for event in batch])
+        for event in batch:
+            await stream.ack(event)
+
     async def consume(stream: Any) -> None:
         batch: list[Any] = []
-        async for event in stream.noack().events():
-            batch.append(event)
-            if len(batch) < size and not stream.channel.empty():
-                continue
-            try:
-                await finish(agent([_record(each.message) for each in batch]))
-            finally:
-                # When the worker is asked to stop, too: the batch is done whenever this is reached.
-                for each in batch:
-                    await stream.ack(each)
-            batch.clear()
+        work = begin(asyncio.sleep(0))
+        try:
+            async for event in stream.noack().events():
+                batch.append(event)
+                if len(batch) < size and not stream.channel.empty():
+                    continue
+                await finish(work)
+                work = begin(carry_out(stream, batch))
+                batch = []
+        finally:
+            await let_end(work)
 
     return consume
 

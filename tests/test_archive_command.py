@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from archive_tools import archived_rows, files, send
 from kafka_tools import read_topic
 
@@ -119,16 +120,17 @@ def test_killed_anywhere_again_and_again_it_comes_out_whole(settings: Settings) 
     assert list(aside.iterdir()) == []
 
 
-def test_over_and_over_until_ctrl_c(settings: Settings) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_over_and_over_until_it_is_ended(settings: Settings, number: signal.Signals) -> None:
     ensure_topics(settings)
     process = command(settings, "--every", "1")
     try:
-        for number in range(1, 4):
+        for count in range(1, 4):
             send(settings, "clicks", 0, [(b"k", DAY, b"v")])
-            _wait(lambda: len(archived_rows(settings, "clicks")) == number)  # noqa: B023
+            _wait(lambda: len(archived_rows(settings, "clicks")) == count)  # noqa: B023
             assert process.poll() is None
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     assert said.endswith("Ended; the next run goes on from here.\n")

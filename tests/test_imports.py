@@ -32,6 +32,13 @@ def test_the_check_above_sees_tensorflow() -> None:
     assert "tensorflow" in _loaded("import tensorflow")
 
 
+@pytest.mark.parametrize(
+    "module", ["headrace.log", "headrace.replay", "streams.worker", "serving.main"]
+)
+def test_arrow_stays_out_of_what_runs_for_long(module: str) -> None:
+    assert "pyarrow" not in _loaded(f"import {module}")
+
+
 def test_the_command_line_loads_a_part_only_when_it_runs_it() -> None:
     assert _loaded("import headrace.cli").isdisjoint(("models", "serving", "streams"))
 

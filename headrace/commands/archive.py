@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,16 +23,16 @@ from rich.table import Table
 from headrace.archiver import Outcome, archive_held, plan_archive, run_plan
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
-from headrace.topics import ALL, EVENT_TOPICS
+from headrace.topics import ALL, ERASURES, EVENT_TOPICS
 
 
 def chosen_topics(names: str | None) -> tuple[str, ...]:
-    """Return the topics that `--topics` names, by default those of events.
+    """Return the topics that `--topics` names, by default those of events, and erasures.
 
     Raises `HeadraceError` for one that there is not.
     """
     if names is None:
-        return tuple(EVENT_TOPICS)
+        return (*EVENT_TOPICS, ERASURES)
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in chosen:
         if name not in ALL:
@@ -49,11 +50,12 @@ def archive_once(settings: Settings, topics: Sequence[str], console: Console) ->
 def archive_over_and_over(
     settings: Settings, topics: Sequence[str], every_s: float, console: Console
 ) -> None:
-    """Archive what is new, once every so many seconds, until Ctrl-C.
+    """Archive what is new, once every so many seconds, until Ctrl-C or SIGTERM.
 
     A run that fails is told and made good by the next. Raises `HeadraceError` when the first fails.
     """
     _quieten()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with archive_held(Path(settings.archive)):
             _archive(settings, topics, console)

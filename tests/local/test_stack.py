@@ -215,6 +215,7 @@ def test_the_stack_decides_its_addresses_and_key_and_leaves_the_rest_to_the_user
     environ = {
         "HEADRACE_KAFKA": "elsewhere:9092",
         "HEADRACE_URL": "http://elsewhere",
+        "HEADRACE_ARCHIVE": "elsewhere",
         "HEADRACE_API_KEY": "another",
         "HEADRACE_SERVING_PORT": "1",
         "HEADRACE_RETRAIN_EVERY_EVENTS": "17",
@@ -224,6 +225,7 @@ def test_the_stack_decides_its_addresses_and_key_and_leaves_the_rest_to_the_user
     assert chosen.retrain.every_events == 17
     assert chosen.url == f"http://127.0.0.1:{chosen.serving.port}"
     assert chosen.artifacts == str(folder.artifacts)
+    assert chosen.archive == str(folder.archive)
     assert chosen.api_key == folder.api_key() != "another"
     assert chosen.kafka.startswith("127.0.0.1:")
 

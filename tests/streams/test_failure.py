@@ -13,16 +13,16 @@ import redis.exceptions
 import uvloop
 from aiokafka.errors import KafkaConnectionError
 
-from streams.failure import Patience, finish, is_away
+from streams.failure import Patience, begin, finish, is_away
 
 PRELUDE = """
 import asyncio, sys
-from streams.failure import finish
+from streams.failure import begin, finish
 
 async def consume(batch):
     # What Faust does: whatever leaves the agent, the batch is acknowledged.
     try:
-        await finish(batch)
+        await finish(begin(batch))
     finally:
         print("acknowledged", flush=True)
 
@@ -110,7 +110,7 @@ async def test_a_batch_that_is_done_is_just_done() -> None:
         await asyncio.sleep(0)
         done.append(True)
 
-    await finish(batch())
+    await finish(begin(batch()))
     assert done == [True]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
+from headrace.cancellation import cancel_until_done
+
 T = TypeVar("T")
 
 
@@ -59,10 +61,7 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel those that still run and wait until they have ended."""
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*map(cancel_until_done, self._running), return_exceptions=True)
 
     def _settle(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
