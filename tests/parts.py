@@ -113,8 +113,8 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
 
     def __init__(self, command: tuple[str, ...], port: int, folder: Path) -> None:
         self.url = f"redis://127.0.0.1:{port}/0"
+        self.folder = folder
         self._command = command
-        self._folder = folder
         self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -125,7 +125,7 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
         """Start it and wait until it answers."""
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
         self._process = subprocess.Popen(
-            (*launcher, *self._command), cwd=self._folder, env={}, stdout=subprocess.DEVNULL
+            (*launcher, *self._command), cwd=self.folder, env={}, stdout=subprocess.DEVNULL
         )
         client = Redis.from_url(self.url)
         deadline = time.monotonic() + PATIENCE_S

@@ -7,20 +7,23 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos_events import Load, Sender, draw
 from chaos_oracle import fold_log, read_log, stored_state
+from chaos_steps import forget_the_tail
 from chaos_workers import Workers
-from parts import OwnKafka
+from parts import OwnKafka, OwnRedis
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from headrace.heartbeats import HeartbeatStore
 from headrace.positions import PositionStore
 from headrace.sessions import Session, SessionStore
 from headrace.settings import Settings
+from headrace.store import connect
 from headrace.topics import ensure_topics
 from headrace.trending import TrendingStore
 
@@ -85,11 +88,32 @@ class Summary:
 
 
 async def run_chaos(
-    plan: Plan, settings: Settings, redis: Redis, folder: Path, *, seed: int,
+    plan: Plan,
+    settings: Settings,
+    folder: Path,
+    *,
+    seed: int,
     broker: OwnKafka | None = None,
-) -> Summary:  # fmt: skip
-    """Run the plan; with a broker given, it is killed and started again as the last fault."""
+    server: OwnRedis | None = None,
+) -> Summary:
+    """Run the plan; return what it came to.
+
+    A broker that is given is killed and started again at the end; a Redis, too, having forgotten.
+    """
     print(f"chaos: seed {seed}", flush=True)
+    async with connect(settings) as redis:
+        return await _run(plan, settings, redis, folder, seed, broker, server)
+
+
+async def _run(
+    plan: Plan,
+    settings: Settings,
+    redis: Redis,
+    folder: Path,
+    seed: int,
+    broker: OwnKafka | None,
+    server: OwnRedis | None,
+) -> Summary:
     rng = random.Random(seed)
     records = list(draw(plan.load, rng))
     await asyncio.to_thread(ensure_topics, settings)
@@ -115,11 +139,18 @@ async def run_chaos(
                 broker.kill()
                 await asyncio.sleep(_BROKER_AWAY_S)
                 await asyncio.to_thread(broker.start)
+            if server is not None:
+                await course.get_on()
+                server.kill()
+                forget_the_tail(server.folder)
+                watch.begin_anew()
+                await asyncio.to_thread(server.start)
             await course.finish()
             acknowledged = await sending
             log = await asyncio.to_thread(read_log, settings)
             await course.reach(log.ends)
-            watching.cancel()
+            watch.stop()
+            await watching
             stops = await workers.stop()
             ends = dict(workers.ends)
     finally:
@@ -157,7 +188,7 @@ class _Course:
         self._step = int(PROGRESS * plan.load.events)
         self._left = plan.load.events
         # One stage for each fault and one after the last.
-        self._stage = plan.load.events // (plan.kills + 3)
+        self._stage = plan.load.events // (plan.kills + 4)
         self._reached = 0
 
     async def get_on(self) -> None:
@@ -185,9 +216,15 @@ class _Course:
     async def _has_got_on(self) -> bool:
         return await self._trending.events_counted() >= self._reached + self._step
 
-    async def _until(self, holds: object, what: str) -> None:
+    async def _holds(self, holds: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await holds()
+        except RedisError:  # It was killed, and is back by the next look.
+            return False
+
+    async def _until(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
-        while not await holds():  # type: ignore[operator]
+        while not await self._holds(holds):
             assert time.monotonic() < deadline, f"not in {_PATIENCE_S:.0f} s: {what}"
             await asyncio.sleep(0.02)
 
@@ -201,27 +238,40 @@ class Watch:
     users: Sequence[str]
     reads: int = 0
     went_back: list[str] = field(default_factory=list)
+    _stopped: bool = False
     _last: dict[str, Session] = field(default_factory=dict)
     _known: Counter[str] = field(default_factory=Counter)
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until told to stop."""
         store, heartbeats = (
             SessionStore(self.redis, self.settings),
             HeartbeatStore(self.redis, self.settings),
         )
-        while True:
-            for user in self.users:
-                session = await store.read(user)
+        while not self._stopped:
+            try:
+                found = [await store.read(user) for user in self.users]
+                beats = await heartbeats.read("worker")
+            except RedisError:  # It was killed, and is back by the next turn.
+                found, beats = [], []
+            for user, session in zip(self.users, found, strict=False):
                 last = self._last.get(user, session)
                 self.went_back += [f"{user}: {line}" for line in _backwards(last, session)]
                 self._last[user] = session
                 self.reads += 1
-            for beat in await heartbeats.read("worker"):
+            for beat in beats:
                 self._known[beat.name] = max(
                     self._known[beat.name], int(beat.figures["duplicates"])
                 )
             await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._stopped = True
+
+    def begin_anew(self) -> None:
+        """Forget what was read: Redis has forgotten, too."""
+        self._last = {}
 
     @property
     def redelivered(self) -> int:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from parts import OwnKafka
+from parts import OwnKafka, OwnRedis
 
+from headrace.local.binaries import find_redis, redis_command
+from headrace.local.ports import claim_port
 from headrace.settings import Settings
 
 SEED_VARIABLE = "CHAOS_SEED"
@@ -33,7 +35,7 @@ def busy() -> Callable[[Settings], Settings]:
             topics=replace(settings.topics, partitions=8),
             sessions=replace(settings.sessions, limit=10),
             trending=replace(settings.trending, limit=100),
-            worker=replace(settings.worker, batch_size=50, stall_s=15.0),
+            worker=replace(settings.worker, batch_size=50, stall_s=30.0),
         )
 
     return busy
@@ -46,3 +48,13 @@ def own_kafka(tmp_path: Path) -> Iterator[OwnKafka]:
     folder.mkdir()
     with OwnKafka(folder) as node:
         yield node
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    """A Redis that the test may kill."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    port = claim_port(0, host="127.0.0.1", use="a test's Redis", option="")
+    with OwnRedis(redis_command(find_redis(os.environ), port, folder), port, folder) as server:
+        yield server

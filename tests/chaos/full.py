@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from chaos_run import Load, Plan, check, run_chaos
-from parts import OwnKafka
-from redis.asyncio import Redis
+from chaos_steps import check_redis_away
+from parts import OwnKafka, OwnRedis
 
 from headrace.settings import Settings
 
@@ -19,24 +19,40 @@ Busy = Callable[[Settings], Settings]
 FULL = Plan(Load(events=100_000, users=5_000, items=3_000), kills=10)
 ONE_TOPIC = Plan(Load(events=30_000, users=200, items=1_000, topics=("clicks",)), kills=5)
 """Few users, so that duplicates are farther apart than events are remembered."""
+FORGOTTEN = Plan(Load(events=30_000, users=1_500, items=1_000), kills=5)
 
 
 async def test_on_apache_kafka(
-    own_kafka: OwnKafka, settings: Settings, redis: Redis, busy: Busy, tmp_path: Path, seed: int
+    own_kafka: OwnKafka, settings: Settings, busy: Busy, tmp_path: Path, seed: int
 ) -> None:
     on_apache = msgspec.structs.replace(busy(settings), kafka=own_kafka.address)
-    check(await run_chaos(FULL, on_apache, redis, tmp_path, seed=seed, broker=own_kafka))
+    check(await run_chaos(FULL, on_apache, tmp_path, seed=seed, broker=own_kafka))
 
 
 async def test_on_the_embedded_broker(
-    settings: Settings, redis: Redis, busy: Busy, tmp_path: Path, seed: int
+    settings: Settings, busy: Busy, tmp_path: Path, seed: int
 ) -> None:
-    check(await run_chaos(FULL, busy(settings), redis, tmp_path, seed=seed))
+    check(await run_chaos(FULL, busy(settings), tmp_path, seed=seed))
 
 
 @pytest.mark.brokers("embedded", "apache")
 async def test_on_one_topic_the_transitions_too(
-    settings: Settings, redis: Redis, busy: Busy, tmp_path: Path, seed: int
+    settings: Settings, busy: Busy, tmp_path: Path, seed: int
 ) -> None:
-    summary = await run_chaos(ONE_TOPIC, busy(settings), redis, tmp_path, seed=seed)
-    check(summary)
+    check(await run_chaos(ONE_TOPIC, busy(settings), tmp_path, seed=seed))
+
+
+@pytest.mark.brokers("embedded", "apache")
+async def test_with_a_redis_that_forgets(
+    settings: Settings, own_redis: OwnRedis, busy: Busy, tmp_path: Path, seed: int
+) -> None:
+    settings = msgspec.structs.replace(busy(settings), redis=own_redis.url)
+    check(await run_chaos(FORGOTTEN, settings, tmp_path, seed=seed, server=own_redis))
+
+
+async def test_with_a_redis_that_is_away_for_a_minute(
+    settings: Settings, busy: Busy, own_redis: OwnRedis, tmp_path: Path, seed: int
+) -> None:
+    await check_redis_away(
+        busy(settings), own_redis, tmp_path, load=FORGOTTEN.load, seed=seed, away_s=60.0
+    )
