@@ -80,22 +80,22 @@ async def restore(
     """Put into the namespace what the file holds; return its header and how many keys it has.
 
     Workers are kept out meanwhile, and go on from the backup's positions. Killed, it is to be run
-    again. With `replace` what stands in the namespace is deleted first. Raises `HeadraceError` when
-    the file cannot be used, the namespace is not empty, or another exchange has not ended, and
-    `redis.exceptions.RedisError`.
+    again. With `replace` what stands in the namespace is deleted first, were it an exchange that was
+    not brought to its end. Raises `HeadraceError` when the file cannot be used, the namespace is
+    not empty, or another exchange has not ended, and `redis.exceptions.RedisError`.
     """
     header, total = check(path)
     command = f"headrace restore {path}"
     redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
     try:
-        await check_no_other(ExchangeStore(redis, settings), command)
-        goes_on = await ExchangeStore(redis, settings).read() is not None
-        if not replace and not goes_on:
-            await _check_empty(redis, settings)
+        if not replace:
+            await check_no_other(ExchangeStore(redis, settings), command)
+            if await ExchangeStore(redis, settings).read() is None:
+                await _check_empty(redis, settings)
         await _check_version(redis, settings, path, header)
     finally:
         await redis.aclose()
-    async with exchanging(settings, command, "restoring") as redis:
+    async with exchanging(settings, command, "restoring", takes_over=replace) as redis:
         async for keys in scan(redis, settings):
             await delete_keys(redis, _lasting(settings, keys))
         done = 0
