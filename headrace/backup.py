@@ -80,7 +80,7 @@ async def restore(
     """Put into the namespace what the file holds; return its header and how many keys it has.
 
     Workers are kept out meanwhile, and go on from the backup's positions. Killed, it is to be run
-    again. With `replace` what stands in the namespace is deleted first, were it an exchange that was
+    again. With `replace` what stands in the namespace is deleted first, even an exchange that was
     not brought to its end. Raises `HeadraceError` when the file cannot be used, the namespace is
     not empty, or another exchange has not ended, and `redis.exceptions.RedisError`.
     """
