@@ -87,24 +87,24 @@ async def restore(
     """Put into the namespace what the file holds; return its header and how many keys it has.
 
     Workers are kept out meanwhile, and go on from the backup's positions. Killed, it is to be run
-    again. With `replace` what stands in the namespace is deleted first. Users who were erased after
-    the backup are erased in it. Raises `HeadraceError` when
-    the file cannot be used, the namespace is not empty, or another exchange has not ended, and
-    `redis.exceptions.RedisError`.
+    again. With `replace` what stands in the namespace is deleted first, even an exchange that was
+    not brought to its end. Users who were erased after the backup are erased in it. Raises
+    `HeadraceError` when the file cannot be used, the namespace is not empty, another exchange has
+    not ended, or Kafka cannot tell who was erased, and `redis.exceptions.RedisError`.
     """
     header, total = check(path)
     await read_erasures()  # Nothing is written when they cannot be told.
     command = f"headrace restore {path}"
     redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
     try:
-        await check_no_other(ExchangeStore(redis, settings), command)
-        goes_on = await ExchangeStore(redis, settings).read() is not None
-        if not replace and not goes_on:
-            await _check_empty(redis, settings)
+        if not replace:
+            await check_no_other(ExchangeStore(redis, settings), command)
+            if await ExchangeStore(redis, settings).read() is None:
+                await _check_empty(redis, settings)
         await _check_version(redis, settings, path, header)
     finally:
         await redis.aclose()
-    async with exchanging(settings, command, "restoring") as redis:
+    async with exchanging(settings, command, "restoring", takes_over=replace) as redis:
         async for keys in scan(redis, settings):
             await delete_keys(redis, _lasting(settings, keys))
         done = 0

@@ -72,18 +72,22 @@ class ExchangeStore:
 
 
 @asynccontextmanager
-async def exchanging(settings: Settings, command: str, phase: str) -> AsyncIterator[Redis]:
+async def exchanging(
+    settings: Settings, command: str, phase: str, *, takes_over: bool = False
+) -> AsyncIterator[Redis]:
     """Keep all writers out of the state, and yield a client to exchange it with.
 
     `phase` is the one to begin with; one that the same command was killed in stays. The block ends
     with everything done: an exception leaves the record, and workers wait until the command is run
-    again. Raises `HeadraceError` when another exchange was not brought to its end.
+    again. Raises `HeadraceError` when another exchange was not brought to its end, unless this one
+    `takes_over`, which needs nothing of what is there.
     """
     plain = connect(settings, timeout_s=REDIS_TIMEOUT_S)
     try:
         store = ExchangeStore(plain, settings)
-        await check_no_other(store, command)
-        if await store.read() is None:
+        if not takes_over:
+            await check_no_other(store, command)
+        if takes_over or await store.read() is None:
             await store.store(command, phase)
         generation = secrets.token_hex(8)
         await plain.set(generation_key(settings), generation)

@@ -180,6 +180,20 @@ async def test_killed_in_the_middle_a_restore_is_run_again(
             await all_done(settings, redis)
 
 
+async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    await redis.set(settings.key("there"), "before")
+    file = tmp_path / "backup.gz"
+    await succeeds(settings, "backup", str(file))
+    await ExchangeStore(redis, settings).store("headrace promote lost", "renaming")
+    error = await fails(settings, "restore", str(file))
+    assert "`headrace promote lost` was begun and has not ended" in error
+    await succeeds(settings, "restore", str(file), "--replace")
+    assert await redis.get(settings.key("there")) == b"before"
+    assert await ExchangeStore(redis, settings).read() is None
+
+
 def write(path: Path, payload: bytes = b"no payload") -> bytes:
     """Write a small backup; return its bytes."""
     header = Header(namespace="n", redis_version="99.0.0", taken_at=0.0, positions={})

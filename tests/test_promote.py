@@ -79,10 +79,6 @@ async def test_under_load_every_event_counts_once_in_the_state_promoted(
     assert await redis.get(settings.key("{catalogue}", "kept")) == b"as it was"
     assert [key async for key in redis.scan_iter(f"{shadow}:*")] == []
     assert await ExchangeStore(redis, settings).read() is None
-    for name in ("items", "seen", "marks"):
-        ttl_s = await redis.ttl(settings.key("user", "{user-1}", name))
-        assert 0 < ttl_s <= settings.sessions.ttl_s
-    assert await redis.ttl(settings.key("aggregates", "{0}", "marks")) == -1
 
 
 KILLED = """
@@ -221,3 +217,21 @@ async def test_of_two_promotions_at_once_the_later_one_goes_on(
     [outcome] = await asyncio.gather(first, return_exceptions=True)
     assert isinstance(outcome, Exception)
     assert hash_in(await succeeds(settings, "state-hash")) == digest
+
+
+async def test_what_becomes_live_expires_like_any_other(settings: Settings, redis: Redis) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    await asyncio.to_thread(Log(settings, 3).send, 100, ("clicks",))
+    shadow = f"{settings.namespace}-shadow"
+    await succeeds(settings, "replay", "--into", shadow)
+    await succeeds(settings, "promote", shadow)
+    lasting = set()
+    async for key in redis.scan_iter(settings.key("*")):
+        ttl_s = await redis.ttl(key)
+        assert ttl_s == -1 or 0 < ttl_s <= settings.sessions.ttl_s
+        if ttl_s == -1:
+            lasting.add(key.decode().split(":")[1] + ":" + key.decode().split(":")[-1])
+    assert {name.split(":")[0] for name in lasting} == {
+        *("aggregates", "generation", "positions", "transitions", "trending"),
+    }
+    assert {name for name in lasting if name.startswith("transitions")} == {"transitions:streams"}

@@ -6,10 +6,12 @@ import asyncio
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from events_log import fold
 from kafka_tools import send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
@@ -24,12 +26,17 @@ from state_tools import (
     succeeds,
 )
 
+from headrace.erasures import Erasure, Erasures
+from headrace.log import end_offsets
 from headrace.positions import PositionStore
-from headrace.replaying.shadow import Shadow
+from headrace.replaying.run import Limits, run_replay
+from headrace.replaying.shadow import ReplayRecord, Shadow
+from headrace.replaying.targets import ShadowTarget
+from headrace.replaying.window import Window
 from headrace.sessions import SessionStore
 from headrace.settings import SessionSettings, Settings
 from headrace.state import state_hash
-from headrace.topics import ensure_topics
+from headrace.topics import ensure_topics, event_topic_ids
 
 USERS = 12
 
@@ -184,6 +191,44 @@ async def test_into_the_live_state_what_has_expired_stays_away(
     assert await applied(settings, redis, events) == 0
 
 
+async def test_what_was_there_when_its_user_was_erased_is_left_out(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    log = Log(settings, 3)
+    await asyncio.to_thread(log.send, 60)
+    ids = await asyncio.to_thread(event_topic_ids, settings)
+    before = await asyncio.to_thread(end_offsets, settings)
+    await asyncio.to_thread(log.send, 60)
+    window = Window(
+        topics=tuple(sorted(ids)),
+        topic_ids=ids,
+        ends=await asyncio.to_thread(end_offsets, settings),
+    )
+    erasure = Erasure(user_id="user-1", at=0.0, topic_ids=ids, through=before)
+    shadow = Shadow(redis, settings, f"{settings.namespace}-a")
+    record = await run_replay(
+        settings,
+        ReplayRecord(window=window, begun_at=0.0, asked={}),
+        ShadowTarget(redis, shadow),
+        Limits(Erasures([erasure])),
+    )
+    kept, erased = [], 0
+    for each in await asyncio.to_thread(read_log, settings):
+        covered = each.offset < before[each.topic][str(each.partition)]
+        if covered and each.event.user_id == "user-1":
+            erased += 1
+        else:
+            kept.append(each)
+    assert 0 < erased < 60
+    assert sum(counts.get("erased", 0) for counts in record.counts.values()) == erased
+    store = SessionStore(redis, shadow.settings)
+    for user in ("user-0", "user-1", "user-2"):
+        session = await store.read(user)
+        assert session.applied == sum(each.event.user_id == user for each in kept)
+        assert session.interactions() == fold(kept, user, settings.sessions.limit)
+
+
 async def test_only_what_lies_in_the_window_is_replayed(settings: Settings, redis: Redis) -> None:
     await asyncio.to_thread(ensure_topics, settings)
     log = Log(settings, 3)
@@ -220,8 +265,6 @@ async def test_only_what_lies_in_the_window_is_replayed(settings: Settings, redi
 
 
 def _moment() -> str:
-    from datetime import datetime
-
     return datetime.now().astimezone().isoformat()
 
 
