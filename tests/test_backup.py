@@ -7,6 +7,7 @@ import gzip
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from parts import Part, eventually
 from redis.asyncio import Redis
 from state_tools import Log, all_done, fails, hash_in, load, succeeds, supervised
 
+from headrace.backup import back_up
 from headrace.backup_file import BackupWriter, Entry, Header, check, entries_of, writing
 from headrace.errors import HeadraceError
 from headrace.exchange import ExchangeStore
@@ -31,6 +33,11 @@ def settings(settings: Settings) -> Settings:
     """With small batches: a worker is always in the middle of something."""
     worker = WorkerSettings(group=settings.worker.group, batch_size=50)
     return msgspec.structs.replace(settings, worker=worker)
+
+
+def _slowly(*_: int) -> None:
+    """Let the worker get on, between the groups of keys."""
+    time.sleep(0.4)
 
 
 async def delete_all(redis: Redis, settings: Settings) -> None:
@@ -54,7 +61,7 @@ async def test_backed_up_under_load_and_restored_every_event_counts_once(
         await eventually(begun, "the worker is at work")
         async with supervised(worker):
             with load(log):
-                await succeeds(settings, "backup", str(file))
+                await asyncio.to_thread(asyncio.run, back_up(settings, file, _slowly))
                 header, _ = check(file)
                 reached = await PositionStore(redis, settings).read()
                 assert "is not empty" in await fails(settings, "restore", str(file))
