@@ -37,6 +37,25 @@ def end_offsets(settings: Settings, topics: Sequence[str] = tuple(EVENT_TOPICS))
     }
 
 
+def offsets_at(settings: Settings, topics: Sequence[str], time_ms: int) -> Offsets:
+    """Return of each partition the offset of the first record that is not older. Blocks.
+
+    `time_ms` are Unix milliseconds of a record's own time. A partition without such a record has no
+    offset, nor has any of the embedded broker, which looks nothing up by time. Raises
+    `HeadraceError` when Kafka cannot be reached.
+    """
+    with _Consumer(settings) as consumer:
+        names = Topics(settings)
+        partitions = _partitions(consumer, [names.name(topic) for topic in topics])
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, time_ms)) if partitions else {}
+        offsets: Offsets = {}
+        for partition, at in found.items():
+            if at is not None and at.offset > 0:
+                by_partition = offsets.setdefault(names.plain(partition.topic), {})
+                by_partition[str(partition.partition)] = at.offset
+        return offsets
+
+
 def log_spans(settings: Settings, topics: Sequence[str]) -> dict[str, dict[int, range]]:
     """Return by topic and partition which offsets Kafka holds. Blocks.
 

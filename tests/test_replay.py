@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from events_log import fold
-from kafka_tools import send_raw
+from kafka_tools import delete_topic, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
+from rich.console import Console
 from state_tools import (
     Log,
     applied,
@@ -26,6 +27,7 @@ from state_tools import (
     succeeds,
 )
 
+from headrace.commands.archive import archive_once, chosen_topics
 from headrace.erasures import Erasure, Erasures
 from headrace.log import end_offsets
 from headrace.positions import PositionStore
@@ -36,7 +38,7 @@ from headrace.replaying.window import Window
 from headrace.sessions import SessionStore
 from headrace.settings import SessionSettings, Settings
 from headrace.state import state_hash
-from headrace.topics import ensure_topics, event_topic_ids
+from headrace.topics import EVENT_TOPICS, ensure_topics, event_topic_ids
 
 USERS = 12
 
@@ -92,6 +94,7 @@ async def test_a_shadow_of_one_topic_is_what_a_worker_made_of_it(
     assert hash_in(printed) == await state_hash(redis, settings)
 
 
+@pytest.mark.brokers("embedded", "apache")
 async def test_killed_and_run_again_it_comes_to_the_same(settings: Settings, redis: Redis) -> None:
     await asyncio.to_thread(ensure_topics, settings)
     await asyncio.to_thread(Log(settings, USERS).send, 12_000)
@@ -229,6 +232,7 @@ async def test_what_was_there_when_its_user_was_erased_is_left_out(
         assert session.interactions() == fold(kept, user, settings.sessions.limit)
 
 
+@pytest.mark.brokers("embedded", "apache")
 async def test_only_what_lies_in_the_window_is_replayed(settings: Settings, redis: Redis) -> None:
     await asyncio.to_thread(ensure_topics, settings)
     log = Log(settings, 3)
@@ -305,3 +309,24 @@ async def test_a_shadow_has_a_namespace_of_its_own(settings: Settings, redis: Re
         error = await fails(settings, "replay", "--into", other, *arguments)
         assert f"holds '{other}:catalogue' and no record of a replay" in error
     assert await redis.get(f"{other}:catalogue") == b"not a shadow's"
+
+
+async def test_what_is_archived_is_replayed_though_the_topics_were_made_anew(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    log = Log(settings, USERS)
+    await asyncio.to_thread(log.send, 300)
+    events = await asyncio.to_thread(read_log, settings)
+    await asyncio.to_thread(archive_once, settings, chosen_topics(None), Console(quiet=True))
+    for topic in EVENT_TOPICS:
+        await asyncio.to_thread(delete_topic, settings, topic)
+    await asyncio.to_thread(ensure_topics, settings)
+    await asyncio.to_thread(log.send, 200)
+    events += await asyncio.to_thread(read_log, settings)
+    shadows = [f"{settings.namespace}-{name}" for name in ("a", "b")]
+    hashes = {hash_in(await succeeds(settings, "replay", "--into", shadow)) for shadow in shadows}
+    assert len(hashes) == 1
+    store = SessionStore(redis, named(settings, shadows[0]))
+    sessions = [await store.read(f"user-{number}") for number in range(USERS)]
+    assert sum(session.applied for session in sessions) == 500

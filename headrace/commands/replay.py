@@ -17,7 +17,7 @@ from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.exchange import give_way
 from headrace.identity import IdentityGuard
-from headrace.log import end_offsets
+from headrace.log import end_offsets, offsets_at
 from headrace.positions import PositionStore
 from headrace.replaying.run import Limits, run_replay
 from headrace.replaying.shadow import ReplayRecord, Shadow, check_same, name_of
@@ -169,6 +169,7 @@ def _window(settings: Settings, options: ReplayOptions) -> Window:
         begin_ms=begin,
         end_ms=end,
         topic_ids={topic: topic_ids[topic] for topic in topics},
+        begins={} if begin is None else offsets_at(settings, topics, begin),
         ends={topic: ends.get(topic, {}) for topic in topics},
     )
 

@@ -15,15 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from headrace.records import Records
-from headrace.replaying.window import Chunk, Window
-
-
-class Cursor(Struct, frozen=True):
-    """How far a topic's partition has been replayed."""
-
-    topic_id: str
-    offset: int
-    """Of the next record."""
+from headrace.replaying.window import Chunk, Cursor, Window
 
 
 class Row(Struct, frozen=True):

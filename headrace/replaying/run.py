@@ -122,7 +122,9 @@ def _batches(
         cursors = record.cursors if number == record.partition else {}
         with ExitStack() as stack:
             chunks = {
-                topic: stack.enter_context(closing(read_partition(settings, window, topic, number)))
+                topic: stack.enter_context(
+                    closing(read_partition(settings, window, topic, number, cursors.get(topic)))
+                )
                 for topic in window.topics
                 if str(number) in window.ends.get(topic, {})
             }

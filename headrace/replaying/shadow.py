@@ -9,8 +9,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from headrace.errors import HeadraceError
-from headrace.replaying.order import Cursor
-from headrace.replaying.window import Window
+from headrace.replaying.window import Cursor, Window
 from headrace.settings import Name, Settings
 from headrace.state import delete_keys, scan
 

@@ -32,6 +32,8 @@ class Window(Struct, frozen=True, kw_only=True):
     end_ms: int | None = None
     """Likewise; None: up to `ends`."""
     topic_ids: Mapping[str, str]
+    begins: Mapping[str, Mapping[str, int]] = {}
+    """By topic and partition the offset that `begin_ms` comes to, where that could be looked up."""
     ends: Mapping[str, Mapping[str, int]]
     """By topic and partition an offset, exclusive."""
 
@@ -50,6 +52,14 @@ class Window(Struct, frozen=True, kw_only=True):
         }
 
 
+class Cursor(Struct, frozen=True):
+    """How far a topic's partition has been replayed."""
+
+    topic_id: str
+    offset: int
+    """Of the next record."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Some records of one partition of a topic, in the log's order."""
@@ -59,14 +69,24 @@ class Chunk:
 
 
 def read_partition(
-    settings: Settings, window: Window, topic: str, number: int
+    settings: Settings, window: Window, topic: str, number: int, after: Cursor | None = None
 ) -> Generator[Chunk, None, None]:
-    """Yield the records of a topic's partition, from the log's beginning up to the window's end.
+    """Yield the records of a topic's partition up to the window's end.
 
-    Blocks. Raises `HeadraceError` when Kafka cannot be read.
+    They begin where the log does, or no later than the window, or than `after`, up to which they
+    have been replayed. Blocks. Raises `HeadraceError` when Kafka cannot be read.
     """
-    end = window.ends.get(topic, {}).get(str(number), 0)
-    plan = plan_replay(settings, {topic: {str(number): end}}, topic_ids=window.topic_ids)
+    partition = str(number)
+    begin = window.begins.get(topic, {}).get(partition, 0)
+    if after is not None and after.topic_id == window.topic_ids[topic]:
+        begin = max(begin, after.offset)
+    plan = plan_replay(
+        settings,
+        {topic: {partition: window.ends.get(topic, {}).get(partition, 0)}},
+        # Of a topic that has a beginning nothing is read from before it was made anew.
+        start={topic: {partition: begin}} if begin else None,
+        topic_ids=window.topic_ids,
+    )
     # Of what was archived before the topic was made anew the plan has all partitions.
     of_number = [each for each in plan.archived if each.segment.partition == number]
     plan = replace(plan, archived=of_number)
