@@ -16,6 +16,7 @@ from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
 from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
+from headrace.exchange import ExchangeStore
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
 from headrace.positions import PositionStore
@@ -69,7 +70,8 @@ def create_app(
         PositionStore(redis, settings),
     )
 
-    app = reading_app(settings, _starts(positions, progress, patience))
+    exchanges = ExchangeStore(redis, settings)
+    app = reading_app(settings, _starts(exchanges, positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
     sessions = SessionStore(redis, settings)
     events_agent = EventsAgent(
@@ -154,13 +156,17 @@ def create_app(
     return app
 
 
-def _starts(positions: PositionStore, progress: Progress, patience: Patience) -> Starts:
+def _starts(
+    exchange: ExchangeStore, positions: PositionStore, progress: Progress, patience: Patience
+) -> Starts:
     """Return where the worker's partitions begin: at their positions in Redis."""
 
     async def starts(partitions: Iterable[TP]) -> Mapping[TP, int]:
         found: dict[Place, int] = {}
 
         async def read() -> None:
+            if (under_way := await exchange.read()) is not None:
+                end_process(f"`{under_way.command}` exchanges the state: the worker starts again")
             found.update(await positions.read())
 
         try:

@@ -1,4 +1,4 @@
-"""The worker's process: learn the topics and who was erased, then run until told to stop."""
+"""The worker's process: wait for the state, learn the topics and who was erased, run the app."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ERASURES, TopicId, Topics, ensure_topics
 from streams.app import create_app
+from streams.waiting import wait_for_exchange
 
 
 def run(settings: Settings) -> None:
@@ -21,6 +22,7 @@ def run(settings: Settings) -> None:
 
 
 def _create(settings: Settings, topics: Mapping[str, TopicId]) -> faust.App:
+    wait_for_exchange(settings)
     erasures = topics[Topics(settings).name(ERASURES)]
     return create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
 
