@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install kafka demo test chaos lint format lock clean
+.PHONY: help install kafka demo test chaos bench lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ test: install kafka  ## Run the tests; ARGS="tests/local -x" chooses
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events (10 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py -s --show-capture=no $(ARGS)
+
+bench: install  ## Measure the streams (20 minutes, on a machine that does nothing else); JSON in build/
+	@$(BIN)/headrace bench streams --json build/streams.json $(ARGS)
 
 lint: install  ## Check style, types and the imports between the parts
 	@$(BIN)/ruff check
