@@ -27,6 +27,10 @@ class InvalidItem(InvalidEvent):
     """A catalogue item is wrong in itself."""
 
 
+class InvalidToken(InvalidEvent):
+    """What is to name an event's place in the log does not."""
+
+
 class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 

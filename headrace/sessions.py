@@ -27,6 +27,8 @@ Outcome = Literal["new", "known", "erased"]
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
 _ERASED_S = 24 * 3600
 """Seconds for which a user's erasure stays beside the session."""
+_NO_MARKS = frozenset((b"applied", b"erased"))
+"""Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
@@ -80,6 +82,14 @@ class Session(Struct, frozen=True):
     def updated_at(self) -> float | None:
         """Unix seconds of the newest interaction."""
         return self.timestamps[-1] if self.timestamps else None
+
+
+class Mark(Struct, frozen=True):
+    """Up to where in a partition events have been applied to a session."""
+
+    topic_id: str
+    offset: int
+    """The last one applied."""
 
 
 class LoggedEvent(Struct, frozen=True):
@@ -145,6 +155,13 @@ class SessionStore:
             pipeline.hgetall(items)
 
         return Reading(queue, lambda answers: _session(rows=answers[1], fields=answers[0]))
+
+    def reading_marks(self, user_id: str) -> Reading[dict[str, Mark]]:
+        """Return how to read the user's marks, by `<topic>/<partition>`, with other things."""
+        key = self._keys(user_id)[2]
+        return Reading(
+            lambda pipeline: pipeline.hgetall(key), lambda answers: _read_marks(answers[0])
+        )
 
     async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
         """Return of each item whether the user has met it, beyond the session dictionary too."""
@@ -232,18 +249,22 @@ def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Sess
     item_ids_found = [item_id.decode() for item_id in rows]
     # Not by the rating, which may be missing: the offset settles all but a topic made anew.
     ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
-    marks = {name.decode(): mark for name, mark in fields.items()}
-    applied = int(marks.pop("applied", 0))
-    marks.pop("erased", None)
+    applied = int(fields.get(b"applied", 0))
+    marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
     if not ordered:
-        return Session(applied=applied, marks=_offsets(marks))
+        return Session(applied=applied, marks=marks)
     columns, item_ids = zip(*ordered, strict=True)
     timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
-    return Session(item_ids, timestamps, kinds, ratings, applied, _offsets(marks))
+    return Session(item_ids, timestamps, kinds, ratings, applied, marks)
 
 
-def _offsets(marks: Mapping[str, bytes]) -> dict[str, int]:
-    return {name: int(mark.rpartition(b":")[2]) for name, mark in marks.items()}
+def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:
+    marks = {}
+    for name, mark in fields.items():
+        if name not in _NO_MARKS:
+            topic_id, _, offset = mark.decode().rpartition(":")
+            marks[name.decode()] = Mark(topic_id, int(offset))
+    return marks
 
 
 def _calls(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:

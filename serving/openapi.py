@@ -14,6 +14,7 @@ from headrace import __version__
 from headrace.catalog import Item
 from headrace.events import AnyEvent
 from headrace.tasks import Task
+from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving import schemas
 from serving.middleware import PUBLIC
@@ -44,6 +45,12 @@ class Problem(Struct, frozen=True):
     status: int
     detail: str
     errors: list[dict[str, Any]] = []
+    code: str | None = None
+    """`stale`: the session has not seen an event of `after` in time."""
+    missing: list[TokenText] = []
+    """Of `stale`: the tokens of the events not seen."""
+    answer: schemas.RecommendationAnswer | None = None
+    """Of `stale`: what there is without them."""
 
 
 class TaskList(Struct, frozen=True):
@@ -79,7 +86,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=schemas.RecommendationAnswer,
         body=schemas.RecommendationRequest,
         example={"user_id": "42", "k": 10},
-        errors=(413, 422),
+        errors=(409, 413, 422),
     ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from headrace.catalog import ShortText
 from headrace.events import Context, EventId, ItemId, UserId
 from headrace.sessions import Interaction
+from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 
 
@@ -23,6 +24,10 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether items that the user has met may be recommended."""
     candidate_ids: Annotated[list[ItemId], Meta(max_length=10_000)] | None = None
     """Only these are ranked; one that is not known scores 0."""
+    after: Union[TokenText, list[TokenText]] = []
+    """Tokens of events that the user's session must have seen, or the answer is 409."""
+    timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] = 500
+    """Longest wait for that, in milliseconds."""
 
 
 class Recommendation(Struct, frozen=True, omit_defaults=True):
@@ -79,6 +84,8 @@ class AcceptedEvent(Struct, frozen=True, tag_field="status", tag="accepted"):
     topic: str
     partition: int
     offset: int
+    token: TokenText
+    """For `after` of a request that must know of it."""
 
 
 class RefusedEvent(Struct, frozen=True, tag_field="status", tag="invalid"):

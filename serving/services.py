@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
@@ -21,6 +22,7 @@ from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
+from serving.freshness import Freshness
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
@@ -49,6 +51,7 @@ class Services:
     live: LiveModel
     trending: TrendingCache
     recommender: Recommender
+    freshness: Freshness
     metrics: Metrics
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -79,6 +82,7 @@ def create_services(settings: Settings) -> Services:
         live=live,
         trending=trending,
         recommender=Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex),
+        freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
         metrics=Metrics(live),
     )
 

@@ -111,6 +111,10 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
             end_process(str(exc))
         logger.info("health and metrics at %s", chores.address)
 
+    async def note_topics() -> None:
+        ids = {topics.plain(name): topic_id for name, topic_id in topic_ids.items()}
+        await patience.wait_out(lambda: positions.begin(ids), "Redis cannot be written to")
+
     async def count_start() -> None:
         starts_key = settings.key("worker", "starts")
         await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
@@ -124,6 +128,7 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         await redis.aclose()
 
     app.task(open_listener)
+    app.task(note_topics)
     app.task(count_start)
     app.on_before_shutdown.connect(close, weak=False)
     return app

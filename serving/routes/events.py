@@ -11,6 +11,7 @@ from starlette.responses import Response
 from headrace.errors import InvalidEvent
 from headrace.events import AnyEvent, parse_event
 from headrace.producer import Outgoing, Position
+from headrace.tokens import Token
 from headrace.topics import EVENT_TOPICS, Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
 from serving.problems import Problem
@@ -72,7 +73,8 @@ def _record(event: AnyEvent, topics: Topics) -> Outgoing:
 
 
 def _accepted(event: AnyEvent, at: Position, topics: Topics) -> AcceptedEvent:
-    return AcceptedEvent(event.event_id, topics.plain(at.topic), at.partition, at.offset)
+    token = Token(topics.plain(at.topic), at.partition, at.offset)
+    return AcceptedEvent(event.event_id, token.topic, token.partition, token.offset, str(token))
 
 
 def _refused(row: bytes, error: InvalidEvent) -> RefusedEvent:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.events import ItemId
+from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
 from serving.paths import path_id
@@ -28,7 +29,32 @@ async def post_recommendations(request: Request) -> Response:
             "Send either user_id or user_interactions.",
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
-    return json_response(await services(request).recommender.answer(asked))
+    if asked.user_id is None and asked.after:
+        reason = "only a user's session can have seen events: send user_id"
+        raise Problem(422, f"after: {reason}", [{"field": "after", "reason": reason}])
+    missing = await _unseen(request, asked)
+    answer = await services(request).recommender.answer(asked)
+    if missing:
+        raise Problem(
+            409,
+            f"The session has not seen {', '.join(missing[:3])}{' and more' * (len(missing) > 3)} "
+            f"within {asked.timeout_ms} ms; `answer` is from the session as it is. Ask again.",
+            more={"code": "stale", "missing": missing, "answer": answer},
+        )
+    return json_response(answer)
+
+
+async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
+    """Wait for the events that the request names; return the tokens of those not seen in time."""
+    if asked.user_id is None or not asked.after:
+        return []
+    texts = [asked.after] if isinstance(asked.after, str) else asked.after
+    tokens = newest(map(Token.parse, texts))
+    freshness = services(request).freshness
+    return [
+        str(token)
+        for token in await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+    ]
 
 
 async def get_similar(request: Request) -> Response:
