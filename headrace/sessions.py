@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
+from headrace import changed_users
 from headrace.erasures import Erasure
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
@@ -116,6 +117,7 @@ class SessionStore:
         self._redis = redis
         self._bounds = settings.sessions
         self._prefix = settings.key("user", "")
+        self._channel = changed_users.channel(settings)
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
         self._erase: AsyncScript = redis.register_script(load_script("erase_user.lua"))
@@ -131,7 +133,11 @@ class SessionStore:
             for call in calls:
                 keys, argument = self._call(events, call)
                 await self._script(keys=keys, args=[argument], client=pipeline)
-            answers = await pipeline.execute()
+            # Last: who hears of it finds the events applied.
+            pipeline.publish(
+                self._channel, changed_users.encode(each.event.user_id for each in events)
+            )
+            *answers, _ = await pipeline.execute()
         outcomes: list[Outcome] = ["new"] * len(events)
         for call, answer in zip(calls, answers, strict=True):
             if answer != b"n" * len(call):

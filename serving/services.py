@@ -22,11 +22,13 @@ from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
+from serving.feed import Feed
 from serving.freshness import Freshness
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.trending import TrendingCache
+from serving.user_changes import UserChanges
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -52,6 +54,7 @@ class Services:
     trending: TrendingCache
     recommender: Recommender
     freshness: Freshness
+    feed: Feed
     metrics: Metrics
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -68,6 +71,8 @@ def create_services(settings: Settings) -> Services:
     transitions = TransitionStore(redis, settings)
     live = LiveModel(settings, versions, catalog, transitions)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
+    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    feed = Feed(settings, recommender, live, UserChanges(redis, settings))
     return Services(
         settings=settings,
         redis=redis,
@@ -81,9 +86,10 @@ def create_services(settings: Settings) -> Services:
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,
-        recommender=Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex),
+        recommender=recommender,
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
-        metrics=Metrics(live),
+        feed=feed,
+        metrics=Metrics(live, feed),
     )
 
 
