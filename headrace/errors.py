@@ -31,6 +31,10 @@ class InvalidToken(InvalidEvent):
     """What is to name an event's place in the log does not."""
 
 
+class TooManyHidden(HeadraceError):
+    """A user has hidden as many items as there may be."""
+
+
 class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 

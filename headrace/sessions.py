@@ -1,13 +1,14 @@
 """A user's session: the newest interactions with items, kept in Redis, each event applied once.
 
-Three keys a user, in one slot of a cluster: the session dictionary, the ids seen, and the marks,
-which say up to which offset of each topic's partition events have been applied, and how many.
+Four keys a user, in one slot of a cluster: the session dictionary, the ids seen, and the marks,
+which say up to which offset of each topic's partition events have been applied, and how many; and
+the items that the user has hidden, which no event changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, Union, cast
+from typing import Annotated, Any, Literal, Union, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +18,7 @@ from redis.commands.core import AsyncScript
 
 from headrace import changed_users
 from headrace.erasures import Erasure
+from headrace.errors import TooManyHidden
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
 from headrace.store import Reading, load_script, read_together, text
@@ -31,6 +33,8 @@ _ERASED_S = 24 * 3600
 _NO_MARKS = frozenset((b"applied", b"erased"))
 """Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+MAX_HIDDEN = 5_000
+"""Items that a user may have hidden: all of them are read with the session."""
 _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
 
@@ -59,6 +63,8 @@ class Session(Struct, frozen=True):
     """Events applied so far, those included that changed nothing."""
     marks: dict[str, int] = {}
     """By `<topic>/<partition>`, the last offset applied."""
+    hidden: tuple[str, ...] = ()
+    """Items that the user never wants to be shown."""
 
     @classmethod
     def from_interactions(cls, interactions: Mapping[str, Interaction], limit: int) -> Session:
@@ -153,14 +159,16 @@ class SessionStore:
     def reading(self, user_id: str) -> Reading[Session]:
         """Return how to read the user's session, together with other things."""
         items, _, marks = self._keys(user_id)
+        hidden = self._hidden(user_id)
 
         def queue(pipeline: Pipeline) -> None:
             # Marks first: an event applied in between makes the dictionary newer than they say,
             # never older.
             pipeline.hgetall(marks)
             pipeline.hgetall(items)
+            pipeline.zrange(hidden, 0, -1)
 
-        return Reading(queue, lambda answers: _session(rows=answers[1], fields=answers[0]))
+        return Reading(queue, lambda answers: _session(answers[1], answers[0], answers[2]))
 
     def reading_marks(self, user_id: str) -> Reading[dict[str, Mark]]:
         """Return how to read the user's marks, by `<topic>/<partition>`, with other things."""
@@ -182,9 +190,45 @@ class SessionStore:
             text(item_id) for item_id in await self._redis.zrange(self._keys(user_id)[1], 0, -1)
         ]
 
+    async def hide(self, user_id: str, item_id: str, *, now: float) -> bool:
+        """Never show the user this item again; return whether it was shown until now.
+
+        `now`: Unix seconds. Unlike a session this does not expire; unhiding and erasing end it.
+        Raises `TooManyHidden`, `redis.exceptions.RedisError`.
+        """
+        key = self._hidden(user_id)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zscore(key, item_id)
+            pipeline.zcard(key)
+            hidden_at, count = await pipeline.execute()
+        if hidden_at is not None:
+            return False
+        if count >= MAX_HIDDEN:
+            raise TooManyHidden(
+                f"The user {user_id!r} has hidden {count:,} items, the most one may; unhide some."
+            )
+        await self._redis.zadd(key, {item_id: now}, nx=True)
+        await self._tell(user_id)
+        return True
+
+    async def unhide(self, user_id: str, item_id: str) -> bool:
+        """Let the user be shown this item again; return whether it was hidden.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        hidden = bool(await self._redis.zrem(self._hidden(user_id), item_id))
+        if hidden:
+            await self._tell(user_id)
+        return hidden
+
+    async def hidden(self, user_id: str) -> dict[str, float]:
+        """Return what the user has hidden and when, in Unix seconds, the oldest first."""
+        rows: list[Any] = await self._redis.zrange(self._hidden(user_id), 0, -1, withscores=True)
+        return {text(item_id): at for item_id, at in rows}
+
     async def delete(self, user_id: str) -> bool:
-        """Delete the user's session, seen ids and marks; return whether there was anything."""
-        return bool(await self._redis.delete(*self._keys(user_id)))
+        """Delete all that is held of the user; return whether there was anything."""
+        return bool(await self._redis.delete(*self._keys(user_id), self._hidden(user_id)))
 
     async def erase(self, erasure: Erasure) -> bool:
         """Erase what an erasure covers; return whether there was anything.
@@ -199,6 +243,8 @@ class SessionStore:
             if end > 0
         }
         topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
+        # What has been hidden since stays.
+        await self._redis.zremrangebyscore(self._hidden(erasure.user_id), "-inf", erasure.at)
         return bool(
             await self._erase(
                 keys=self._keys(erasure.user_id),
@@ -206,10 +252,20 @@ class SessionStore:
             )
         )
 
+    async def _tell(self, user_id: str) -> None:
+        await self._redis.publish(self._channel, changed_users.encode([user_id]))
+
     def _keys(self, user_id: str) -> tuple[str, str, str]:
-        # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
-        stem = f"{self._prefix}{{{user_id.translate(_WITHOUT_BRACES)}}}"
+        stem = self._stem(user_id)
         return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
+
+    def _hidden(self, user_id: str) -> str:
+        """Return the key of a sorted set: hidden item id by when it was hidden, in Unix seconds."""
+        return f"{self._stem(user_id)}:hidden"
+
+    def _stem(self, user_id: str) -> str:
+        # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
+        return f"{self._prefix}{{{user_id.translate(_WITHOUT_BRACES)}}}"
 
     def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
         """Return keys and argument of a call of the script with these of the events."""
@@ -250,18 +306,21 @@ def _value(logged: LoggedEvent) -> _Value:
     )
 
 
-def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Session:
+def _session(
+    rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
+) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
     item_ids_found = [item_id.decode() for item_id in rows]
     # Not by the rating, which may be missing: the offset settles all but a topic made anew.
     ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
     applied = int(fields.get(b"applied", 0))
     marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
+    hidden = tuple(item_id.decode() for item_id in hidden_ids)
     if not ordered:
-        return Session(applied=applied, marks=marks)
+        return Session(applied=applied, marks=marks, hidden=hidden)
     columns, item_ids = zip(*ordered, strict=True)
     timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
-    return Session(item_ids, timestamps, kinds, ratings, applied, marks)
+    return Session(item_ids, timestamps, kinds, ratings, applied, marks, hidden)
 
 
 def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:

@@ -118,6 +118,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         parameters=(_K, _RECOMMEND_SEEN, _STABILITY, _LAST_EVENT_ID),
         errors=(422, 503),
     ),
+    ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=schemas.HiddenItems, errors=(422, 503)),
+    ("PUT", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(409, 422, 503)),
+    ("DELETE", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(422, 503)),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,

@@ -19,6 +19,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidEvent,
     TaskNotFound,
+    TooManyHidden,
     VersionNotFound,
 )
 
@@ -75,7 +76,7 @@ def from_error(error: Exception) -> Problem:
         return Problem(422, str(error), [{"field": error.field, "reason": error.reason}])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
-    if isinstance(error, ArtifactInvalid):
+    if isinstance(error, (ArtifactInvalid, TooManyHidden)):
         return Problem(409, str(error))
     if isinstance(error, KafkaError):
         return Problem(503, "Kafka cannot be reached; send it again.", retry=True)

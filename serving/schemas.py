@@ -128,6 +128,14 @@ class UserInteractions(Struct, frozen=True):
     marks: dict[str, int]
 
 
+class HiddenItems(Struct, frozen=True):
+    """Answer of `GET /v1/users/{id}/hidden`, the oldest first."""
+
+    user_id: str
+    items: dict[str, float]
+    """By item id, when it was hidden, in Unix seconds."""
+
+
 class ItemBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `PUT /v1/items/{id}`."""
 
