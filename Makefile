@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install kafka demo test lint format lock clean
+.PHONY: help install kafka demo test chaos lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,9 @@ demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it
 
 test: install kafka  ## Run the tests; ARGS="tests/local -x" chooses
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events (10 minutes); CHAOS_SEED=N repeats a run
+	@$(BIN)/python -m pytest tests/chaos/full.py -s --show-capture=no $(ARGS)
 
 lint: install  ## Check style, types and the imports between the parts
 	@$(BIN)/ruff check

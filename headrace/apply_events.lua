@@ -5,7 +5,7 @@
 --       seen    sorted set: item id by timestamp; holds every member of items, and older ones
 --       marks   hash: "<topic>/<partition>" -> "<topic id>:<last offset applied>"; applied -> count;
 --               erased -> {mark's field: "<topic id>:<offset>"} as JSON: up to where events of an
---               erased user are ignored
+--               erased user are ignored; written by erase_user.lua
 -- ARGV  MessagePack: limit, seen limit, seconds to live (0: for ever), and the events, each as
 --       user (1 for the first three keys), mark's field, topic id, offset, item id, timestamp, value
 -- Returns a letter for each event: n when it was new, o when it had been applied before, e when its
@@ -112,10 +112,10 @@ for i, event in ipairs(events) do
     mark = redis.call('HGET', marks, field)
     user.marks[field] = mark
   end
-  if reached(mark, topic_id, offset) then
-    outcomes[i] = 'o'
-  elseif reached(user.erased[field], topic_id, offset) then
+  if reached(user.erased[field], topic_id, offset) then
     outcomes[i] = 'e'
+  elseif reached(mark, topic_id, offset) then
+    outcomes[i] = 'o'
   else
     remember(item, timestamp, value)
     mark = topic_id .. ':' .. string.format('%.0f', offset)

@@ -37,6 +37,20 @@ class ParsedEvents:
     rating: NDArray[np.float64]
     """NaN where the event has none."""
 
+    def only(self, kept: NDArray[np.bool_]) -> ParsedEvents:
+        """Return those of which `[m]` says that they are kept."""
+        if kept.all():
+            return self
+        mask = pa.array(kept)
+        return ParsedEvents(
+            row=self.row[kept],
+            event_id=self.event_id.filter(mask),
+            user_id=self.user_id.filter(mask),
+            item_id=self.item_id.filter(mask),
+            timestamp=self.timestamp[kept],
+            rating=self.rating[kept],
+        )
+
 
 def parse_events(
     values: Sequence[bytes | None], kind: str, received_at: NDArray[np.float64]

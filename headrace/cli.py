@@ -351,7 +351,7 @@ def rollback(model: ModelOption = None) -> None:
 def archive(
     topics: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Which topics; those of events if not given."),
+        typer.Option(metavar="A,B", help="Which topics; if not given, events and erasures."),
     ] = None,
     every: Annotated[
         float | None,
@@ -369,6 +369,95 @@ def archive(
         archive_once(settings, names, Console())
     else:
         archive_over_and_over(settings, names, every, Console())
+
+
+@app.command(rich_help_panel=RUN)
+def replay(
+    topics: Annotated[
+        str, typer.Option(help="Topics of events, with commas between them.")
+    ] = "clicks,purchases,ratings",
+    begin: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="2026-11-01T00:00, or beginning.")
+    ] = "beginning",
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Exclusive; or now.")] = "now",
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE", help="Rebuild the state there, from nothing."),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Records a second at the most; 0: as fast as it goes.")
+    ] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; write nothing.")] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Delete first what an earlier replay left there.")
+    ] = False,
+) -> None:
+    """Apply a window of the log once more, live or in a shadow.
+
+    Into the live state nothing changes that was applied before. Stopped in the middle, the same
+    command goes on. Times are the records' own, local ones unless they have an offset.
+    """
+    from rich.console import Console
+
+    from headrace.commands.replay import ReplayOptions, replay_command
+
+    options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
+    replay_command(_found_settings(), options, Console())
+
+
+Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Of `replay --into`.")]
+
+
+@app.command(rich_help_panel=RUN)
+def promote(namespace: Namespace) -> None:
+    """Make a replayed shadow the live state; workers go on from it."""
+    from rich.console import Console
+
+    from headrace.commands.backup import promote_command
+
+    promote_command(_found_settings(), namespace, Console())
+
+
+@app.command("state-hash", rich_help_panel=RUN)
+def state_hash(
+    namespace: Annotated[
+        str | None, typer.Argument(metavar="[NAMESPACE]", help="The live one if not given.")
+    ] = None,
+) -> None:
+    """Print a digest of the state: equal states, equal digests."""
+    from rich.console import Console
+
+    from headrace.commands.replay import state_hash_command
+
+    state_hash_command(_found_settings(), namespace, Console())
+
+
+@app.command(rich_help_panel=RUN)
+def backup(file: Annotated[Path, typer.Argument(help="Written whole or not at all.")]) -> None:
+    """Write to a file what stands in Redis, while workers run."""
+    from rich.console import Console
+
+    from headrace.commands.backup import backup_command
+
+    backup_command(_found_settings(), file, Console())
+
+
+@app.command(rich_help_panel=RUN)
+def restore(
+    file: Annotated[Path, typer.Argument(help="Of `headrace backup`.")],
+    into: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="The live one if not given.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete first what stands there.")
+    ] = False,
+) -> None:
+    """Put a backup back into Redis; workers go on from it."""
+    from rich.console import Console
+
+    from headrace.commands.backup import restore_command
+
+    restore_command(_found_settings(), file, into, replace, Console())
 
 
 @app.command(rich_help_panel=RUN)

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from headrace.bulk_events import parse_events
+from headrace.bulk_events import ParsedEvents, parse_events
+from headrace.erased_rows import not_erased
+from headrace.erasures import Erasures
 from headrace.events import KINDS, EventColumns
 from headrace.fingerprints import Fingerprints
 from headrace.records import Batch, Records
@@ -41,13 +43,15 @@ class _Events:
 
 
 class ColumnBuilder:
-    """Gathers records and makes columns of them. What is not an event is passed over.
+    """Gathers records and makes columns of them.
 
-    It holds 48 bytes for each event, however long its id, and the ids of users and items.
+    What is not an event is passed over, and so is what came before its user was erased. It holds 48
+    bytes for each event, however long its id, and the ids of users and items.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, erasures: Erasures | None = None) -> None:
         """`rng` draws the keys of `Fingerprints`; what is built does not depend on it."""
+        self._erasures = Erasures() if erasures is None else erasures
         self._fingerprints = Fingerprints(rng)
         # Columns have their types though there be no record.
         self._waiting = {("clicks", ""): _Waiting()}
@@ -105,6 +109,8 @@ class ColumnBuilder:
         """Make events of the source's records that wait, be they none."""
         records = self._waiting[source].taken()
         parsed = parse_events(records.values, EVENT_TOPICS[source[0]], records.time / 1000)
+        # Before copies are told apart: one sent again after the erasure counts.
+        parsed = parsed.only(self._count(source, parsed, records))
         row = parsed.row
         self._events.append(
             _Events(
@@ -117,6 +123,17 @@ class ColumnBuilder:
                 user=_encoded(parsed.user_id),
                 item=_encoded(parsed.item_id),
             )
+        )
+
+    def _count(self, source: _Source, parsed: ParsedEvents, records: Records) -> NDArray[np.bool_]:
+        row = parsed.row
+        return not_erased(
+            self._erasures,
+            *source,
+            parsed.user_id,
+            records.partition[row],
+            records.offset[row],
+            records.time[row],
         )
 
 

@@ -1,23 +1,32 @@
-"""Erasures: which events of an erased user count no more, wherever they are read from."""
+"""Erasures: which events of an erased user count no more, wherever they are read from.
+
+`headrace.erasure_log` reads them from their topic, whose key is the user.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
-from headrace.events import UserId
+from headrace.errors import InvalidErasure
+from headrace.events import UserId, decode
+
+_Offset = Annotated[int, Meta(ge=0, le=2**53)]
+_Partition = Annotated[str, Meta(pattern="^[0-9]{1,9}(?!\\n)$")]
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
     """A user was erased: what stood in the log by then counts no more, what came later does."""
 
     user_id: UserId
-    at: float
+    at: Annotated[float, Meta(ge=0)]
     """Unix seconds."""
     topic_ids: dict[str, str]
     """By topic, without its prefix, the topic's id by then."""
-    through: dict[str, dict[str, int]]
+    through: dict[str, dict[_Partition, _Offset]]
     """By topic and partition, how far it had come: an offset, exclusive."""
 
     def covers(
@@ -28,8 +37,33 @@ class Erasure(Struct, frozen=True, kw_only=True):
         Of a topic that was made anew before or since, its time tells: `written_at`, Unix seconds.
         """
         if self.topic_ids.get(topic) == topic_id:
-            return offset < self.through.get(topic, {}).get(str(partition), 0)
+            return offset < self.end(topic, partition)
         return written_at <= self.at
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return how far the partition had come, exclusive; 0 for one that there was not."""
+        return self.through.get(topic, {}).get(str(partition), 0)
+
+
+_decoder = msgspec.json.Decoder(Erasure)
+
+
+def parse_erasure(key: bytes | None, value: bytes) -> Erasure:
+    """Read an erasure from a record of the topic. Raises `InvalidErasure`."""
+    erasure = decode_erasure(value)
+    if key != erasure.user_id.encode():
+        # Neither is named: it may be told to a log, which should not say who was erased.
+        raise InvalidErasure("user_id", "is not the record's key")
+    return erasure
+
+
+def decode_erasure(value: bytes) -> Erasure:
+    """Read an erasure from a record's value alone. Raises `InvalidErasure`."""
+    erasure: Erasure = decode(_decoder, value, InvalidErasure)
+    for topic in erasure.through:
+        if topic not in erasure.topic_ids:
+            raise InvalidErasure("topic_ids", f"has no id of {topic!r}, which stands in `through`")
+    return erasure
 
 
 class Erasures:
@@ -49,10 +83,15 @@ class Erasures:
         return self._of_user
 
     def add(self, erasure: Erasure) -> None:
-        """Take an erasure; of one user the newest counts."""
-        known = self._of_user.get(erasure.user_id)
-        if known is None or known.at <= erasure.at:
-            self._of_user[erasure.user_id] = erasure
+        """Take an erasure, in the topic's order: of one user the last counts, as after compaction.
+
+        Its time does not say which is the newer one: servers' clocks differ.
+        """
+        self._of_user[erasure.user_id] = erasure
+
+    def drop(self, user_id: str) -> None:
+        """Take the user's erasure back, if there is one."""
+        self._of_user.pop(user_id, None)
 
     def covers(
         self,
@@ -68,4 +107,19 @@ class Erasures:
         erasure = self._of_user.get(user_id)
         return erasure is not None and erasure.covers(
             topic, topic_id, partition, offset, written_at=written_at
+        )
+
+    def covers_letter(
+        self, key: bytes | None, topic: str, partition: int, offset: int, *, buried_at: float
+    ) -> bool:
+        """Return whether a dead letter is of a user who was erased after its record was there.
+
+        `key`, `topic` (without its prefix), `partition` and `offset` are those of the record that
+        was buried; the key alone can tell whose it is. `buried_at`: the letter's own time, in Unix
+        seconds. A letter does not tell its topic's id: where the offset or the time says so, it is
+        covered.
+        """
+        erasure = self._of_user.get((key or b"").decode(errors="replace"))
+        return erasure is not None and (
+            buried_at <= erasure.at or offset < erasure.end(topic, partition)
         )

@@ -35,6 +35,10 @@ class TooManyHidden(HeadraceError):
     """A user has hidden as many items as there may be."""
 
 
+class InvalidErasure(InvalidEvent):
+    """A record of the topic of erasures is wrong in itself."""
+
+
 class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 

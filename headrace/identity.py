@@ -27,12 +27,15 @@ class IdentityGuard:
     def __init__(self, settings: Settings, on_change: Callable[[str], NoReturn]) -> None:
         """`on_change` gets a line for the log, and ends the writer."""
         self._generation_key = generation_key(settings)
+        self._name = writer_name(settings)
         self._on_change = on_change
         self._known: dict[str, tuple[str, str]] = {}
         """By address."""
 
     async def __call__(self, connection: AbstractConnection) -> None:
         """Look at a new connection. Raises `redis.exceptions.RedisError`."""
+        # Before the generation is read: whoever changes it ends the connections of this name then.
+        await _set_name(connection, self._name)
         address = repr(getattr(connection, "path", None) or _address(connection))
         found = (await _run_id(connection), await _get(connection, self._generation_key))
         known = self._known.setdefault(address, found)
@@ -47,8 +50,18 @@ def generation_key(settings: Settings) -> str:
     return settings.key("generation")
 
 
+def writer_name(settings: Settings) -> str:
+    """Return the name that Redis lists the connections of writers of the state under."""
+    return settings.key("writer")
+
+
 def _address(connection: AbstractConnection) -> tuple[object, object]:
     return getattr(connection, "host", None), getattr(connection, "port", None)
+
+
+async def _set_name(connection: AbstractConnection, name: str) -> None:
+    await connection.send_command("CLIENT", "SETNAME", name)
+    await connection.read_response()
 
 
 async def _run_id(connection: AbstractConnection) -> str:

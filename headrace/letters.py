@@ -16,6 +16,8 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 
 from headrace.dead_letters import NO_KEY
+from headrace.erasure_log import read_erasures
+from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.kafka_reader import unreachable
 from headrace.settings import Settings
@@ -78,16 +80,17 @@ class Found(Struct, frozen=True):
 
 
 def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
-    """Yield the records of the topic of dead letters, as they lie there. Blocks.
+    """Yield the records of the topic of dead letters, but for those of erased users. Blocks.
 
     Every command that shows or sends letters reads them here. Partitions are assigned, so no group
     is joined. Raises `HeadraceError` when Kafka cannot be read.
     """
+    erasures = read_erasures(settings)
     for record in _records(settings):
         headers = {name: value or b"" for name, value in record.headers}
         if RESENT in headers:
             yield Mark(_text(headers, RESENT))
-        else:
+        elif not _is_erased(erasures, record):
             yield Letter(
                 id=f"{record.partition}-{record.offset}",
                 buried_at=record.timestamp / 1000,
@@ -99,6 +102,15 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
                 key=None if NO_KEY in headers else record.key,
                 value=record.value,
             )
+
+
+def _is_erased(erasures: Erasures, record: Any) -> bool:
+    """Whether the letter was buried before the user who is its key was erased.
+
+    Workers bury nothing later that is from before.
+    """
+    erasure = erasures.by_user.get((record.key or b"").decode(errors="replace"))
+    return erasure is not None and record.timestamp / 1000 <= erasure.at
 
 
 def find_letters(

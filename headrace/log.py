@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.erasure_log import read_erasures
 from headrace.events import EventColumns
 from headrace.kafka_reader import unreachable
 from headrace.replay import plan_replay, run_replay
@@ -34,6 +35,25 @@ def end_offsets(settings: Settings, topics: Sequence[str] = tuple(EVENT_TOPICS))
         topic: {str(partition): span.stop for partition, span in by_partition.items()}
         for topic, by_partition in spans.items()
     }
+
+
+def offsets_at(settings: Settings, topics: Sequence[str], time_ms: int) -> Offsets:
+    """Return of each partition the offset of the first record that is not older. Blocks.
+
+    `time_ms` are Unix milliseconds of a record's own time. A partition without such a record has no
+    offset, nor has any of the embedded broker, which looks nothing up by time. Raises
+    `HeadraceError` when Kafka cannot be reached.
+    """
+    with _Consumer(settings) as consumer:
+        names = Topics(settings)
+        partitions = _partitions(consumer, [names.name(topic) for topic in topics])
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, time_ms)) if partitions else {}
+        offsets: Offsets = {}
+        for partition, at in found.items():
+            if at is not None and at.offset > 0:
+                by_partition = offsets.setdefault(names.plain(partition.topic), {})
+                by_partition[str(partition.partition)] = at.offset
+        return offsets
 
 
 def log_spans(settings: Settings, topics: Sequence[str]) -> dict[str, dict[int, range]]:
@@ -62,14 +82,15 @@ def read_columns(
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
     The log is the archive and, from where that ends, Kafka: see `headrace.replay`. What is not an
-    event is passed over: the agents have dead-lettered it. Raises `HeadraceError` when the log ends
-    before `through`, Kafka goes away, or a file of the archive is damaged.
+    event is passed over: the agents have dead-lettered it; so is what came before its user was
+    erased. Raises `HeadraceError` when the log ends before `through`, Kafka goes away, or a file of
+    the archive is damaged.
     """
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
     plan = plan_replay(settings, through, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids)
-    builder = ColumnBuilder(np.random.default_rng())
+    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
     count = 0
     progress(0.0)
     with closing(run_replay(settings, plan)) as batches:

@@ -28,8 +28,8 @@ Kind = Literal["click", "purchase", "rating"]
 Outcome = Literal["new", "known", "erased"]
 """Of an event: applied now; applied before; its user was erased after it."""
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
-_ERASED_S = 24 * 3600
-"""Seconds for which a user's erasure stays beside the session."""
+ERASED_S = 24 * 3600
+"""Seconds for which a user's erasure stays beside the session at the least."""
 _NO_MARKS = frozenset((b"applied", b"erased"))
 """Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
@@ -123,6 +123,7 @@ class SessionStore:
         self._redis = redis
         self._bounds = settings.sessions
         self._prefix = settings.key("user", "")
+        self._hidden_prefix = settings.key("hidden", "")
         self._channel = changed_users.channel(settings)
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
@@ -226,46 +227,48 @@ class SessionStore:
         rows: list[Any] = await self._redis.zrange(self._hidden(user_id), 0, -1, withscores=True)
         return {text(item_id): at for item_id, at in rows}
 
-    async def delete(self, user_id: str) -> bool:
-        """Delete all that is held of the user; return whether there was anything."""
-        return bool(await self._redis.delete(*self._keys(user_id), self._hidden(user_id)))
-
     async def erase(self, erasure: Erasure) -> bool:
         """Erase what an erasure covers; return whether there was anything.
 
         For a day the erasure itself stays with the marks, for a worker that has not heard of it and
-        comes with events from before. Raises `redis.exceptions.RedisError`.
+        comes with events from before. Erasing again changes nothing. Raises
+        `redis.exceptions.RedisError`.
         """
-        ends = {
+        last = {
             f"{topic}/{partition}": f"{erasure.topic_ids[topic]}:{end - 1}"
             for topic, by_partition in erasure.through.items()
             for partition, end in by_partition.items()
-            if end > 0
         }
         topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
         # What has been hidden since stays.
         await self._redis.zremrangebyscore(self._hidden(erasure.user_id), "-inf", erasure.at)
-        return bool(
+        erased = bool(
             await self._erase(
                 keys=self._keys(erasure.user_id),
-                args=[msgspec.json.encode(ends), msgspec.json.encode(topics), _ERASED_S],
+                args=[
+                    msgspec.json.encode({"at": int(erasure.at * 1000), **last}),
+                    msgspec.json.encode(topics),
+                    ERASED_S,
+                ],
             )
         )
+        await self._tell(erasure.user_id)
+        return erased
 
     async def _tell(self, user_id: str) -> None:
         await self._redis.publish(self._channel, changed_users.encode([user_id]))
 
     def _keys(self, user_id: str) -> tuple[str, str, str]:
-        stem = self._stem(user_id)
+        stem = f"{self._prefix}{_slot(user_id)}"
         return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
 
     def _hidden(self, user_id: str) -> str:
-        """Return the key of a sorted set: hidden item id by when it was hidden, in Unix seconds."""
-        return f"{self._stem(user_id)}:hidden"
+        """Return the key of a sorted set: hidden item id by when it was hidden, in Unix seconds.
 
-    def _stem(self, user_id: str) -> str:
-        # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
-        return f"{self._prefix}{{{user_id.translate(_WITHOUT_BRACES)}}}"
+        It lies in the user's slot, but not among the keys of the state (`headrace.state`): the log
+        does not tell of it, so it stays when the state is rebuilt.
+        """
+        return f"{self._hidden_prefix}{_slot(user_id)}"
 
     def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
         """Return keys and argument of a call of the script with these of the events."""
@@ -288,6 +291,14 @@ class SessionStore:
         bounds = self._bounds
         keys = [key for user_id in users for key in self._keys(user_id)]
         return keys, msgspec.msgpack.encode((bounds.limit, bounds.seen_limit, self._ttl_s, rows))
+
+
+def _slot(user_id: str) -> str:
+    """Return what keeps a user's keys in one slot of a cluster.
+
+    What stands in the braces is hashed, so it holds no brace.
+    """
+    return f"{{{user_id.translate(_WITHOUT_BRACES)}}}"
 
 
 _Value = tuple[float, str, int, int, Union[float, None]]

@@ -79,6 +79,7 @@ def create_app(settings: Settings) -> Starlette:
             for follower in followers:
                 await cancel_until_done(follower)
             await services.catalog_writer.close()
+            await services.eraser.close()
             await services.producer.close()
             await services.redis.aclose()
 

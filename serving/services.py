@@ -22,6 +22,7 @@ from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
+from serving.eraser import Eraser
 from serving.feed import Feed
 from serving.freshness import Freshness
 from serving.live_model import LiveModel
@@ -45,7 +46,7 @@ class Services:
     producer: Producer
     topics: Topics
     sessions: SessionStore
-    transitions: TransitionStore
+    eraser: Eraser
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
@@ -79,7 +80,7 @@ def create_services(settings: Settings) -> Services:
         producer=producer,
         topics=Topics(settings),
         sessions=sessions,
-        transitions=transitions,
+        eraser=Eraser(settings, producer, sessions, transitions, time.time),
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,

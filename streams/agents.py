@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -42,16 +43,21 @@ class EventsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
+        self.in_hand = asyncio.Lock()
+        """Held while a batch is applied."""
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed.
 
         Every step may be repeated: after a failure half-way the whole batch is delivered again.
         """
-        events, wrong, erased = self._sorted(records)
-        await _bury(wrong, self._dead_letters, self._patience)
-        if events:
-            await self._patience.wait_out(lambda: self._apply(events), "events cannot be applied")
+        async with self.in_hand:
+            events, wrong, erased = self._sorted(records)
+            await _bury(wrong, self._dead_letters, self._patience)
+            if events:
+                await self._patience.wait_out(
+                    lambda: self._apply(events), "events cannot be applied"
+                )
         self._progress.buried(wrong)
         self._progress.erased(erased)
         self._progress.done(records)

@@ -14,8 +14,9 @@ from faust.types import TP
 from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
-from headrace.erasures import Erasures
+from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
+from headrace.exchange import ExchangeStore
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
 from headrace.positions import PositionStore
@@ -24,10 +25,12 @@ from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
+from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
-from streams.failure import Patience, end_process, end_process_after
+from streams.erasing import ErasureFollower
+from streams.failure import Patience, StopLimit, end_process
 from streams.fetching import Starts
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -44,14 +47,17 @@ _POSITIONS_S = 0.25
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
 _STOP_WITHIN_S = 2.5
-"""Faust waits much longer for a broker that goes away at the same time."""
+"""Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
 
 
-def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust.App:
+def create_app(
+    settings: Settings, known_topics: Mapping[str, TopicId], erasure_log: ErasureLog
+) -> faust.App:
     """Return the Faust app of one worker.
 
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
-    grows the worker ends, because what it holds of it means nothing there.
+    grows the worker ends, because what it holds of it means nothing there. `erasure_log` is what
+    was read of the topic of erasures; the worker reads on.
     """
     topics = Topics(settings)
     read = {name: known_topics[name] for name in (*topics.events, topics.name(ITEMS))}
@@ -64,16 +70,26 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         PositionStore(redis, settings),
     )
 
-    app = reading_app(settings, _starts(positions, progress, patience))
+    exchanges = ExchangeStore(redis, settings)
+    app = reading_app(settings, _starts(exchanges, positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
+    sessions = SessionStore(redis, settings)
     events_agent = EventsAgent(
         topics,
         topic_ids,
-        SessionStore(redis, settings),
+        sessions,
         AggregateStore(redis, settings),
-        Erasures(),
+        erasure_log.erasures,
         dead_letters,
         progress,
+        patience,
+    )
+    erasing = ErasureFollower(
+        settings,
+        erasure_log,
+        events_agent.in_hand,
+        sessions,
+        TransitionStore(redis, settings),
         patience,
     )
     items_agent = ItemsAgent(
@@ -116,31 +132,46 @@ def create_app(settings: Settings, known_topics: Mapping[str, TopicId]) -> faust
         await patience.wait_out(lambda: positions.begin(ids), "Redis cannot be written to")
 
     async def count_start() -> None:
-        starts_key = settings.key("worker", "starts")
-        await patience.wait_out(lambda: redis.incr(starts_key), "Redis cannot be written to")
-        metrics.starts.inc(int(await redis.get(starts_key) or 0))
+        async def count() -> None:
+            metrics.starts.inc(await redis.incr(settings.key("worker", "starts")))
+
+        await patience.wait_out(count, "Redis cannot be written to")
+
+    limit = StopLimit(_STOP_WITHIN_S)
+
+    async def bound_stop() -> None:
+        await app.wait_until_stopped()
+        limit.begin()
 
     async def close(*_: Any, **__: Any) -> None:
-        end_process_after(_STOP_WITHIN_S)
         await listener.stop()
-        await chores.store_positions()
+        # The batches in hand are finished: their positions are to be stored, too.
+        await app.agents.stop()
+        if await chores.store_positions():
+            limit.committed()
         await producer.close()
         await redis.aclose()
 
+    app.task(bound_stop)
     app.task(open_listener)
     app.task(note_topics)
     app.task(count_start)
+    app.task(erasing.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app
 
 
-def _starts(positions: PositionStore, progress: Progress, patience: Patience) -> Starts:
+def _starts(
+    exchange: ExchangeStore, positions: PositionStore, progress: Progress, patience: Patience
+) -> Starts:
     """Return where the worker's partitions begin: at their positions in Redis."""
 
     async def starts(partitions: Iterable[TP]) -> Mapping[TP, int]:
         found: dict[Place, int] = {}
 
         async def read() -> None:
+            if (under_way := await exchange.read()) is not None:
+                end_process(f"`{under_way.command}` exchanges the state: the worker starts again")
             found.update(await positions.read())
 
         try:

@@ -79,8 +79,11 @@ class Chores:
         except AWAY as exc:
             logger.warning("the retrain trigger waits: %r", exc)
 
-    async def store_positions(self) -> None:
-        """Store how far each partition is done with, for whoever begins there next."""
+    async def store_positions(self) -> bool:
+        """Store how far each partition is done with, for whoever begins there next.
+
+        Return whether that could be done.
+        """
         positions = dict(self.progress.positions)
         moved = {
             place: offset
@@ -91,8 +94,9 @@ class Chores:
             await self.positions.advance(moved)
         except AWAY as exc:
             logger.warning("positions cannot be stored: %r", exc)
-        else:
-            self._stored |= moved
+            return False
+        self._stored |= moved
+        return True
 
     async def check_topics(self) -> None:
         """End the worker when a topic was made anew or has grown, or when it stands still."""

@@ -137,8 +137,25 @@ def end_process(reason: str) -> NoReturn:
     os._exit(os.EX_SOFTWARE)
 
 
-def end_process_after(seconds: float) -> None:
-    """End this process then if it has not ended by itself; what was not committed comes again."""
-    timer = threading.Timer(seconds, end_process, ("the worker takes too long to stop",))
-    timer.daemon = True
-    timer.start()
+class StopLimit:
+    """Ends this process if it takes too long to end by itself."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._committed = False
+
+    def begin(self) -> None:
+        """Count the seconds from now."""
+        self._timer.start()
+
+    def committed(self) -> None:
+        """Note that everything is committed: what is left is to take leave of the broker."""
+        self._committed = True
+
+    def _end(self) -> None:
+        if not self._committed:
+            end_process("the worker takes too long to stop; what was not committed comes again")
+        logger.info("the broker takes long to let the worker go; everything is committed")
+        logging.shutdown()
+        os._exit(os.EX_OK)

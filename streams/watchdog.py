@@ -19,8 +19,9 @@ class Watchdog:
         """`clock` gives seconds that never go back."""
         self._patience_s = patience_s
         self._clock = clock
-        self._moved: dict[Place, tuple[int, float]] = {}
-        """By place, the position, and when it was last seen to move or to be at the end."""
+        self._standing: dict[Place, tuple[int, float]] = {}
+        """By place that has more to read, its position, and when it was first seen there."""
+        self._looked = clock()
 
     def look(self, positions: Mapping[Place, int], ends: Mapping[Place, int]) -> str | None:
         """Return in words which partition of these stands still, or None.
@@ -28,13 +29,19 @@ class Watchdog:
         `ends` are the ends of the partitions that this worker answers for.
         """
         now = self._clock()
-        self._moved = {place: moved for place, moved in self._moved.items() if place in ends}
+        if now - self._looked >= self._patience_s:
+            # This process itself was held up, and could not move anything.
+            self.excuse()
+        self._looked = now
+        before, self._standing = self._standing, {}
         for place, end in ends.items():
             position = positions.get(place, 0)
-            last, since = self._moved.get(place, (None, now))
-            if position != last or position >= end:
+            if position >= end:
+                continue
+            last, since = before.get(place, (position, now))
+            if position != last:
                 since = now
-            self._moved[place] = (position, since)
+            self._standing[place] = (position, since)
             if now - since >= self._patience_s:
                 return (
                     f"{place.topic}/{place.partition} stands still at {position} with "
@@ -44,4 +51,4 @@ class Watchdog:
 
     def excuse(self) -> None:
         """Begin anew: something that is needed is away, so that nothing can move."""
-        self._moved = {}
+        self._standing = {}

@@ -1,4 +1,4 @@
-"""The worker's process: make sure of the topics, then run the Faust app until told to stop."""
+"""The worker's process: wait for the state, learn the topics and who was erased, run the app."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from collections.abc import Callable, Mapping
 import faust
 import uvloop
 
+from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
-from headrace.topics import TopicId, ensure_topics
+from headrace.topics import ERASURES, TopicId, Topics, ensure_topics
 from streams.app import create_app
+from streams.waiting import wait_for_exchange
 
 
 def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
-    run_app(settings, create_app)
+    run_app(settings, _create)
+
+
+def _create(settings: Settings, topics: Mapping[str, TopicId]) -> faust.App:
+    wait_for_exchange(settings)
+    erasures = topics[Topics(settings).name(ERASURES)]
+    return create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
 
 
 def run_app(

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+import faulty_part
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from redis import Redis
@@ -31,7 +32,11 @@ PATIENCE_S = 60.0
 class Part(AbstractContextManager["Part"]):
     """`headrace <command>` in a process that is ended on leaving, and with this one."""
 
-    def __init__(self, command: str, settings: Settings, folder: Path) -> None:
+    def __init__(
+        self, command: str, settings: Settings, folder: Path, *, faults: Sequence[str] = ()
+    ) -> None:
+        """`faults` are those of `faulty_part` that it has from its next start on."""
+        self.faults = faults
         self._command = command
         self._settings = settings
         self._log = folder / f"{command}.log"
@@ -51,11 +56,10 @@ class Part(AbstractContextManager["Part"]):
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
-        code = "from headrace.cli import main; main()"
         environ = {**os.environ, **self._settings.environ()}
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                (*launcher, sys.executable, "-c", code, self._command),
+                (*launcher, sys.executable, faulty_part.__file__, *self.faults, self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -63,11 +67,16 @@ class Part(AbstractContextManager["Part"]):
                 env=environ,
             )
 
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end; return the exit status."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(number)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; return the exit status."""
+        assert self._process is not None
+        self.signal(number)
         return self._process.wait(PATIENCE_S)
 
     def wait(self) -> int:
@@ -78,8 +87,13 @@ class Part(AbstractContextManager["Part"]):
     @property
     def runs(self) -> bool:
         """Whether the process has not ended."""
+        return self.status is None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, or None while the process runs."""
         assert self._process is not None
-        return self._process.poll() is None
+        return self._process.poll()
 
     def log(self) -> str:
         """What the process has logged, over all its starts."""
@@ -99,8 +113,8 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
 
     def __init__(self, command: tuple[str, ...], port: int, folder: Path) -> None:
         self.url = f"redis://127.0.0.1:{port}/0"
+        self.folder = folder
         self._command = command
-        self._folder = folder
         self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +125,7 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
         """Start it and wait until it answers."""
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
         self._process = subprocess.Popen(
-            (*launcher, *self._command), cwd=self._folder, env={}, stdout=subprocess.DEVNULL
+            (*launcher, *self._command), cwd=self.folder, env={}, stdout=subprocess.DEVNULL
         )
         client = Redis.from_url(self.url)
         deadline = time.monotonic() + PATIENCE_S
@@ -132,6 +146,11 @@ class OwnRedis(AbstractContextManager["OwnRedis"]):
     def stop(self) -> None:
         """End it; what it has is on disk then."""
         self._process.terminate()
+        self._process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """End it at once, whatever it is in the middle of."""
+        self._process.kill()
         self._process.wait(PATIENCE_S)
 
 

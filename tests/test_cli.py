@@ -23,7 +23,8 @@ COMMANDS = [
     *("worker", "trainer", "serve", "health"),
     *("import", "send", "recommend"),
     *("train", "tasks", "models", "activate", "rollback"),
-    *("archive", "settings", "topics", "dead-letters"),
+    *("archive", "replay", "promote", "state-hash", "backup", "restore"),
+    *("settings", "topics", "dead-letters"),
     "bench",
 ]
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from command_line import headrace
@@ -19,6 +20,7 @@ from parts import Part, eventually
 from redis.asyncio import Redis
 
 from headrace.dead_letters import DeadLetters, Record
+from headrace.erasures import Erasure
 from headrace.errors import InvalidEvent
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
@@ -250,6 +252,9 @@ def test_a_value_is_changed_in_an_editor(settings: Settings, tmp_path: Path) -> 
     environ = {"EDITOR": str(editor), "VISUAL": str(editor)}
     untouched = run(settings, "send", letter_id, "--edit", "--again", **environ)
     assert untouched.stderr == "headrace: Nothing was changed, so nothing is sent.\n"
+    environ = {"EDITOR": str(tmp_path / "none"), "VISUAL": ""}
+    missing = run(settings, "send", letter_id, "--edit", "--again", **environ)
+    assert "Name another in EDITOR." in missing.stderr
 
 
 @pytest.mark.parametrize(
@@ -286,3 +291,15 @@ def test_a_kafka_that_is_away_is_named() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("headrace: Kafka at 127.0.0.1:9 ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_letters_of_an_erased_user_are_neither_shown_nor_sent(settings: Settings) -> None:
+    bury(settings, "clicks", [(b"ann", b"{", "before"), (b"bob", b"{", "another's")])
+    [letter] = [each["id"] for each in listed(settings) if each["reason"] == "before"]
+    erasure = Erasure(user_id="ann", at=time.time(), topic_ids={"clicks": "c"}, through={})
+    send_raw(settings, "erasures", [(b"ann", msgspec.json.encode(erasure))])
+    bury(settings, "clicks", [(b"ann", b"{{", "after")])
+    assert sorted(each["reason"] for each in listed(settings)) == ["after", "another's"]
+    ended = run(settings, "send", letter)
+    assert ended.returncode == 1
+    assert letter in ended.stderr

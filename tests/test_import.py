@@ -214,13 +214,19 @@ def test_what_is_no_row_is_named_with_its_line_and_the_rest_goes(
 def test_the_same_rows_again_have_the_same_ids_whatever_the_file(
     settings: Settings, tmp_path: Path
 ) -> None:
-    rows = [("ann", "tea", 4.5, NOW), ("ann", "tea", 4.5, NOW), ("bob", "tea", 3.0, NOW + 1)]
+    rows = [
+        ("ann", "tea", 4.5, NOW),
+        ("ann", "tea", 4.5, NOW),
+        ("ann", "tea", 4.5, NOW + 1),
+        ("ann", "tea", 2.0, NOW),
+        ("bob", "tea", 4.5, NOW),
+    ]
     csv = tmp_path / "one.csv"
     csv.write_text("u,i,r,t\n" + "".join(f"{u},{i},{r:g},{t * 1000}\n" for u, i, r, t in rows))
     names = ("u", "i", "r", "t")
     parquet = tmp_path / "two.parquet"
     columns = {n: [row[k] for row in rows] for k, n in enumerate(names)}
-    columns["device"] = ["phone", "tablet", None]
+    columns["device"] = ["phone", "tablet", None, None, None]
     pq.write_table(pa.table(columns), parquet)
     mapped = [
         f"--map={f}={c}"
@@ -230,15 +236,15 @@ def test_the_same_rows_again_have_the_same_ids_whatever_the_file(
     ended = run(settings, parquet, "--kind=rating", *mapped, "--map=context.device=device")
     assert ended.returncode == 0
     events = values(settings, "ratings")
-    assert len(events) == 6
-    # Two events: a row that stands twice is the same event.
-    assert len({event["event_id"] for event in events}) == 2
+    assert len(events) == 10
+    # Four events: a row that stands twice is the same event.
+    assert len({event["event_id"] for event in events}) == 4
 
     assert (
         run(settings, csv, "--kind=rating", "--time-unit=ms", *mapped, "--ids-by-row").returncode
         == 0
     )
-    assert len({event["event_id"] for event in values(settings, "ratings")}) == 5
+    assert len({event["event_id"] for event in values(settings, "ratings")}) == 9
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])

@@ -23,16 +23,16 @@ from rich.table import Table
 from headrace.archiver import Outcome, archive_held, plan_archive, run_plan
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
-from headrace.topics import ALL, EVENT_TOPICS
+from headrace.topics import ALL, ERASURES, EVENT_TOPICS
 
 
 def chosen_topics(names: str | None) -> tuple[str, ...]:
-    """Return the topics that `--topics` names, by default those of events.
+    """Return the topics that `--topics` names, by default those of events, and erasures.
 
     Raises `HeadraceError` for one that there is not.
     """
     if names is None:
-        return tuple(EVENT_TOPICS)
+        return (*EVENT_TOPICS, ERASURES)
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in chosen:
         if name not in ALL:

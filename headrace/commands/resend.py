@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
+from headrace.commands.editor import edit
 from headrace.commands.import_events import pairs
 from headrace.commands.letters_table import Selection
 from headrace.commands.printable import printable
@@ -89,10 +90,7 @@ def _mending(fix: Fix, letters: Sequence[Letter]) -> Mending:
 
 
 def _edited(letter: Letter) -> bytes:
-    try:
-        text = click.edit(editable(letter), extension=".json")
-    except click.ClickException as exc:
-        raise HeadraceError(f"The editor failed: {exc.message}.") from exc
+    text = edit(editable(letter), os.environ, suffix=".json")
     if text is None:
         raise HeadraceError("Nothing was changed, so nothing is sent.")
     return text.strip().encode()

@@ -1,13 +1,15 @@
-"""Users: the session dictionary as it is held, and forgetting it."""
+"""Users: the session dictionary as it is held, and erasure."""
 
 from __future__ import annotations
 
+from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.events import ItemId, UserId
 from serving.bodies import json_response
 from serving.paths import path_id
+from serving.problems import Problem
 from serving.schemas import HiddenItems, UserInteractions
 from serving.services import services
 
@@ -43,8 +45,22 @@ async def delete_hidden(request: Request) -> Response:
 
 
 async def delete_user(request: Request) -> Response:
-    """Delete the user's session, and what is kept of it for the next transition."""
+    """Erase the user: the session now, and from the log all events up to now.
+
+    Nothing brings the user back: workers, replays and trainings ignore the user's events from
+    before the erasure, while later ones count. A user that is not known is erased all the same. On
+    503 the erasure may be half done: ask for it again.
+    """
     user_id = path_id(request, "user_id", UserId)
-    await services(request).sessions.delete(user_id)
-    await services(request).transitions.forget(user_id)
+    eraser = services(request).eraser
+    erasure = await eraser.announce(user_id)
+    try:
+        await eraser.carry_out(erasure)
+    except (RedisError, OSError) as exc:
+        raise Problem(
+            503,
+            "The session store cannot be reached. Kafka knows of the erasure, and workers carry it "
+            "out when they reach the store; erase again to be sure.",
+            retry=True,
+        ) from exc
     return Response(status_code=204)

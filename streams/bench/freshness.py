@@ -25,7 +25,10 @@ _APART_S = (0.02, 0.06)
 """Between two probes: drawn from this range, so that they fall into step with nothing."""
 _LOOK_S = 0.001
 _PATIENCE_S = 60.0
-_SETTLE_EVENTS = 1_000
+_LEVEL_S = 3
+"""For so many seconds in a row the worker does as many events as come."""
+_LEVEL_WITHIN = 0.15
+"""As many: but for this share of them."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,24 @@ async def freshness(
         shipped_workers(ground) as workers,
         child(ground, load, ground.folder / f"{ground.settings.namespace}-load.log"),
     ):
-        await workers.until(_SETTLE_EVENTS)
+        await _until_level(workers, rate)
         return await _measure(ground, workers, rate, probes, advance)
+
+
+async def _until_level(workers: Workers, rate: float) -> None:
+    """Wait until the worker has done what came while it started, and does what comes.
+
+    Raises `StackError` when it does not catch up.
+    """
+    deadline = time.perf_counter() + _PATIENCE_S
+    level, before = 0, await workers.count()
+    while level < _LEVEL_S:
+        if time.perf_counter() > deadline:
+            raise StackError(f"The worker has not caught up in {_PATIENCE_S:.0f} s.")
+        await asyncio.sleep(1)
+        count = await workers.count()
+        level = level + 1 if abs(count - before - rate) < _LEVEL_WITHIN * rate else 0
+        before = count
 
 
 async def _measure(

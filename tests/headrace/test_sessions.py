@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
+from headrace.erasures import Erasure
 from headrace.sessions import Interaction, LoggedEvent, Session, SessionStore
 from headrace.settings import SessionSettings, Settings
 from headrace.store import connect
@@ -260,8 +261,11 @@ async def test_odd_user_ids_are_users_of_their_own(store: SessionStore) -> None:
     await store.apply([logged(n, user_id, f"i{n}") for n, user_id in enumerate(ODD_USERS)])
     for n, user_id in enumerate(ODD_USERS):
         assert (await store.read(user_id)).item_ids == (f"i{n}",)
-    assert await store.delete("{x}")
-    assert not await store.delete("{x}")
+    forgotten = Erasure(
+        user_id="{x}", at=NOW, topic_ids={"ratings": "first"}, through={"ratings": {"0": 99}}
+    )
+    assert await store.erase(forgotten)
+    assert not await store.erase(forgotten)
     assert await store.read("{x}") == Session()
     assert (await store.read("%7Bx%7D")).applied == 1
 

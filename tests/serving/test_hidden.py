@@ -15,6 +15,7 @@ from headrace.aggregates import AggregateStore
 from headrace.erasures import Erasure
 from headrace.sessions import MAX_HIDDEN, SessionStore
 from headrace.settings import Settings
+from headrace.state import scan_state
 
 
 async def recommend(client: httpx.AsyncClient, **asked: Any) -> list[str]:
@@ -93,20 +94,20 @@ async def test_it_outlives_the_session_and_goes_with_the_user(
     await walk(sessions, "ann", 0)
     await sessions.hide("ann", "old", now=NOW)
     await sessions.hide("ann", "new", now=NOW + 10)
-    [key] = [key async for key in redis.scan_iter(f"{settings.namespace}:user:{{ann}}:hidden")]
+    [key] = [key async for key in redis.scan_iter(f"{settings.namespace}:hidden:{{ann}}")]
     assert await redis.ttl(key) == -1
     erasure = Erasure(user_id="ann", at=NOW + 5, topic_ids={}, through={})
     await sessions.erase(erasure)
     assert list(await sessions.hidden("ann")) == ["new"]
-    assert await sessions.delete("ann")
-    assert await sessions.hidden("ann") == {}
+    # Rebuilding the state, as `headrace promote` does, leaves it: the log does not tell of it.
+    assert not [key async for keys in scan_state(redis, settings) for key in keys if b"hid" in key]
 
 
 async def test_a_user_may_hide_so_many_items_and_no_more(
     client: httpx.AsyncClient, redis: Redis, settings: Settings, sessions: SessionStore
 ) -> None:
     await hide(client, "ann", "a")
-    [key] = [key async for key in redis.scan_iter(f"{settings.namespace}:user:{{ann}}:hidden")]
+    [key] = [key async for key in redis.scan_iter(f"{settings.namespace}:hidden:{{ann}}")]
     await redis.zadd(key, {f"i{n}": NOW + n for n in range(MAX_HIDDEN - 1)})
     check_problem(await client.put("/v1/users/ann/hidden/b"), 409, "unhide some")
     await hide(client, "ann", "a")

@@ -170,3 +170,24 @@ async def test_what_is_no_absence_is_not_tried_again(error: Exception) -> None:
     with pytest.raises(type(error)):
         await Patience().wait_out(action, "something cannot be done")
     assert len(tries) == 1
+
+
+STUCK = """
+import logging, time
+from streams.failure import StopLimit
+logging.basicConfig(level="INFO")
+limit = StopLimit(0.1)
+limit.begin()
+"""
+
+
+def test_a_worker_that_takes_too_long_to_stop_ends_as_one_that_failed() -> None:
+    status, _, log = run(f"{STUCK}time.sleep(60)")
+    assert status == os.EX_SOFTWARE
+    assert "takes too long to stop" in log
+
+
+def test_one_that_has_committed_everything_has_stopped_well() -> None:
+    status, _, log = run(f"{STUCK}limit.committed()\ntime.sleep(60)")
+    assert status == os.EX_OK
+    assert "everything is committed" in log

@@ -1,0 +1,227 @@
+"""Backing up and restoring what stands in Redis, while workers run.
+
+A backup is not of one moment. Positions are read first, and keys that are changed together (those
+of one user, of one partition number) are read together. So every event at or after the positions
+that is in the backup is there with its mark, and workers that begin at the positions count it once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from headrace.backup_file import BackupWriter, Entry, Header, check, entries_of, writing
+from headrace.errors import HeadraceError
+from headrace.exchange import (
+    REDIS_TIMEOUT_S,
+    ExchangeStore,
+    ReadErasures,
+    check_no_other,
+    erase_since,
+    exchange_key,
+    exchanging,
+)
+from headrace.identity import generation_key
+from headrace.positions import PositionStore
+from headrace.settings import Settings
+from headrace.state import delete_keys, scan
+from headrace.store import connect, text
+
+Progress = Callable[[int, int], None]
+"""Is told how many keys of how many are done."""
+
+_KEYS_AT_ONCE = 300
+"""Read in one transaction, and more only when they belong together."""
+_RESTORED_AT_ONCE = 1_000
+_RESTORED_BYTES = 4 * 2**20
+_TAG = re.compile(rb"\{([^}]+)\}")
+
+
+async def back_up(
+    settings: Settings, path: Path, progress: Progress = lambda *_: None
+) -> tuple[Header, int]:
+    """Write what the namespace holds to a file; return its header and how many keys it has.
+
+    Raises `HeadraceError` when the state is being exchanged, or the file cannot be written, and
+    `redis.exceptions.RedisError`.
+    """
+    redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
+    try:
+        generation = await _generation(redis, settings)
+        header = Header(
+            namespace=settings.namespace,
+            redis_version=text((await redis.info("server"))["redis_version"]),
+            taken_at=time.time(),
+            positions={
+                str(at): to for at, to in (await PositionStore(redis, settings).read()).items()
+            },
+        )
+        with writing(path) as writer:
+            writer.write(header)
+            await _write(redis, settings, [settings.key("positions").encode()], writer)
+            groups = await _groups(redis, settings)
+            total = sum(map(len, groups.values()))
+            for keys in _together(groups):
+                await _write(redis, settings, keys, writer)
+                progress(writer.entries, total)
+            if await _generation(redis, settings) != generation:
+                raise HeadraceError("The state was exchanged meanwhile; run the backup again.")
+        return header, writer.entries
+    finally:
+        await redis.aclose()
+
+
+async def restore(
+    settings: Settings,
+    path: Path,
+    *,
+    replace: bool,
+    read_erasures: ReadErasures,
+    progress: Progress = lambda *_: None,
+) -> tuple[Header, int]:
+    """Put into the namespace what the file holds; return its header and how many keys it has.
+
+    Workers are kept out meanwhile, and go on from the backup's positions. Killed, it is to be run
+    again. With `replace` what stands in the namespace is deleted first, even an exchange that was
+    not brought to its end. Users who were erased after the backup are erased in it. Raises
+    `HeadraceError` when the file cannot be used, the namespace is not empty, another exchange has
+    not ended, or Kafka cannot tell who was erased, and `redis.exceptions.RedisError`.
+    """
+    header, total = check(path)
+    await read_erasures()  # Nothing is written when they cannot be told.
+    command = f"headrace restore {path}"
+    redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
+    try:
+        if not replace:
+            await check_no_other(ExchangeStore(redis, settings), command)
+            if await ExchangeStore(redis, settings).read() is None:
+                await _check_empty(redis, settings)
+        await _check_version(redis, settings, path, header)
+    finally:
+        await redis.aclose()
+    async with exchanging(settings, command, "restoring", takes_over=replace) as redis:
+        async for keys in scan(redis, settings):
+            await delete_keys(redis, _lasting(settings, keys))
+        done = 0
+        for entries in _portions(path):
+            await _restore(redis, settings, entries)
+            done += len(entries)
+            progress(done, total)
+        # Again: somebody may have been erased meanwhile, in the state that was live until now.
+        await erase_since(redis, settings, await read_erasures(), header.taken_at)
+    return header, total
+
+
+async def _generation(redis: Redis, settings: Settings) -> bytes | str | None:
+    """Return the generation. Raises `HeadraceError` while the state is being exchanged."""
+    under_way = await ExchangeStore(redis, settings).read()
+    if under_way is not None:
+        raise HeadraceError(f"`{under_way.command}` exchanges the state; back it up after that.")
+    return await redis.get(generation_key(settings))
+
+
+async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[bytes]]:
+    """Return the keys by what stands in their braces: those are changed together.
+
+    The keys without braces come last: the list of streams names all that were read.
+    """
+    groups: dict[bytes, set[bytes]] = {}
+    async for keys in scan(redis, settings):
+        for key in _lasting(settings, keys):
+            tag = _TAG.search(key)
+            groups.setdefault(tag[1] if tag else b"", set()).add(key)
+    alone = groups.pop(b"", set()) - {settings.key("positions").encode()}
+    return {**{tag: sorted(keys) for tag, keys in groups.items()}, b"": sorted(alone)}
+
+
+def _together(groups: Mapping[bytes, Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+    """Yield keys to be read in one transaction: whole groups, several while they are few."""
+    keys: list[bytes] = []
+    for group in groups.values():
+        if keys and len(keys) + len(group) > _KEYS_AT_ONCE:
+            yield keys
+            keys = []
+        keys = [*keys, *group]
+    yield keys
+
+
+async def _write(
+    redis: Redis, settings: Settings, keys: Sequence[bytes], writer: BackupWriter
+) -> None:
+    """Write keys as they are at one moment."""
+    async with redis.pipeline(transaction=True) as pipeline:
+        for key in keys:
+            pipeline.dump(key)
+            pipeline.pttl(key)
+        answers = await pipeline.execute() if keys else []
+    prefix = len(settings.key(""))
+    for key, payload, ttl_ms in zip(keys, answers[::2], answers[1::2], strict=True):
+        if payload is not None:
+            writer.write(Entry(key[prefix:], max(ttl_ms, 0), payload))
+
+
+def _lasting(settings: Settings, keys: Sequence[bytes]) -> list[bytes]:
+    """Return the keys without what is of a moment: signs of life, leases, exchanges."""
+    moments = tuple(
+        key.encode()
+        for key in (
+            settings.key("heartbeat", ""),
+            settings.key("{tasks}", "lease", ""),
+            generation_key(settings),
+            exchange_key(settings),
+        )
+    )
+    return [key for key in keys if not key.startswith(moments)]
+
+
+async def _check_empty(redis: Redis, settings: Settings) -> None:
+    async for keys in scan(redis, settings):
+        for key in _lasting(settings, keys):
+            raise HeadraceError(
+                f"The namespace {settings.namespace} is not empty: there is {key.decode()!r}. "
+                "Add --replace to delete what it holds, or --into another namespace."
+            )
+
+
+async def _check_version(redis: Redis, settings: Settings, path: Path, header: Header) -> None:
+    """Raise `HeadraceError` when this Redis cannot read what another one serialised."""
+    entry = next(entries_of(path), None)
+    if entry is None:
+        return
+    trial = settings.key("restore-trial")
+    try:
+        await redis.restore(trial, 1_000, entry.payload, replace=True)
+    except ResponseError as exc:
+        version = text((await redis.info("server"))["redis_version"])
+        raise HeadraceError(
+            f"{path} was made by Redis {header.redis_version}, and this one, {version}, cannot "
+            f"read it ({exc}); restore it into one that is not older. Nothing was changed."
+        ) from exc
+    await redis.delete(trial)
+
+
+def _portions(path: Path) -> Iterator[list[Entry]]:
+    """Yield the keys of the file, some at a time."""
+    entries: list[Entry] = []
+    size = 0
+    for entry in entries_of(path):
+        entries.append(entry)
+        size += len(entry.payload)
+        if len(entries) == _RESTORED_AT_ONCE or size >= _RESTORED_BYTES:
+            yield entries
+            entries, size = [], 0
+    yield entries
+
+
+async def _restore(redis: Redis, settings: Settings, entries: Sequence[Entry]) -> None:
+    prefix = settings.key("").encode()
+    async with redis.pipeline(transaction=False) as pipeline:
+        for entry in entries:
+            pipeline.restore(prefix + entry.name, entry.ttl_ms, entry.payload, replace=True)
+        if entries:
+            await pipeline.execute()

@@ -1,0 +1,67 @@
+"""Progress bars of commands that take long, and what breaks them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+
+
+class RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the rate in words; nothing before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "")
+
+
+@contextmanager
+def bar(console: Console, unit: str) -> Iterator[Progress]:
+    """Show bars with count, rate and time left, on a terminal, until the block ends."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        yield progress
+
+
+@contextmanager
+def explained(settings: Settings, cure: str) -> Iterator[None]:
+    """Say how to go on after an error of Redis's, and after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise HeadraceError(f"Stopped. {cure}") from None
+    except RedisError as exc:
+        # Without the user and the password that the URL may hold.
+        where = urlsplit(settings.redis)
+        raise HeadraceError(
+            f"Redis at {where.hostname or where.path}:{where.port or 6379}: {exc}. {cure}"
+        ) from exc

@@ -1,0 +1,102 @@
+"""A shadow: a namespace in which the state is rebuilt, and the record of how far that has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from headrace.errors import HeadraceError
+from headrace.replaying.window import Cursor, Window
+from headrace.settings import Name, Settings
+from headrace.state import delete_keys, scan
+
+Counts = dict[str, dict[str, int]]
+"""By topic and outcome."""
+
+
+class ReplayRecord(Struct, frozen=True, kw_only=True):
+    """How far the replay into a shadow has come; what is redone after a crash changes nothing."""
+
+    window: Window
+    begun_at: float
+    """Unix seconds."""
+    asked: dict[str, str]
+    """What the outcome depends on: the window as it was asked for, and settings."""
+    partition: int = -1
+    """The number in hand; all before it are done."""
+    cursors: Mapping[str, Cursor] = {}
+    """By topic, how far the number in hand has come."""
+    positions: dict[str, int] = {}
+    """By the name of a place that is done, where a worker goes on."""
+    counts: Counts = {}
+    is_complete: bool = False
+
+
+class Shadow:
+    """A shadow in Redis."""
+
+    def __init__(self, redis: Redis, live: Settings, namespace: str) -> None:
+        """Raises `HeadraceError` when the namespace is no name, or the live one's."""
+        self.settings = shadow_settings(live, namespace)
+        self._redis = redis
+        self._key = self.settings.key("replay")
+
+    async def read(self) -> ReplayRecord | None:
+        """Return the record; None when there is none."""
+        raw = await self._redis.get(self._key)
+        return None if raw is None else msgspec.json.decode(raw, type=ReplayRecord)
+
+    async def store(self, record: ReplayRecord) -> None:
+        """Store the record of what is stored."""
+        await self._redis.set(self._key, msgspec.json.encode(record))
+
+    async def delete(self) -> None:
+        """Delete the shadow, its record last."""
+        async for keys in scan(self._redis, self.settings):
+            await delete_keys(self._redis, [key for key in keys if key != self._key.encode()])
+        await self._redis.delete(self._key)
+
+    async def check_empty(self) -> None:
+        """Raise `HeadraceError` when anything stands in the namespace."""
+        async for keys in scan(self._redis, self.settings):
+            if keys:
+                raise HeadraceError(
+                    f"The namespace {self.settings.namespace} holds {keys[0].decode()!r} and no "
+                    "record of a replay; give --into a name of its own."
+                )
+
+
+def name_of(settings: Settings, namespace: str) -> Settings:
+    """Return the settings with this namespace. Raises `HeadraceError` when it is no name."""
+    try:
+        name = msgspec.convert(namespace, Name)
+    except msgspec.ValidationError as exc:
+        raise HeadraceError(
+            f"The namespace {namespace!r} is no name: letters, digits, dot, dash and underscore, "
+            "beginning with a letter or a digit, at most 100."
+        ) from exc
+    return msgspec.structs.replace(settings, namespace=name)
+
+
+def shadow_settings(live: Settings, namespace: str) -> Settings:
+    """Return the settings of a shadow. Raises `HeadraceError` when this cannot be its namespace."""
+    if namespace == live.namespace:
+        raise HeadraceError(f"{namespace} is the live namespace; give a shadow another name.")
+    return name_of(live, namespace)
+
+
+def check_same(asked: Mapping[str, str], before: ReplayRecord, namespace: str) -> None:
+    """Raise `HeadraceError` when a replay that is to go on was asked for otherwise."""
+    differences = [
+        f"{name} was {before.asked.get(name, 'not given')} and is {asked.get(name, 'not given')}"
+        for name in sorted(asked.keys() | before.asked.keys())
+        if asked.get(name) != before.asked.get(name)
+    ]
+    if differences:
+        raise HeadraceError(
+            f"The replay into {namespace} was begun otherwise: {'; '.join(differences)}. "
+            "Ask for the same to go on, or add --anew to begin from nothing."
+        )

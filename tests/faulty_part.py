@@ -1,0 +1,78 @@
+"""`headrace <command>`, with faults built in: `python faulty_part.py FAULT... COMMAND`.
+
+They are here and not settings of the product's, so that nobody can ship them by accident.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def apply_without_offset_check() -> None:
+    """Apply each event to its session however often it comes."""
+    from headrace import store
+
+    load = store.load_script
+
+    def patched(name: str) -> str:
+        text = load(name)
+        if name != "apply_events.lua":
+            return text
+        check = "if reached(mark, topic_id, offset) then"
+        assert text.count(check) == 1, f"{check!r} is not in {name}"
+        return text.replace(check, "if false then")
+
+    store.load_script = patched
+
+
+def trust_every_redis() -> None:
+    """Go on when Redis was restarted, as though it were the one it was."""
+    from headrace.identity import IdentityGuard
+
+    async def look(self: IdentityGuard, connection: Any) -> None:
+        return
+
+    IdentityGuard.__call__ = look  # type: ignore[method-assign]
+
+
+def stand_still() -> None:
+    """Fetch some records, then no more, in silence."""
+    import asyncio
+
+    from faust.transport.drivers.aiokafka import Consumer
+
+    fetch, calls = Consumer._getmany, 0
+
+    async def fetch_once(self: Any, active_partitions: Any, timeout: float) -> Any:
+        nonlocal calls
+        records = await fetch(self, active_partitions, timeout)
+        calls += bool(records)
+        if calls > 1:
+            await asyncio.Event().wait()
+        return records
+
+    Consumer._getmany = fetch_once
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault for fault in (apply_without_offset_check, trust_every_redis, stand_still)
+}
+
+
+def main(faults: list[str]) -> None:
+    """Build the faults in, then be the command."""
+    for fault in faults:
+        FAULTS[fault]()
+    from headrace.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    *chosen, command = sys.argv[1:]
+    sys.argv[1:] = [command]
+    # Not the tests' folder: a part sees what it sees when it is installed.
+    sys.path[0] = ""
+    main(chosen)
