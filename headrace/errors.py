@@ -27,6 +27,14 @@ class InvalidItem(InvalidEvent):
     """A catalogue item is wrong in itself."""
 
 
+class InvalidToken(InvalidEvent):
+    """What is to name an event's place in the log does not."""
+
+
+class TooManyHidden(HeadraceError):
+    """A user has hidden as many items as there may be."""
+
+
 class InvalidErasure(InvalidEvent):
     """A record of the topic of erasures is wrong in itself."""
 

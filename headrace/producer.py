@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.structs import RecordMetadata
 from msgspec import Struct
 
 from headrace.settings import Settings
@@ -52,27 +53,46 @@ class Producer:
         Raises `aiokafka.errors.KafkaError`, after `timeout_s` at the latest; some of the records
         may have arrived then, or may do so yet.
         """
-        try:
-            return await asyncio.wait_for(self._send(records), self._timeout_s)
-        except asyncio.TimeoutError as exc:
-            raise KafkaTimeoutError(f"{self._settings.kafka} has not acknowledged") from exc
+        outcomes = await self.send_each(records)
+        positions = [outcome for outcome in outcomes if isinstance(outcome, Position)]
+        for outcome in outcomes:
+            if not isinstance(outcome, Position):
+                raise outcome
+        return positions
 
-    async def _send(self, records: Sequence[Outgoing]) -> list[Position]:
-        producer = await self.connect()
-        pending: list[asyncio.Future[Any]] = []
+    async def send_each(self, records: Sequence[Outgoing]) -> list[Position | KafkaError]:
+        """Send records; return where each one stands, or why it has not been acknowledged.
+
+        Returns after `timeout_s` at the latest. One that has not been acknowledged by then may have
+        arrived, or may do so yet.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout_s
+        why: KafkaError = KafkaTimeoutError(f"{self._settings.kafka} has not acknowledged")
+        pending: list[asyncio.Future[RecordMetadata]] = []
         try:
-            for record in records:
-                acknowledgement = await producer.send(
-                    record.topic, key=record.key, value=record.value, headers=list(record.headers)
-                )
-                pending.append(acknowledgement)
-            acknowledged = await asyncio.gather(*pending)
-        except BaseException:
-            # The caller hears of one failure; asyncio would log each of the others.
-            for acknowledgement in pending:
-                acknowledgement.add_done_callback(_heard)
-            raise
-        return [Position(ack.topic, ack.partition, ack.offset) for ack in acknowledged]
+            await asyncio.wait_for(self._begin(records, pending), self._timeout_s)
+        except asyncio.TimeoutError:
+            pass
+        except KafkaError as exc:
+            why = exc
+        if pending:
+            await asyncio.wait(pending, timeout=max(0.0, deadline - clock()))
+        outcomes = [_outcome(acknowledgement, why) for acknowledgement in pending]
+        return outcomes + [why] * (len(records) - len(pending))
+
+    async def _begin(
+        self, records: Sequence[Outgoing], pending: list[asyncio.Future[RecordMetadata]]
+    ) -> None:
+        """Hand records over to be sent; put what will tell of each one into `pending`."""
+        producer = await self.connect()
+        for record in records:
+            acknowledgement = await producer.send(
+                record.topic, key=record.key, value=record.value, headers=list(record.headers)
+            )
+            # Nobody may be left to hear of a failure; asyncio would log each one.
+            acknowledgement.add_done_callback(_heard)
+            pending.append(acknowledgement)
 
     async def connect(self) -> AIOKafkaProducer:
         """Connect, if that is not done yet. Raises `aiokafka.errors.KafkaError`."""
@@ -102,6 +122,20 @@ class Producer:
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
+
+
+def _outcome(
+    acknowledgement: asyncio.Future[RecordMetadata], why_not: KafkaError
+) -> Position | KafkaError:
+    if not acknowledgement.done() or acknowledgement.cancelled():
+        return why_not
+    error = acknowledgement.exception()
+    if error is None:
+        at = acknowledgement.result()
+        return Position(at.topic, at.partition, at.offset)
+    if not isinstance(error, KafkaError):
+        raise error
+    return error
 
 
 def _heard(acknowledgement: asyncio.Future[Any]) -> None:

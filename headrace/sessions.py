@@ -1,13 +1,14 @@
 """A user's session: the newest interactions with items, kept in Redis, each event applied once.
 
-Three keys a user, in one slot of a cluster: the session dictionary, the ids seen, and the marks,
-which say up to which offset of each topic's partition events have been applied, and how many.
+Four keys a user, in one slot of a cluster: the session dictionary, the ids seen, and the marks,
+which say up to which offset of each topic's partition events have been applied, and how many; and
+the items that the user has hidden, which no event changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, Union, cast
+from typing import Annotated, Any, Literal, Union, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,7 +16,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
+from headrace import changed_users
 from headrace.erasures import Erasure
+from headrace.errors import TooManyHidden
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
 from headrace.store import Reading, load_script, read_together, text
@@ -27,7 +30,11 @@ Outcome = Literal["new", "known", "erased"]
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
 ERASED_S = 24 * 3600
 """Seconds for which a user's erasure stays beside the session at the least."""
+_NO_MARKS = frozenset((b"applied", b"erased"))
+"""Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+MAX_HIDDEN = 5_000
+"""Items that a user may have hidden: all of them are read with the session."""
 _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
 
@@ -56,6 +63,8 @@ class Session(Struct, frozen=True):
     """Events applied so far, those included that changed nothing."""
     marks: dict[str, int] = {}
     """By `<topic>/<partition>`, the last offset applied."""
+    hidden: tuple[str, ...] = ()
+    """Items that the user never wants to be shown."""
 
     @classmethod
     def from_interactions(cls, interactions: Mapping[str, Interaction], limit: int) -> Session:
@@ -82,6 +91,14 @@ class Session(Struct, frozen=True):
         return self.timestamps[-1] if self.timestamps else None
 
 
+class Mark(Struct, frozen=True):
+    """Up to where in a partition events have been applied to a session."""
+
+    topic_id: str
+    offset: int
+    """The last one applied."""
+
+
 class LoggedEvent(Struct, frozen=True):
     """An event and where in the log it stands."""
 
@@ -106,6 +123,8 @@ class SessionStore:
         self._redis = redis
         self._bounds = settings.sessions
         self._prefix = settings.key("user", "")
+        self._hidden_prefix = settings.key("hidden", "")
+        self._channel = changed_users.channel(settings)
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
         self._erase: AsyncScript = redis.register_script(load_script("erase_user.lua"))
@@ -121,7 +140,11 @@ class SessionStore:
             for call in calls:
                 keys, argument = self._call(events, call)
                 await self._script(keys=keys, args=[argument], client=pipeline)
-            answers = await pipeline.execute()
+            # Last: who hears of it finds the events applied.
+            pipeline.publish(
+                self._channel, changed_users.encode(each.event.user_id for each in events)
+            )
+            *answers, _ = await pipeline.execute()
         outcomes: list[Outcome] = ["new"] * len(events)
         for call, answer in zip(calls, answers, strict=True):
             if answer != b"n" * len(call):
@@ -137,14 +160,23 @@ class SessionStore:
     def reading(self, user_id: str) -> Reading[Session]:
         """Return how to read the user's session, together with other things."""
         items, _, marks = self._keys(user_id)
+        hidden = self._hidden(user_id)
 
         def queue(pipeline: Pipeline) -> None:
             # Marks first: an event applied in between makes the dictionary newer than they say,
             # never older.
             pipeline.hgetall(marks)
             pipeline.hgetall(items)
+            pipeline.zrange(hidden, 0, -1)
 
-        return Reading(queue, lambda answers: _session(rows=answers[1], fields=answers[0]))
+        return Reading(queue, lambda answers: _session(answers[1], answers[0], answers[2]))
+
+    def reading_marks(self, user_id: str) -> Reading[dict[str, Mark]]:
+        """Return how to read the user's marks, by `<topic>/<partition>`, with other things."""
+        key = self._keys(user_id)[2]
+        return Reading(
+            lambda pipeline: pipeline.hgetall(key), lambda answers: _read_marks(answers[0])
+        )
 
     async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
         """Return of each item whether the user has met it, beyond the session dictionary too."""
@@ -159,6 +191,42 @@ class SessionStore:
             text(item_id) for item_id in await self._redis.zrange(self._keys(user_id)[1], 0, -1)
         ]
 
+    async def hide(self, user_id: str, item_id: str, *, now: float) -> bool:
+        """Never show the user this item again; return whether it was shown until now.
+
+        `now`: Unix seconds. Unlike a session this does not expire; unhiding and erasing end it.
+        Raises `TooManyHidden`, `redis.exceptions.RedisError`.
+        """
+        key = self._hidden(user_id)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zscore(key, item_id)
+            pipeline.zcard(key)
+            hidden_at, count = await pipeline.execute()
+        if hidden_at is not None:
+            return False
+        if count >= MAX_HIDDEN:
+            raise TooManyHidden(
+                f"The user {user_id!r} has hidden {count:,} items, the most one may; unhide some."
+            )
+        await self._redis.zadd(key, {item_id: now}, nx=True)
+        await self._tell(user_id)
+        return True
+
+    async def unhide(self, user_id: str, item_id: str) -> bool:
+        """Let the user be shown this item again; return whether it was hidden.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        hidden = bool(await self._redis.zrem(self._hidden(user_id), item_id))
+        if hidden:
+            await self._tell(user_id)
+        return hidden
+
+    async def hidden(self, user_id: str) -> dict[str, float]:
+        """Return what the user has hidden and when, in Unix seconds, the oldest first."""
+        rows: list[Any] = await self._redis.zrange(self._hidden(user_id), 0, -1, withscores=True)
+        return {text(item_id): at for item_id, at in rows}
+
     async def erase(self, erasure: Erasure) -> bool:
         """Erase what an erasure covers; return whether there was anything.
 
@@ -172,7 +240,9 @@ class SessionStore:
             for partition, end in by_partition.items()
         }
         topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
-        return bool(
+        # What has been hidden since stays.
+        await self._redis.zremrangebyscore(self._hidden(erasure.user_id), "-inf", erasure.at)
+        erased = bool(
             await self._erase(
                 keys=self._keys(erasure.user_id),
                 args=[
@@ -182,11 +252,23 @@ class SessionStore:
                 ],
             )
         )
+        await self._tell(erasure.user_id)
+        return erased
+
+    async def _tell(self, user_id: str) -> None:
+        await self._redis.publish(self._channel, changed_users.encode([user_id]))
 
     def _keys(self, user_id: str) -> tuple[str, str, str]:
-        # One slot a user in a cluster: what stands in the braces is hashed, so it holds no brace.
-        stem = f"{self._prefix}{{{user_id.translate(_WITHOUT_BRACES)}}}"
+        stem = f"{self._prefix}{_slot(user_id)}"
         return f"{stem}:items", f"{stem}:seen", f"{stem}:marks"
+
+    def _hidden(self, user_id: str) -> str:
+        """Return the key of a sorted set: hidden item id by when it was hidden, in Unix seconds.
+
+        It lies in the user's slot, but not among the keys of the state (`headrace.state`): the log
+        does not tell of it, so it stays when the state is rebuilt.
+        """
+        return f"{self._hidden_prefix}{_slot(user_id)}"
 
     def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
         """Return keys and argument of a call of the script with these of the events."""
@@ -211,6 +293,14 @@ class SessionStore:
         return keys, msgspec.msgpack.encode((bounds.limit, bounds.seen_limit, self._ttl_s, rows))
 
 
+def _slot(user_id: str) -> str:
+    """Return what keeps a user's keys in one slot of a cluster.
+
+    What stands in the braces is hashed, so it holds no brace.
+    """
+    return f"{{{user_id.translate(_WITHOUT_BRACES)}}}"
+
+
 _Value = tuple[float, str, int, int, Union[float, None]]
 _values = msgspec.json.Decoder(list[_Value])
 
@@ -227,23 +317,30 @@ def _value(logged: LoggedEvent) -> _Value:
     )
 
 
-def _session(rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> Session:
+def _session(
+    rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
+) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
     item_ids_found = [item_id.decode() for item_id in rows]
     # Not by the rating, which may be missing: the offset settles all but a topic made anew.
     ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
-    marks = {name.decode(): mark for name, mark in fields.items()}
-    applied = int(marks.pop("applied", 0))
-    marks.pop("erased", None)
+    applied = int(fields.get(b"applied", 0))
+    marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
+    hidden = tuple(item_id.decode() for item_id in hidden_ids)
     if not ordered:
-        return Session(applied=applied, marks=_offsets(marks))
+        return Session(applied=applied, marks=marks, hidden=hidden)
     columns, item_ids = zip(*ordered, strict=True)
     timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
-    return Session(item_ids, timestamps, kinds, ratings, applied, _offsets(marks))
+    return Session(item_ids, timestamps, kinds, ratings, applied, marks, hidden)
 
 
-def _offsets(marks: Mapping[str, bytes]) -> dict[str, int]:
-    return {name: int(mark.rpartition(b":")[2]) for name, mark in marks.items()}
+def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:
+    marks = {}
+    for name, mark in fields.items():
+        if name not in _NO_MARKS:
+            topic_id, _, offset = mark.decode().rpartition(":")
+            marks[name.decode()] = Mark(topic_id, int(offset))
+    return marks
 
 
 def _calls(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:

@@ -118,6 +118,10 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a server looks for a new live version and for changes of the catalogue."""
     trending_s: Seconds = 1.0
     """How often a server reads the trending items anew."""
+    streams_limit: Annotated[int, Meta(ge=1, le=60_000)] = 4_000
+    """Streams of recommendations that one server keeps open at the most."""
+    heartbeat_s: Seconds = 15.0
+    """How often an open stream shows that it is, while there is nothing new."""
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -29,6 +29,10 @@ ROUTES = [
     Route("/v1/recommendations", recommendations.post_recommendations, methods=["POST"]),
     Route("/v1/trending", recommendations.get_trending),
     Route("/v1/users/{user_id}/interactions", users.get_interactions),
+    Route("/v1/users/{user_id}/recommendations/stream", recommendations.get_stream),
+    Route("/v1/users/{user_id}/hidden", users.get_hidden),
+    Route("/v1/users/{user_id}/hidden/{item_id}", users.put_hidden, methods=["PUT"]),
+    Route("/v1/users/{user_id}/hidden/{item_id}", users.delete_hidden, methods=["DELETE"]),
     Route("/v1/users/{user_id}", users.delete_user, methods=["DELETE"]),
     Route("/v1/items", items.post_items, methods=["POST"]),
     Route("/v1/items/{item_id}", items.get_item, methods=["GET"]),
@@ -62,12 +66,18 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = create_services(settings)
         app.state.services = services
-        follower = asyncio.create_task(services.live.follow(), name="follow the live version")
-        follower.add_done_callback(_end_without)
+        followers = [
+            asyncio.create_task(services.live.follow(), name="follow the live version"),
+            asyncio.create_task(services.feed.follow(), name="follow what streams show"),
+        ]
+        for follower in followers:
+            follower.add_done_callback(_end_without)
         try:
             yield
         finally:
-            await cancel_until_done(follower)
+            services.feed.close()
+            for follower in followers:
+                await cancel_until_done(follower)
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -60,7 +60,7 @@ async def read_bulk(request: Request) -> list[bytes]:
 
 def _split(raw: bytes, content_type: str) -> list[bytes]:
     if content_type.partition(";")[0].strip() == NDJSON:
-        return [line for line in raw.splitlines() if line.strip()]
+        return [line for line in raw.split(b"\n") if line.strip()]
     if not raw.lstrip().startswith(b"["):
         return [raw] if raw.strip() else []
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import sys
 
 import uvicorn
+from starlette.applications import Starlette
 
 from headrace.errors import InvalidSetting
 from headrace.logs import configure_logging
@@ -29,8 +31,10 @@ def run(settings: Settings) -> None:
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = _listen(settings)
+    _allow_open_files()
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -38,7 +42,26 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its streams when it stops, which would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what has begun, and stop."""
+        self._app.state.services.feed.close()
+        await super().shutdown(sockets)
+
+
+def _allow_open_files() -> None:
+    """Let this process have as many connections as it may; the usual 1,024 are few for streams."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

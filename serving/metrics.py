@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
@@ -14,11 +14,16 @@ _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Requests by route and status, their latency, and the version that is live."""
+    """Requests by route and status, their latency, open streams, and the version that is live."""
 
-    def __init__(self, live: LiveModel) -> None:
+    def __init__(self, live: LiveModel, open_streams: Sized) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_LiveVersion(live))
+        Gauge(
+            "headrace_open_streams",
+            "Streams of recommendations that are open.",
+            registry=self._registry,
+        ).set_function(lambda: len(open_streams))
         self._requests = Counter(
             "headrace_http_requests",
             "Requests answered.",

@@ -14,6 +14,7 @@ from headrace import __version__
 from headrace.catalog import Item
 from headrace.events import AnyEvent
 from headrace.tasks import Task
+from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving import schemas
 from serving.middleware import PUBLIC
@@ -44,6 +45,12 @@ class Problem(Struct, frozen=True):
     status: int
     detail: str
     errors: list[dict[str, Any]] = []
+    code: str | None = None
+    """`stale`: the session has not seen an event of `after` in time."""
+    missing: list[TokenText] = []
+    """Of `stale`: the tokens of the events not seen."""
+    answer: schemas.RecommendationAnswer | None = None
+    """Of `stale`: what there is without them."""
 
 
 class TaskList(Struct, frozen=True):
@@ -61,8 +68,28 @@ class Operation(Struct, frozen=True):
     example: Any = None
     parameters: tuple[dict[str, Any], ...] = ()
     errors: tuple[int, ...] = ()
+    media: str = _JSON
+    """Of the answer; of `text/event-stream` the type is that of an event's data."""
 
 
+_RECOMMEND_SEEN = {
+    "name": "recommend_seen",
+    "in": "query",
+    "description": "Whether items that the user has met may be recommended.",
+    "schema": {"type": "boolean", "default": False},
+}
+_STABILITY = {
+    "name": "stability",
+    "in": "query",
+    "description": "How many items change from one list to the next, at the most; without it, any.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 500},
+}
+_LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the list that the client has.",
+    "schema": {"type": "string"},
+}
 _EVENT = {
     "type": "rating",
     "event_id": "3f6c",
@@ -79,12 +106,21 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=schemas.RecommendationAnswer,
         body=schemas.RecommendationRequest,
         example={"user_id": "42", "k": 10},
-        errors=(413, 422),
+        errors=(409, 413, 422),
     ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)
     ),
+    ("GET", "/v1/users/{user_id}/recommendations/stream"): Operation(
+        answer=schemas.RecommendationAnswer,
+        media="text/event-stream",
+        parameters=(_K, _RECOMMEND_SEEN, _STABILITY, _LAST_EVENT_ID),
+        errors=(422, 503),
+    ),
+    ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=schemas.HiddenItems, errors=(422, 503)),
+    ("PUT", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(409, 422, 503)),
+    ("DELETE", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(422, 503)),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,
@@ -193,7 +229,7 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: bool) -> Any:
     answer: dict[str, Any] = {"description": "As asked."}
     if operation.answer is not None:
-        answer["content"] = {_JSON: {"schema": schemas_by_type[repr(operation.answer)]}}
+        answer["content"] = {operation.media: {"schema": schemas_by_type[repr(operation.answer)]}}
     problem = {MEDIA_TYPE: {"schema": schemas_by_type[repr(Problem)]}}
     errors = sorted({*operation.errors, *([401] if secured else [])})
     refused = {

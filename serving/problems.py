@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +19,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidEvent,
     TaskNotFound,
+    TooManyHidden,
     VersionNotFound,
 )
 
@@ -32,13 +33,20 @@ class Problem(Exception):
     """An answer other than what was asked for."""
 
     def __init__(
-        self, status: int, detail: str, errors: Sequence[dict[str, Any]] = (), retry: bool = False
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[dict[str, Any]] = (),
+        retry: bool = False,
+        more: Mapping[str, object] | None = None,
     ) -> None:
+        """`more`: members of the document beyond those that every problem has."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = list(errors)
         self.retry = retry
+        self.more = dict(more or {})
 
 
 def respond(problem: Problem) -> Response:
@@ -51,6 +59,7 @@ def respond(problem: Problem) -> Response:
     }
     if problem.errors:
         body["errors"] = problem.errors
+    body |= problem.more
     headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.retry else {}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -67,7 +76,7 @@ def from_error(error: Exception) -> Problem:
         return Problem(422, str(error), [{"field": error.field, "reason": error.reason}])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
-    if isinstance(error, ArtifactInvalid):
+    if isinstance(error, (ArtifactInvalid, TooManyHidden)):
         return Problem(409, str(error))
     if isinstance(error, KafkaError):
         return Problem(503, "Kafka cannot be reached; send it again.", retry=True)

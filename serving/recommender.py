@@ -118,10 +118,11 @@ class Recommender:
         self, request: RecommendationRequest, session: Session, retriever: Retriever
     ) -> Recommendations | None:
         if request.recommend_seen:
-            return retriever.recommend(session, request.k)
+            return retriever.recommend(session, request.k, exclude=session.hidden)
+        excluded = (*session.item_ids, *session.hidden)
         if not self._seen_more(request, session):
-            return retriever.recommend(session, request.k, exclude=session.item_ids)
-        found = retriever.recommend(session, request.k + _SPARE, exclude=session.item_ids)
+            return retriever.recommend(session, request.k, exclude=excluded)
+        found = retriever.recommend(session, request.k + _SPARE, exclude=excluded)
         if found is None or request.user_id is None:
             return found
         seen = await self._seen(request.user_id, found.item_ids)
@@ -129,7 +130,7 @@ class Recommender:
         if len(unseen.item_ids) >= request.k or len(found.item_ids) < request.k + _SPARE:
             return unseen
         all_seen = await self._all_seen(request.user_id, session)
-        return retriever.recommend(session, request.k, exclude=all_seen)
+        return retriever.recommend(session, request.k, exclude=(*all_seen, *session.hidden))
 
     def _seen_more(self, request: RecommendationRequest, session: Session) -> bool:
         """Whether the user may have met items that the full session dictionary has dropped."""
@@ -163,7 +164,8 @@ class Recommender:
             # A version has items when Redis is away, too.
             known = dict.fromkeys([*item_ids, *retriever.popular])
             item_ids = [item_id for item_id in known if item_id in retriever]
-        item_ids = [item_id for item_id in item_ids if item_id not in self._live.deleted]
+        hidden = set(session.hidden)
+        item_ids = [at for at in item_ids if at not in self._live.deleted and at not in hidden]
         some = bool(item_ids)
         if not request.recommend_seen:
             item_ids = await self._not_met(request, session, item_ids)
@@ -180,7 +182,10 @@ class Recommender:
         trouble: str | None,
     ) -> _List:
         """Rank the request's own candidates; equal scores keep the order of the request."""
-        candidate_ids = list(dict.fromkeys(request.candidate_ids or ()))
+        hidden = set(session.hidden)
+        candidate_ids = [
+            at for at in dict.fromkeys(request.candidate_ids or ()) if at not in hidden
+        ]
         if not request.recommend_seen:
             candidate_ids = await self._not_met(request, session, candidate_ids)
         met = () if request.recommend_seen else session.item_ids

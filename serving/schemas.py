@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Union
 
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
 from headrace.events import Context, EventId, ItemId, UserId
 from headrace.sessions import Interaction
+from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 
 
@@ -23,6 +24,10 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether items that the user has met may be recommended."""
     candidate_ids: Annotated[list[ItemId], Meta(max_length=10_000)] | None = None
     """Only these are ranked; one that is not known scores 0."""
+    after: Union[TokenText, list[TokenText]] = []
+    """Tokens of events that the user's session must have seen, or the answer is 409."""
+    timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] = 500
+    """Longest wait for that, in milliseconds."""
 
 
 class Recommendation(Struct, frozen=True, omit_defaults=True):
@@ -72,21 +77,46 @@ class ItemList(Struct, frozen=True):
     message: str | None = None
 
 
-class AcceptedEvent(Struct, frozen=True):
+class AcceptedEvent(Struct, frozen=True, tag_field="status", tag="accepted"):
     """An event that Kafka has acknowledged, and where it stands in the log."""
 
     event_id: str
-    status: Literal["accepted"]
     topic: str
     partition: int
     offset: int
+    token: TokenText
+    """For `after` of a request that must know of it."""
+
+
+class RefusedEvent(Struct, frozen=True, tag_field="status", tag="invalid"):
+    """An event that is wrong in itself, and was not sent."""
+
+    event_id: str | None
+    """None where it cannot be read."""
+    field: str
+    """Which one is wrong; empty when the whole event is."""
+    reason: str
+
+
+class UnknownEvent(Struct, frozen=True, tag_field="status", tag="unknown"):
+    """An event that Kafka has not acknowledged: it may have arrived, or may do so yet."""
+
+    event_id: str
+    reason: str
+
+
+EventOutcome = Union[AcceptedEvent, RefusedEvent, UnknownEvent]
 
 
 class EventsAnswer(Struct, frozen=True):
     """Answer of `POST /v1/events`."""
 
     accepted: int
-    events: list[AcceptedEvent]
+    invalid: int
+    unknown: int
+    """Send these again, under the same `event_id`s."""
+    events: list[EventOutcome]
+    """What became of each, in the order of the request."""
 
 
 class UserInteractions(Struct, frozen=True):
@@ -96,6 +126,14 @@ class UserInteractions(Struct, frozen=True):
     interactions: dict[str, Interaction]
     applied: int
     marks: dict[str, int]
+
+
+class HiddenItems(Struct, frozen=True):
+    """Answer of `GET /v1/users/{id}/hidden`, the oldest first."""
+
+    user_id: str
+    items: dict[str, float]
+    """By item id, when it was hidden, in Unix seconds."""
 
 
 class ItemBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

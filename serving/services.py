@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
@@ -22,10 +23,13 @@ from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
+from serving.feed import Feed
+from serving.freshness import Freshness
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.trending import TrendingCache
+from serving.user_changes import UserChanges
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -50,6 +54,8 @@ class Services:
     live: LiveModel
     trending: TrendingCache
     recommender: Recommender
+    freshness: Freshness
+    feed: Feed
     metrics: Metrics
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -66,6 +72,8 @@ def create_services(settings: Settings) -> Services:
     transitions = TransitionStore(redis, settings)
     live = LiveModel(settings, versions, catalog, transitions)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
+    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    feed = Feed(settings, recommender, live, UserChanges(redis, settings))
     return Services(
         settings=settings,
         redis=redis,
@@ -79,8 +87,10 @@ def create_services(settings: Settings) -> Services:
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,
-        recommender=Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex),
-        metrics=Metrics(live),
+        recommender=recommender,
+        freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
+        feed=feed,
+        metrics=Metrics(live, feed),
     )
 
 

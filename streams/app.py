@@ -127,6 +127,10 @@ def create_app(
             end_process(str(exc))
         logger.info("health and metrics at %s", chores.address)
 
+    async def note_topics() -> None:
+        ids = {topics.plain(name): topic_id for name, topic_id in topic_ids.items()}
+        await patience.wait_out(lambda: positions.begin(ids), "Redis cannot be written to")
+
     async def count_start() -> None:
         async def count() -> None:
             metrics.starts.inc(await redis.incr(settings.key("worker", "starts")))
@@ -150,6 +154,7 @@ def create_app(
 
     app.task(bound_stop)
     app.task(open_listener)
+    app.task(note_topics)
     app.task(count_start)
     app.task(erasing.run)
     app.on_before_shutdown.connect(close, weak=False)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from headrace.settings import Settings
 from headrace.topics import Topics
@@ -93,5 +93,15 @@ def delete_topic(settings: Settings, topic: str) -> None:
         while name in admin.list_topics():
             assert time.monotonic() < deadline, f"{name} is not deleted"
             time.sleep(0.05)
+    finally:
+        admin.close()
+
+
+def set_topic_config(settings: Settings, topic: str, config: dict[str, str]) -> None:
+    """Change how the broker keeps a topic."""
+    name = Topics(settings).name(topic)
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka)
+    try:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])
     finally:
         admin.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,11 @@ from headrace.events import parse_event
 
 _BATCH = 500
 _SHOWN = 20
+_TRIES = 3
+"""For events that Kafka has not acknowledged while it did others."""
+
+_Line = tuple[int, bytes]
+"""Its number, from 1 on, and what it holds."""
 
 
 @dataclass
@@ -56,9 +60,9 @@ def send_file(client: Client, file: BinaryIO, *, size: int | None, console: Cons
         bar = progress.add_task("sending", total=size)
         lines = enumerate(file, start=1)
         while batch := list(itertools.islice(lines, _BATCH)):
-            events = b"\n".join(_events(batch, sent))
-            if events:
-                sent.accepted += _post(client, events, sent, batch[0][0])
+            good = _events(batch, sent)
+            if good:
+                _post(client, good, sent)
             length = sum(len(line) for _, line in batch)
             progress.update(bar, advance=length, description=f"{sent.accepted:,} events")
     return sent
@@ -81,8 +85,9 @@ def open_source(path: Path) -> BinaryIO:
         raise HeadraceError(f"{path} cannot be read: {exc.strerror}.") from exc
 
 
-def _events(batch: list[tuple[int, bytes]], sent: Sent) -> Iterator[bytes]:
-    """Yield the lines that the server's own parser takes; note the others."""
+def _events(batch: list[_Line], sent: Sent) -> list[_Line]:
+    """Return the lines that the server's own parser takes; note the others."""
+    good = []
     for number, line in batch:
         stripped = line.strip()
         if not stripped:
@@ -92,14 +97,35 @@ def _events(batch: list[tuple[int, bytes]], sent: Sent) -> Iterator[bytes]:
         except InvalidEvent as exc:
             sent.refuse(number, exc)
         else:
-            yield stripped
+            good.append((number, stripped))
+    return good
 
 
-def _post(client: Client, events: bytes, sent: Sent, first_line: int) -> int:
-    try:
-        return int(client.post_lines("/v1/events", events)["accepted"])
-    except HeadraceError as exc:
-        raise HeadraceError(
-            f"{exc} {sent.accepted:,} events were accepted, all of them before line "
-            f"{first_line}; send the file again from that line on."
-        ) from exc
+def _post(client: Client, lines: list[_Line], sent: Sent) -> None:
+    """Send lines, and those again that Kafka has not acknowledged; note what became of them."""
+    for _ in range(_TRIES):
+        first_line = lines[0][0]
+        try:
+            answer = client.post_lines("/v1/events", b"\n".join(line for _, line in lines))
+        except HeadraceError as exc:
+            raise HeadraceError(f"{exc} {_so_far(sent, first_line)}") from exc
+        sent.accepted += answer["accepted"]
+        outcomes = list(zip(lines, answer["events"], strict=True))
+        for (number, _), outcome in outcomes:
+            if outcome["status"] == "invalid":
+                sent.refuse(number, InvalidEvent(outcome["field"], outcome["reason"]))
+        # Each event has an id, so that one that did arrive counts once all the same.
+        lines = [line for line, outcome in outcomes if outcome["status"] == "unknown"]
+        if not lines:
+            return
+    raise HeadraceError(
+        f"Kafka does not acknowledge {len(lines):,} of the events; is it well? "
+        f"{_so_far(sent, lines[0][0])}"
+    )
+
+
+def _so_far(sent: Sent, line: int) -> str:
+    return (
+        f"{sent.accepted:,} events were accepted, all of those before line {line} among them; send "
+        "the file again from that line on."
+    )

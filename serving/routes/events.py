@@ -10,46 +10,84 @@ from starlette.responses import Response
 
 from headrace.errors import InvalidEvent
 from headrace.events import AnyEvent, parse_event
-from headrace.producer import Outgoing
+from headrace.producer import Outgoing, Position
+from headrace.tokens import Token
 from headrace.topics import EVENT_TOPICS, Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
-from serving.schemas import AcceptedEvent, EventsAnswer
-from serving.services import services
+from serving.problems import Problem
+from serving.schemas import AcceptedEvent, EventOutcome, EventsAnswer, RefusedEvent, UnknownEvent
+from serving.services import Services, services
 
 _TOPIC_OF = {kind: topic for topic, kind in EVENT_TOPICS.items()}
+_NONE_ACKNOWLEDGED = "Kafka cannot be reached; send it all again, under the same event_id."
+_NOT_ACKNOWLEDGED = "Kafka has not acknowledged it; send it again under the same event_id."
 
 
 async def post_events(request: Request) -> Response:
-    """Take one event, an array, or NDJSON; answer 202 when Kafka has acknowledged them all."""
+    """Take one event, an array, or NDJSON; answer what became of each.
+
+    202 when Kafka has acknowledged at least one of them. 422 when each is invalid, 503 when there
+    are others and Kafka has acknowledged none.
+    """
     server = services(request)
-    events = _parse(await read_bulk(request), now=server.clock())
-    records = [_record(event, server.topics) for event in events]
-    positions = await server.producer.send(records)
-    accepted = [
-        AcceptedEvent(
-            event.event_id,
-            "accepted",
-            server.topics.plain(position.topic),
-            position.partition,
-            position.offset,
-        )
-        for event, position in zip(events, positions, strict=True)
+    rows = await read_bulk(request)
+    parsed = [_parse(row, now=server.clock()) for row in rows]
+    wrong = [(at, each) for at, each in enumerate(parsed) if isinstance(each, InvalidEvent)]
+    if len(wrong) == len(rows):
+        refuse_invalid(wrong, len(rows), "events")
+    events = [each for each in parsed if not isinstance(each, InvalidEvent)]
+    sent = iter(await _send(server, events))
+    outcomes = [
+        _refused(row, each) if isinstance(each, InvalidEvent) else next(sent)
+        for row, each in zip(rows, parsed, strict=True)
     ]
-    return json_response(EventsAnswer(len(accepted), accepted), 202)
+    accepted = sum(isinstance(each, AcceptedEvent) for each in outcomes)
+    unknown = len(rows) - accepted - len(wrong)
+    return json_response(EventsAnswer(accepted, len(wrong), unknown, outcomes), 202)
 
 
-def _parse(rows: Sequence[bytes], *, now: float) -> list[AnyEvent]:
-    events: list[AnyEvent] = []
-    wrong: list[tuple[int, InvalidEvent]] = []
-    for index, row in enumerate(rows):
-        try:
-            events.append(parse_event(row, None, received_at=now))
-        except InvalidEvent as error:
-            wrong.append((index, error))
-    refuse_invalid(wrong, len(rows), "events")
-    return events
+async def _send(server: Services, events: Sequence[AnyEvent]) -> list[EventOutcome]:
+    """Send events. Raises `Problem` 503 when Kafka acknowledges none of them."""
+    outcomes = await server.producer.send_each([_record(event, server.topics) for event in events])
+    if not any(isinstance(outcome, Position) for outcome in outcomes):
+        cause = next(outcome for outcome in outcomes if not isinstance(outcome, Position))
+        raise Problem(503, _NONE_ACKNOWLEDGED, retry=True) from cause
+    return [
+        _accepted(event, outcome, server.topics)
+        if isinstance(outcome, Position)
+        else UnknownEvent(event.event_id, _NOT_ACKNOWLEDGED)
+        for event, outcome in zip(events, outcomes, strict=True)
+    ]
+
+
+def _parse(row: bytes, *, now: float) -> AnyEvent | InvalidEvent:
+    try:
+        return parse_event(row, None, received_at=now)
+    except InvalidEvent as error:
+        return error
 
 
 def _record(event: AnyEvent, topics: Topics) -> Outgoing:
     topic = topics.name(_TOPIC_OF[event.kind])
     return Outgoing(topic, event.user_id.encode(), msgspec.json.encode(event))
+
+
+def _accepted(event: AnyEvent, at: Position, topics: Topics) -> AcceptedEvent:
+    token = Token(topics.plain(at.topic), at.partition, at.offset)
+    return AcceptedEvent(event.event_id, token.topic, token.partition, token.offset, str(token))
+
+
+def _refused(row: bytes, error: InvalidEvent) -> RefusedEvent:
+    return RefusedEvent(_event_id(row), error.field, error.reason)
+
+
+class _Named(msgspec.Struct):
+    event_id: str
+
+
+def _event_id(row: bytes) -> str | None:
+    """Return the id of what is no event, so that its sender can tell which one it was."""
+    try:
+        return msgspec.json.decode(row, type=_Named).event_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

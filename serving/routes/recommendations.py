@@ -7,9 +7,11 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.events import ItemId
+from headrace.events import ItemId, UserId
+from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
+from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
@@ -17,6 +19,7 @@ from serving.services import services
 
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
+_DEFAULT_K = 10
 
 
 async def post_recommendations(request: Request) -> Response:
@@ -28,7 +31,48 @@ async def post_recommendations(request: Request) -> Response:
             "Send either user_id or user_interactions.",
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
-    return json_response(await services(request).recommender.answer(asked))
+    if asked.user_id is None and asked.after:
+        reason = "only a user's session can have seen events: send user_id"
+        raise Problem(422, f"after: {reason}", [{"field": "after", "reason": reason}])
+    missing = await _unseen(request, asked)
+    answer = await services(request).recommender.answer(asked)
+    if missing:
+        raise Problem(
+            409,
+            f"The session has not seen {', '.join(missing[:3])}{' and more' * (len(missing) > 3)} "
+            f"within {asked.timeout_ms} ms; `answer` is from the session as it is. Ask again.",
+            more={"code": "stale", "missing": missing, "answer": answer},
+        )
+    return json_response(answer)
+
+
+async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
+    """Wait for the events that the request names; return the tokens of those not seen in time."""
+    if asked.user_id is None or not asked.after:
+        return []
+    texts = [asked.after] if isinstance(asked.after, str) else asked.after
+    tokens = newest(map(Token.parse, texts))
+    freshness = services(request).freshness
+    return [
+        str(token)
+        for token in await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+    ]
+
+
+async def get_stream(request: Request) -> Response:
+    """Keep a stream of recommendations open: server-sent events named `recommendations`.
+
+    Each is a whole list, the first at once and a new one whenever the user's session changes,
+    another version is live, or an item of the list is deleted. With `Last-Event-ID` the first is
+    left out when it says what the client has already.
+    """
+    user_id, feed = path_id(request, "user_id", UserId), services(request).feed
+    asked = RecommendationRequest(
+        user_id=user_id, k=_k(request), recommend_seen=_yes_or_no(request, "recommend_seen")
+    )
+    stability = _number(request, "stability", 0, _MAX_K)
+    feed.check_room()
+    return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
 
 
 async def get_similar(request: Request) -> Response:
@@ -76,8 +120,24 @@ async def _of_item(
 
 
 def _k(request: Request) -> int:
-    raw = request.query_params.get("k", "10")
-    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not 1 <= int(raw) <= _MAX_K:
-        reason = f"{raw[:32]!r} is not a whole number from 1 to {_MAX_K}"
-        raise Problem(422, f"k: {reason}", [{"field": "k", "reason": reason}])
+    return _number(request, "k", 1, _MAX_K) or _DEFAULT_K
+
+
+def _number(request: Request, name: str, least: int, most: int) -> int | None:
+    """Return a whole number of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name)
+    if raw is None:
+        return None
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
+        reason = f"{raw[:32]!r} is not a whole number from {least} to {most}"
+        raise Problem(422, f"{name}: {reason}", [{"field": name, "reason": reason}])
     return int(raw)
+
+
+def _yes_or_no(request: Request, name: str) -> bool:
+    """Return a truth value of the query, False where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name, "false")
+    if raw not in ("true", "false"):
+        reason = f"{raw[:32]!r} is neither true nor false"
+        raise Problem(422, f"{name}: {reason}", [{"field": name, "reason": reason}])
+    return raw == "true"

@@ -6,11 +6,11 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.events import UserId
+from headrace.events import ItemId, UserId
 from serving.bodies import json_response
 from serving.paths import path_id
 from serving.problems import Problem
-from serving.schemas import UserInteractions
+from serving.schemas import HiddenItems, UserInteractions
 from serving.services import services
 
 
@@ -21,6 +21,27 @@ async def get_interactions(request: Request) -> Response:
     return json_response(
         UserInteractions(user_id, session.interactions(), session.applied, session.marks)
     )
+
+
+async def get_hidden(request: Request) -> Response:
+    """Return the items that the user has hidden, and when."""
+    user_id = path_id(request, "user_id", UserId)
+    return json_response(HiddenItems(user_id, await services(request).sessions.hidden(user_id)))
+
+
+async def put_hidden(request: Request) -> Response:
+    """Hide an item for good: no list for this user holds it until it is unhidden."""
+    server, user_id = services(request), path_id(request, "user_id", UserId)
+    item_id = path_id(request, "item_id", ItemId)
+    await server.sessions.hide(user_id, item_id, now=server.clock())
+    return Response(status_code=204)
+
+
+async def delete_hidden(request: Request) -> Response:
+    """Unhide an item; 204 for one that is not hidden, too."""
+    user_id, item_id = path_id(request, "user_id", UserId), path_id(request, "item_id", ItemId)
+    await services(request).sessions.unhide(user_id, item_id)
+    return Response(status_code=204)
 
 
 async def delete_user(request: Request) -> Response:

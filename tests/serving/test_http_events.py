@@ -1,4 +1,4 @@
-"""Events over HTTP: all of a call or nothing, and true positions."""
+"""Events over HTTP: an outcome for each, and true positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from kafka_tools import read_topic
+from kafka_tools import read_topic, set_topic_config
 from serving_tools import Serve, check_problem
 
 from headrace.settings import Settings
@@ -87,19 +87,58 @@ async def test_a_users_events_stand_on_one_partition_in_order(client: httpx.Asyn
     assert [each["offset"] for each in told] == list(range(50))
 
 
-async def test_one_wrong_event_and_nothing_is_sent(
+async def test_the_valid_ones_among_wrong_events_are_sent(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    events = [event(0), event(1, user_id=""), event(2), event(3, timestamp="now")]
+    no_id = event(4)
+    del no_id["event_id"]
+    events = [event(0), event(1, user_id=""), event(2), event(3, timestamp="now"), no_id]
+    answer = await client.post("/v1/events", json=events)
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert (body["accepted"], body["invalid"], body["unknown"]) == (2, 3, 0)
+    told = [(each["event_id"], each["status"], each.get("field")) for each in body["events"]]
+    assert told == [
+        ("e0", "accepted", None),
+        ("e1", "invalid", "user_id"),
+        ("e2", "accepted", None),
+        ("e3", "invalid", "timestamp"),
+        (None, "invalid", "event_id"),
+    ]
+    assert all(each["reason"] for each in body["events"] if each["status"] == "invalid")
+    records = await asyncio.to_thread(read_topic, settings, "clicks")
+    assert sorted(json.loads(record.value)["event_id"] for record in records) == ["e0", "e2"]
+
+
+async def test_where_every_event_is_wrong_the_answer_says_why_of_each(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    events = [event(1, user_id=""), event(3, timestamp="now")]
     problem = check_problem(
-        await client.post("/v1/events", json=events), 422, "2 of 4 events are invalid"
+        await client.post("/v1/events", json=events), 422, "2 of 2 events are invalid"
     )
     assert [(each["index"], each["field"]) for each in problem["errors"]] == [
-        (1, "user_id"),
-        (3, "timestamp"),
+        (0, "user_id"),
+        (1, "timestamp"),
     ]
-    assert all(each["reason"] for each in problem["errors"])
     await check_nothing_sent(settings)
+
+
+@pytest.mark.brokers("apache")
+async def test_what_kafka_does_not_acknowledge_is_unknown_and_the_rest_accepted(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    # A topic of this size takes no record of the larger event.
+    await asyncio.to_thread(set_topic_config, settings, "ratings", {"max.message.bytes": "2000"})
+    events = [event(0), event(1, "rating", context={"a": "x" * 4_000}), event(2, user_id="")]
+    answer = await client.post("/v1/events", json=events)
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert (body["accepted"], body["invalid"], body["unknown"]) == (1, 1, 1)
+    assert [each["status"] for each in body["events"]] == ["accepted", "unknown", "invalid"]
+    assert body["events"][1]["event_id"] == "e1"
+    assert "same event_id" in body["events"][1]["reason"]
+    check_problem(await client.post("/v1/events", json=events[1:]), 503, "Kafka")
 
 
 @pytest.mark.brokers("embedded")
