@@ -41,7 +41,7 @@ async def test_a_hidden_item_is_not_recommended_until_it_is_unhidden(
     await hide(live, "ann", *before[:2])
     after = await recommend(live, **asked)
     assert len(after) == 5
-    assert after[:3] == before[2:]
+    assert not set(after) & set(before[:2])
     assert await recommend(live, **{**asked, "user_id": "bob"}) == before
     candidates = [*before, ring(20)]
     ranked = await recommend(live, **asked, candidate_ids=candidates)
