@@ -12,6 +12,7 @@ from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
 from serving.paths import path_id
 from serving.problems import Problem
+from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
 
@@ -29,6 +30,16 @@ async def post_recommendations(request: Request) -> Response:
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
     return json_response(await services(request).recommender.answer(asked))
+
+
+async def post_model_recommendations(request: Request) -> Response:
+    """Recommend items by this model, which must be the one that the server has live."""
+    model_id, served = model_id_of(request), services(request).settings.model_id
+    if model_id != served:
+        raise Problem(
+            404, f"This server serves the model {served!r}, and none with the id {model_id!r}."
+        )
+    return await post_recommendations(request)
 
 
 async def get_similar(request: Request) -> Response:
