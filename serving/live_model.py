@@ -227,6 +227,7 @@ def _add(retriever: Retriever, items: Sequence[Item]) -> None:
 
 
 def _warm_up(retriever: Retriever) -> None:
+    retriever.settle()
     item_ids = tuple(retriever.popular[:10])
     session = Session(
         item_ids=item_ids,

@@ -16,6 +16,10 @@ Mask = NDArray[np.bool_]
 """`[items]`, by position."""
 _NUMBER = -1
 """In place of a code: the value is a number."""
+_PENDING = 1_024
+"""Changes of a field that may wait: a filter takes them in within a millisecond or two."""
+_PENDING_ONE_IN = 32
+"""Or this share of its values, if that is more: so a large catalogue is not copied too often."""
 _SPARE_CODES = 1_000
 """Codes of values that no item has any more, beyond as many as there are values."""
 
@@ -23,7 +27,8 @@ _SPARE_CODES = 1_000
 class ItemAttributes:
     """What the catalogue says of each item, by position and field.
 
-    Taking a change in costs next to nothing; the next filter on a field that changed pays for it.
+    Taking a change in costs next to nothing; the next filter on a field that changed pays for it,
+    or `settle` does.
     """
 
     def __init__(self) -> None:
@@ -47,6 +52,11 @@ class ItemAttributes:
                 self._columns[name].put(position, values)
             names = tuple(fields)
             self._names[position] = self._same_names.setdefault(names, names)
+
+    def settle(self) -> None:
+        """Do now what the next filters would have to."""
+        for column in self._columns.values():
+            column.settle()
 
     def matches(
         self, node: Node, size: int, positions: Callable[[Collection[str]], NDArray[np.int64]]
@@ -106,9 +116,11 @@ class _Column:
 
     def put(self, position: int, values: tuple[Value, ...]) -> None:
         self._changed[position] = values
+        if len(self._changed) > max(_PENDING, len(self._positions) // _PENDING_ONE_IN):
+            self.settle()
 
     def matches(self, condition: Condition, size: int) -> Mask:
-        self._settle()
+        self.settle()
         mask = np.ones(size, np.bool_)
         for values in (_one(condition.eq), condition.in_, condition.any):
             if values is not UNSET:
@@ -148,7 +160,7 @@ class _Column:
         among = wanted[self._codes]
         return among | np.isin(self._numbers, numbers) if numbers else among
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Put what has changed into the arrays."""
         if not self._changed:
             return

@@ -107,6 +107,10 @@ class ItemTable:
         self._attributes.put([self._position[item.item_id] for item in items], items)
         self._filtered.clear()
 
+    def settle(self) -> None:
+        """Do now what the next filters would have to wait for."""
+        self._attributes.settle()
+
     def add(self, item_ids: Sequence[str]) -> None:
         """Make these known; those that were not are withdrawn until `restore`."""
         new = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._position]

@@ -259,6 +259,11 @@ class Retriever:
             if len(restored):
                 self._index.upsert(restored, self._items.vectors[restored])
 
+    def settle(self) -> None:
+        """Do now what the next filters would have to wait for, after many items were added."""
+        with self._lock:
+            self._items.settle()
+
     def remove_items(self, item_ids: Collection[str]) -> None:
         """Make items no candidates any more; sessions that hold them still count them."""
         with self._lock:
