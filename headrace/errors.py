@@ -39,6 +39,14 @@ class InvalidErasure(InvalidEvent):
     """A record of the topic of erasures is wrong in itself."""
 
 
+class InvalidFilter(InvalidEvent):
+    """A request's filter on items is wrong in itself."""
+
+
+class InvalidCursor(InvalidEvent):
+    """A request's cursor is none that an answer gave."""
+
+
 class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 

@@ -85,6 +85,17 @@ class Session(Struct, frozen=True):
             for item_id, timestamp, rating, kind in rows
         }
 
+    def without(self, row: int) -> Session:
+        """Return the session as it would be without one of its interactions."""
+        after = row + 1
+        return msgspec.structs.replace(
+            self,
+            item_ids=self.item_ids[:row] + self.item_ids[after:],
+            timestamps=self.timestamps[:row] + self.timestamps[after:],
+            kinds=self.kinds[:row] + self.kinds[after:],
+            ratings=self.ratings[:row] + self.ratings[after:],
+        )
+
     @property
     def updated_at(self) -> float | None:
         """Unix seconds of the newest interaction."""

@@ -48,6 +48,11 @@ ROUTES = [
         methods=["POST"],
     ),
     Route("/v1/models/{model_id}/rollback", models.roll_back, methods=["POST"]),
+    Route(
+        "/v1/models/{model_id}/recommendations",
+        recommendations.post_model_recommendations,
+        methods=["POST"],
+    ),
     Route("/v1/models/{model_id}/train", models.train, methods=["POST"]),
     Route("/v1/tasks", tasks.get_tasks),
     Route("/v1/tasks/{task_id}", tasks.get_task),

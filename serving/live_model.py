@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from headrace.store import Reading
 from headrace.transitions import TransitionStore
 from headrace.versions import LiveVersion, VersionStore, version_folder
 from models.retrieval.artifact import load_artifact
+from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
@@ -54,6 +55,7 @@ class LiveModel:
         self._catalog = catalog
         self._transitions = transitions
         self._retriever: Retriever | None = None
+        self._shelf = ItemTable()
         self._rules: RulesFollower | None = None
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
@@ -63,6 +65,11 @@ class LiveModel:
     def retriever(self) -> Retriever | None:
         """The retriever to answer from; a request keeps the one that it began with."""
         return self._retriever
+
+    @property
+    def shelf(self) -> ItemTable:
+        """The items of the catalogue while there is no version, empty from then on."""
+        return self._shelf
 
     @property
     def version(self) -> str | None:
@@ -83,7 +90,7 @@ class LiveModel:
         deletions, found = await self._catalog.read_with_deletions(self._deleted.heard, *readings)
         self._hear(deletions)
         behind = deletions.sequence - self._deleted.settled
-        if self._retriever is not None and 0 < behind <= _ITEMS_AT_ONCE:
+        if 0 < behind <= _ITEMS_AT_ONCE:
             try:
                 await self._settle_next(deletions.sequence)
             except (RedisError, OSError) as exc:
@@ -127,17 +134,7 @@ class LiveModel:
         deletions, _ = await self._catalog.read_with_deletions(self._deleted.heard)
         self._hear(deletions)
         while self._deleted.settled < deletions.sequence:
-            if self._retriever is not None:
-                await self._settle_next(deletions.sequence)
-            else:
-                await self._settle_without_version()
-
-    async def _settle_without_version(self) -> None:
-        """Hear what is deleted: before the first version that is all there is to know."""
-        async with self._levelling:
-            deletions, _ = await self._catalog.read_with_deletions(0)
-            if self._retriever is None:
-                self._deleted.replace(deletions.sequence, deletions.numbers)
+            await self._settle_next(deletions.sequence)
 
     async def _follow_rules(self) -> None:
         """Fold what users did since into the rules of the version that is live."""
@@ -146,8 +143,8 @@ class LiveModel:
 
     def _hear(self, deletions: Deletions) -> None:
         new = self._deleted.hear(deletions)
-        if self._retriever is not None and new:
-            self._retriever.remove_items(new)
+        if new:
+            self._remove(new)
 
     async def _settle_next(self, wanted: int) -> None:
         """Bring the retriever nearer to the change `wanted`, if it is not there yet."""
@@ -166,9 +163,17 @@ class LiveModel:
     def _settle(self, changes: Mapping[str, ChangedItem]) -> None:
         through = max(changed.number for changed in changes.values())
         there = self._deleted.settle(through, changes)
+        self._remove([at for at in changes if at in self._deleted])
         if self._retriever is not None:
-            self._retriever.remove_items([at for at in changes if at in self._deleted])
             self._retriever.add_items(there)
+        else:
+            self._shelf.take(there)
+
+    def _remove(self, item_ids: Collection[str]) -> None:
+        if self._retriever is not None:
+            self._retriever.remove_items(item_ids)
+        else:
+            self._shelf.withdraw(item_ids)
 
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
@@ -200,7 +205,7 @@ class LiveModel:
         async with self._levelling:
             self._deleted.replace(aside.settled, aside.numbers)
             retriever.remove_items(self._deleted.numbers)
-            self._retriever, self._rules = retriever, rules
+            self._retriever, self._rules, self._shelf = retriever, rules, ItemTable()
         logger.info("version %s is live here", version)
         return True
 
@@ -222,6 +227,7 @@ def _add(retriever: Retriever, items: Sequence[Item]) -> None:
 
 
 def _warm_up(retriever: Retriever) -> None:
+    retriever.settle()
     item_ids = tuple(retriever.popular[:10])
     session = Session(
         item_ids=item_ids,

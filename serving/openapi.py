@@ -108,6 +108,18 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example={"user_id": "42", "k": 10},
         errors=(409, 413, 422),
     ),
+    ("POST", "/v1/models/{model_id}/recommendations"): Operation(
+        answer=schemas.RecommendationAnswer,
+        body=schemas.RecommendationRequest,
+        example={
+            "user_id": "42",
+            "filter": {"categories": {"any": ["Comedy"]}, "year": {"gte": 1990}},
+            "exclude_ids": ["21253"],
+            "diversity": 0.3,
+            "explain": True,
+        },
+        errors=(404, 413, 422),
+    ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)

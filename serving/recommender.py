@@ -1,19 +1,27 @@
-"""The way of a request: the session, the model, and what there is when one of them is missing."""
+"""The way of a request: session, limits, ranking, page, and what there is when one is missing."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import compress
 
+import numpy as np
 from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.sessions import Session, SessionStore
 from headrace.settings import Settings
+from models.retrieval.filters import parse_filter
+from models.retrieval.limits import Limits
 from models.retrieval.retriever import Recommendations, Retriever
+from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.schemas import (
     ModelInfo,
+    Reason,
     Recommendation,
     RecommendationAnswer,
     RecommendationRequest,
@@ -23,19 +31,45 @@ from serving.trending import TrendingCache
 
 logger = logging.getLogger(__name__)
 
-_SPARE = 100
-"""Candidates beyond k for a user who has met more items than the session dictionary holds."""
+_POOL = (100, 1_000)
+"""From how many of the best items a diverse list is chosen: 4 k, within these bounds."""
+_REASONS = 5
+"""Interactions named for an item."""
 NO_MODEL = "There is no model yet: these are trending items."
 NO_SESSION = "The session store is away: these are popular items."
 UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
 UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
 NO_ITEMS = "There are no items to recommend yet."
 NONE_LEFT = "This user has met every item there is to recommend."
+NONE_ALLOWED = "No item is left that the request's filter, exclude_ids and cursor allow."
 FEWER = "There are fewer items left to recommend than were asked for."
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request, and what was read to answer it."""
+
+    request: RecommendationRequest
+    session: Session
+    met: Sequence[str]
+    """The session's items, if they may not be recommended."""
+    shown: Sequence[str]
+    """By the pages before."""
+    limits: Limits
+    """With what the user has met beyond the session, and what is hidden."""
+    trouble: str | None
+    """In words, why the session is not the user's."""
+
+    @property
+    def pool(self) -> int:
+        """How many items to rank: one more than k tells whether there is another page."""
+        least, most = _POOL
+        k = self.request.k
+        return max(least, min(4 * k, most)) if self.request.diversity else k + 1
+
+
 class _List(Struct, frozen=True):
-    recommendations: list[Recommendation]
+    found: Recommendations
     message: str | None = None
     from_model: bool = True
 
@@ -59,28 +93,51 @@ class Recommender:
         self._new_id = new_id
 
     async def answer(self, request: RecommendationRequest) -> RecommendationAnswer:
-        """Return what to recommend, and from which session and version it comes."""
-        session, trouble = await self._session(request)
+        """Return what to recommend, and from which session and version it comes.
+
+        Raises `InvalidFilter`, `InvalidCursor`.
+        """
+        asked = await self._read(request)
         # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
         # that the catalogue's news is known.
         retriever = self._live.retriever
-        found = await self._recommend(request, session, retriever, trouble)
-        model = (
-            ModelInfo(self._model_id, retriever.manifest.version)
-            if retriever is not None and found.from_model
-            else None
-        )
+        ranked = self._ranked(asked, retriever)
+        if ranked is None:
+            shares = dict(await self._trending.items())
+            retriever = self._live.retriever
+            ranked = self._trending_list(asked, retriever, shares)
+        page = _page(asked, ranked.found, retriever)
+        more = len(ranked.found.item_ids) > len(page.item_ids)
         return RecommendationAnswer(
             id=self._new_id(),
-            recommendations=found.recommendations,
-            message=found.message,
-            model=model,
+            recommendations=await _explained(asked, page, retriever if ranked.from_model else None),
+            message=ranked.message,
+            model=ModelInfo(self._model_id, retriever.manifest.version)
+            if retriever is not None and ranked.from_model
+            else None,
             session=SessionInfo(
-                interactions=len(session.item_ids),
-                applied=session.applied,
-                updated_at=session.updated_at,
-                marks=session.marks,
+                interactions=len(asked.session.item_ids),
+                applied=asked.session.applied,
+                updated_at=asked.session.updated_at,
+                marks=asked.session.marks,
             ),
+            cursor=write_cursor([*asked.shown, *page.item_ids]) if more else None,
+        )
+
+    async def _read(self, request: RecommendationRequest) -> _Asked:
+        """Check the request, and read what it takes to answer it: one round trip or two."""
+        asked_filter = None if request.filter is None else parse_filter(request.filter)
+        shown = [] if request.cursor is None else read_cursor(request.cursor)
+        session, trouble = await self._session(request)
+        met: Sequence[str] = () if request.recommend_seen else session.item_ids
+        met_before = await self._met_before(request, session)
+        return _Asked(
+            request,
+            session,
+            met,
+            shown,
+            Limits([*request.exclude_ids, *session.hidden, *shown, *met_before], asked_filter),
+            trouble,
         )
 
     async def _session(self, request: RecommendationRequest) -> tuple[Session, str | None]:
@@ -95,128 +152,132 @@ class Recommender:
             logger.warning("a session cannot be read: %r", exc)
             return Session(), NO_SESSION
 
-    async def _recommend(
-        self,
-        request: RecommendationRequest,
-        session: Session,
-        retriever: Retriever | None,
-        trouble: str | None,
-    ) -> _List:
-        if request.candidate_ids is not None:
-            return await self._rank(request, session, retriever, trouble)
+    async def _met_before(
+        self, request: RecommendationRequest, session: Session
+    ) -> Collection[str]:
+        """Return what the user has met, if the full session dictionary may have dropped some."""
+        full = len(session.item_ids) >= self._limit
+        if request.user_id is None or request.recommend_seen or not full:
+            return ()
+        try:
+            return await self._sessions.all_seen(request.user_id)
+        except (RedisError, OSError) as exc:
+            logger.warning("seen items cannot be read: %r", exc)
+            return ()
+
+    def _ranked(self, asked: _Asked, retriever: Retriever | None) -> _List | None:
+        """Return the best items by the model; None when it cannot say and trending ones must do."""
+        if asked.request.candidate_ids is not None:
+            return self._ranked_candidates(asked, retriever)
         if retriever is None:
-            return await self._trending_list(request, session, None, trouble or NO_MODEL)
-        if not session.item_ids:
-            return await self._trending_list(request, session, retriever, trouble or UNKNOWN_USER)
-        found = await self._unseen(request, session, retriever)
-        if found is None:
-            return await self._trending_list(request, session, retriever, UNKNOWN_ITEMS)
-        recommendations = _rows(found)[: request.k]
-        return _List(recommendations, None if len(recommendations) == request.k else FEWER)
-
-    async def _unseen(
-        self, request: RecommendationRequest, session: Session, retriever: Retriever
-    ) -> Recommendations | None:
-        if request.recommend_seen:
-            return retriever.recommend(session, request.k, exclude=session.hidden)
-        excluded = (*session.item_ids, *session.hidden)
-        if not self._seen_more(request, session):
-            return retriever.recommend(session, request.k, exclude=excluded)
-        found = retriever.recommend(session, request.k + _SPARE, exclude=excluded)
-        if found is None or request.user_id is None:
-            return found
-        seen = await self._seen(request.user_id, found.item_ids)
-        unseen = _without(found, seen)
-        if len(unseen.item_ids) >= request.k or len(found.item_ids) < request.k + _SPARE:
-            return unseen
-        all_seen = await self._all_seen(request.user_id, session)
-        return retriever.recommend(session, request.k, exclude=(*all_seen, *session.hidden))
-
-    def _seen_more(self, request: RecommendationRequest, session: Session) -> bool:
-        """Whether the user may have met items that the full session dictionary has dropped."""
-        return request.user_id is not None and len(session.item_ids) >= self._limit
-
-    async def _seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
-        try:
-            return await self._sessions.seen(user_id, item_ids)
-        except (RedisError, OSError) as exc:
-            logger.warning("seen items cannot be read: %r", exc)
-            return [False] * len(item_ids)
-
-    async def _all_seen(self, user_id: str, session: Session) -> Sequence[str]:
-        try:
-            return await self._sessions.all_seen(user_id)
-        except (RedisError, OSError) as exc:
-            logger.warning("seen items cannot be read: %r", exc)
-            return session.item_ids
-
-    async def _trending_list(
-        self,
-        request: RecommendationRequest,
-        session: Session,
-        retriever: Retriever | None,
-        message: str,
-    ) -> _List:
-        """Return trending items; where there are none, the version's own popular ones."""
-        shares = dict(await self._trending.items())
-        item_ids = list(shares)
-        if retriever is not None:
-            # A version has items when Redis is away, too.
-            known = dict.fromkeys([*item_ids, *retriever.popular])
-            item_ids = [item_id for item_id in known if item_id in retriever]
-        hidden = set(session.hidden)
-        item_ids = [at for at in item_ids if at not in self._live.deleted and at not in hidden]
-        some = bool(item_ids)
-        if not request.recommend_seen:
-            item_ids = await self._not_met(request, session, item_ids)
-        chosen = [Recommendation(at, shares.get(at, 0.0)) for at in item_ids[: request.k]]
-        return _List(
-            chosen, message if chosen else NONE_LEFT if some else NO_ITEMS, from_model=False
+            return None
+        found = retriever.recommend(
+            asked.session, asked.pool, exclude=asked.met, limits=asked.limits
         )
+        if found is None:
+            return None
+        return _List(found, _shortage(asked, len(found.item_ids)))
 
-    async def _rank(
-        self,
-        request: RecommendationRequest,
-        session: Session,
-        retriever: Retriever | None,
-        trouble: str | None,
-    ) -> _List:
+    def _ranked_candidates(self, asked: _Asked, retriever: Retriever | None) -> _List:
         """Rank the request's own candidates; equal scores keep the order of the request."""
-        hidden = set(session.hidden)
+        left_out = {*asked.met, *asked.limits.exclude}
         candidate_ids = [
-            at for at in dict.fromkeys(request.candidate_ids or ()) if at not in hidden
+            item_id
+            for item_id in dict.fromkeys(asked.request.candidate_ids or ())
+            if item_id not in left_out
         ]
-        if not request.recommend_seen:
-            candidate_ids = await self._not_met(request, session, candidate_ids)
-        met = () if request.recommend_seen else session.item_ids
-        scored = retriever.score(session, candidate_ids, exclude=met) if retriever else None
-        if scored is not None:
-            return _List(sorted(_rows(scored), key=lambda row: -row.score)[: request.k])
-        unscored = [Recommendation(item_id, 0.0) for item_id in candidate_ids[: request.k]]
-        if trouble is None:
-            trouble = UNKNOWN_ITEMS if session.item_ids else UNKNOWN_USER
-        reason = NO_MODEL if retriever is None else trouble
-        return _List(unscored, f"{reason.partition(':')[0]}: scores are 0.", from_model=False)
+        if asked.limits.filter is not None:
+            items = retriever or self._live.shelf
+            candidate_ids = list(
+                compress(candidate_ids, items.holding(candidate_ids, asked.limits.filter))
+            )
+        scored = retriever and retriever.score(asked.session, candidate_ids, exclude=asked.met)
+        if scored:
+            order = np.argsort(-np.array(scored.scores), kind="stable")[: asked.pool]
+            return _List(scored.at(order.tolist()))
+        why = _without_model(asked, retriever).partition(":")[0]
+        return _List(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.", False)
 
-    async def _not_met(
-        self, request: RecommendationRequest, session: Session, item_ids: Sequence[str]
-    ) -> list[str]:
-        met = set(session.item_ids)
-        left = [item_id for item_id in item_ids if item_id not in met]
-        if request.user_id is None or not self._seen_more(request, session):
-            return left
-        seen = await self._seen(request.user_id, left)
-        return [item_id for item_id, met_before in zip(left, seen, strict=True) if not met_before]
+    def _trending_list(
+        self, asked: _Asked, retriever: Retriever | None, shares: dict[str, float]
+    ) -> _List:
+        """Return trending items, then popular ones of the version, then any of the catalogue."""
+        trending = [item_id for item_id in shares if item_id not in self._live.deleted]
+        if retriever is not None:
+            item_ids = retriever.popular_items(
+                asked.pool, first=trending, exclude=asked.met, limits=asked.limits
+            )
+        else:
+            item_ids = self._without_version(asked, trending)
+        found = _unscored(item_ids, shares)
+        if item_ids:
+            return _List(found, _without_model(asked, retriever), False)
+        some = bool(trending or len(self._live.shelf) or retriever is not None)
+        return _List(found, _shortage(asked, 0) if some else NO_ITEMS, False)
+
+    def _without_version(self, asked: _Asked, trending: Sequence[str]) -> list[str]:
+        """Return trending items, known to the catalogue or not, then others of the catalogue."""
+        shelf, limits = self._live.shelf, asked.limits
+        left_out = {*asked.met, *limits.exclude}
+        first = [item_id for item_id in trending if item_id not in left_out]
+        if limits.filter is not None:
+            first = list(compress(first, shelf.holding(first, limits.filter)))
+        first = first[: asked.pool]
+        rest = shelf.first_of(
+            np.zeros(0, np.int64), asked.pool - len(first), limits, [*asked.met, *first]
+        )
+        return first + shelf.ids(rest)
 
 
-def _rows(found: Recommendations) -> list[Recommendation]:
-    return list(map(Recommendation, found.item_ids, found.scores, found.cold))
+def _page(asked: _Asked, found: Recommendations, retriever: Retriever | None) -> Recommendations:
+    """Return the k items to show; without a model there is no saying which are alike."""
+    k, diversity = asked.request.k, asked.request.diversity
+    if diversity and retriever is not None:
+        return retriever.diversify(found, k, diversity)
+    return found.at(range(min(k, len(found.item_ids))))
 
 
-def _without(found: Recommendations, seen: Sequence[bool]) -> Recommendations:
-    kept = [place for place, met in enumerate(seen) if not met]
-    return Recommendations(
-        [found.item_ids[place] for place in kept],
-        [found.scores[place] for place in kept],
-        [found.cold[place] for place in kept],
+async def _explained(
+    asked: _Asked, page: Recommendations, retriever: Retriever | None
+) -> list[Recommendation]:
+    """Return the items as they are shown, with reasons when they are asked for and known."""
+    if not asked.request.explain or retriever is None:
+        return list(map(Recommendation, page.item_ids, page.scores, page.cold))
+    # In a thread: it takes as long as ten requests, which must not wait for it.
+    effects = await asyncio.to_thread(
+        retriever.explain, asked.session, page.item_ids, exclude=asked.met
     )
+    reasons = map(_reasons, effects)
+    return list(map(Recommendation, page.item_ids, page.scores, page.cold, reasons))
+
+
+def _reasons(effects: dict[str, float]) -> list[Reason]:
+    strongest = sorted(effects.items(), key=lambda row: -abs(row[1]))[:_REASONS]
+    return [Reason(item_id, effect) for item_id, effect in strongest if effect]
+
+
+def _unscored(item_ids: Sequence[str], shares: dict[str, float] | None = None) -> Recommendations:
+    """Return items that the model has not scored, with their shares of all events, or 0."""
+    shares = shares or {}
+    scores = [shares.get(item_id, 0.0) for item_id in item_ids]
+    return Recommendations(list(item_ids), scores, [False] * len(item_ids))
+
+
+def _without_model(asked: _Asked, retriever: Retriever | None) -> str:
+    """Return why the list does not come from the model."""
+    if asked.trouble is not None:
+        return asked.trouble
+    if retriever is None:
+        return NO_MODEL
+    return UNKNOWN_ITEMS if asked.session.item_ids else UNKNOWN_USER
+
+
+def _shortage(asked: _Asked, found: int) -> str | None:
+    """Return in words that there are fewer items than were asked for, None when there are not."""
+    if found >= asked.request.k:
+        return None
+    if found:
+        return FEWER
+    request = asked.request
+    limited = request.filter is not None or request.exclude_ids or asked.shown
+    return NONE_ALLOWED if limited else NONE_LEFT

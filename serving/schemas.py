@@ -11,6 +11,7 @@ from headrace.events import Context, EventId, ItemId, UserId
 from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
+from serving.cursor import MAX_LENGTH
 
 
 class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +29,57 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Tokens of events that the user's session must have seen, or the answer is 409."""
     timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] = 500
     """Longest wait for that, in milliseconds."""
+    exclude_ids: Annotated[
+        list[ItemId],
+        Meta(max_length=10_000, description="Items that are left out."),
+    ] = []
+    filter: (
+        Annotated[
+            dict[str, Any],
+            Meta(
+                description="Which items may be recommended, by their fields: `eq`, `in`, `gt`, "
+                "`gte`, `lt`, `lte`, `exists`, and of `categories` `any`, `all`; with `and`, `or`, "
+                "`not`. Every member must hold. One on a field that an item has not does not hold.",
+                examples=[{"categories": {"any": ["Comedy"]}, "price": {"gte": 5, "lt": 20}}],
+            ),
+        ]
+        | None
+    ) = None
+    diversity: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="How much unlike each other the items are to be: 0 ranks by score alone, "
+            "1 by unlikeness alone (maximal marginal relevance).",
+        ),
+    ] = 0.0
+    cursor: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_LENGTH,
+                description="The `cursor` of the page before: what that one and those before it "
+                "showed is left out.",
+            ),
+        ]
+        | None
+    ) = None
+    explain: Annotated[
+        bool,
+        Meta(description="Whether each item tells which interactions moved it, in `because`."),
+    ] = False
+
+
+class Reason(Struct, frozen=True):
+    """An interaction that moved an item."""
+
+    id: str
+    """The item of the interaction."""
+    effect: Annotated[
+        float,
+        Meta(description="The item's score less what it would be without the interaction."),
+    ]
 
 
 class Recommendation(Struct, frozen=True, omit_defaults=True):
@@ -38,6 +90,10 @@ class Recommendation(Struct, frozen=True, omit_defaults=True):
     """The probability, in [0, 1], that it is among the user's next events and positive."""
     cold: bool = False
     """Whether it came after the training, and is known by its features alone."""
+    because: Annotated[
+        list[Reason],
+        Meta(description="With `explain`: the interactions that moved it most, these first."),
+    ] = []
 
 
 class ModelInfo(Struct, frozen=True):
@@ -68,6 +124,10 @@ class RecommendationAnswer(Struct, frozen=True):
     """Says in words when the list is not what was asked for, and what it is instead."""
     model: ModelInfo | None
     session: SessionInfo
+    cursor: Annotated[
+        str | None,
+        Meta(description="Asks for the next page; null when nothing is left to show."),
+    ] = None
 
 
 class ItemList(Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 A `Retriever` answers from an `Artifact`, the files of one version: the session becomes the query
 tower's input (`features`), the tower (`tower`) makes a query vector of it, and the index (`index`)
-finds the items whose vectors have the largest dot product with it.
+finds the items whose vectors have the largest dot product with it. What a request allows (`limits`,
+`filters`) is a mask over the items (`items`, `attributes`), within which `limited` finds the best.
 """
 
 from models.retrieval.artifact import Artifact, load_artifact

@@ -17,6 +17,7 @@ from headrace.transitions import Transition
 from headrace.versions import Manifest
 from models.retrieval.artifact import CANDIDATE_TOWER, INDEX, QUERY_TOWER, Artifact
 from models.retrieval.blend import blended_scores, log_normaliser
+from models.retrieval.diversity import diverse_order
 from models.retrieval.features import (
     INTERACTION_FEATURES,
     SLOTS,
@@ -24,13 +25,18 @@ from models.retrieval.features import (
     item_features,
     kind_codes,
 )
+from models.retrieval.filters import Filter
 from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
+from models.retrieval.limited import nearest_allowed
+from models.retrieval.limits import NO_LIMITS, Limits
 from models.retrieval.rules import STEPS, LiveRules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.retrieval.vectors import ItemVectors
 
 _SIMILAR_BY_SCORE = 10
 """Times k items with the largest dot products, among which the nearest by cosine are looked for."""
+EXPLAINED = 10
+"""Interactions, the newest ones, whose part in a score is looked at."""
 _TRANSITIONS_AT_ONCE = 128
 """Requests wait while transitions are learnt: two milliseconds or so for so many."""
 
@@ -44,6 +50,14 @@ class Recommendations:
     """In [0, 1]."""
     cold: list[bool]
     """Whether the item came after the training and is known by its features alone."""
+
+    def at(self, places: Sequence[int]) -> Recommendations:
+        """Return the items at these places, in their order."""
+        return Recommendations(
+            [self.item_ids[place] for place in places],
+            [self.scores[place] for place in places],
+            [self.cold[place] for place in places],
+        )
 
 
 class Retriever:
@@ -63,6 +77,7 @@ class Retriever:
         self._bought_together = artifact.bought_together
         self._query_tower, self._candidate_tower = _load_towers(artifact)
         self._items = ItemVectors(artifact.item_ids, artifact.item_vectors)
+        self._popular = self._items.positions(self.popular)
         self._index = index or _load_index(artifact)
         self._rules = LiveRules(artifact.rules)
         self._blend = artifact.blend
@@ -72,24 +87,52 @@ class Retriever:
         """Return whether the item may be recommended."""
         return self._items.candidate(item_id) is not None
 
+    def holding(self, item_ids: Sequence[str], asked: Filter) -> NDArray[np.bool_]:
+        """Return of each of these whether it may be recommended and the filter holds of it."""
+        with self._lock:
+            return self._items.holding(item_ids, asked)
+
+    def popular_items(
+        self,
+        k: int,
+        *,
+        first: Sequence[str] = (),
+        exclude: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+    ) -> list[str]:
+        """Return k items without a session: those of `first`, then popular ones, then any.
+
+        None of `exclude`, and none that the limits leave out.
+        """
+        with self._lock:
+            order = np.concatenate([self._items.positions(first), self._popular])
+            return self._items.ids(self._items.first_of(order, k, limits, exclude))
+
     @property
     def has_rules(self) -> bool:
         """Whether rules have a share in the scores, so that `learn` matters."""
         return self._blend.rules > 0
 
     def recommend(
-        self, session: Session, k: int, *, exclude: Collection[str] = ()
+        self,
+        session: Session,
+        k: int,
+        *,
+        exclude: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
     ) -> Recommendations | None:
-        """Return the k best items for the session, without those in `exclude`.
+        """Return the k best items for the session, without those in `exclude`, within the limits.
 
-        Interactions with items that are not known are passed over. Returns None when that leaves
-        none: the model cannot say.
+        A score is relative to the items that are not in `exclude`, which are those that the user
+        has met; limits change none. Interactions with items that are not known are passed over.
+        Returns None when that leaves none: the model cannot say.
         """
         with self._lock:
             query = self._query(session)
             if query is None:
                 return None
-            positions, scores = self._best(session, query, k, self._items.positions(exclude))
+            met = self._items.positions(exclude)
+            positions, scores = self._best(session, query, k, met, limits)
             return self._recommendations(positions, scores)
 
     def score(
@@ -104,8 +147,9 @@ class Retriever:
             query = self._query(session)
             if query is None:
                 return None
-            found = [self._items.candidate(item_id) for item_id in candidate_ids]
-            positions = np.array([0 if at is None else at for at in found], np.int64)
+            positions = self._items.looked_up(candidate_ids)
+            there = (positions >= 0) & self._items.are_candidates(positions)
+            positions = np.where(there, positions, 0)
             excluded = self._items.positions(exclude)
             _, best = self._index.search(query, self._blend.candidates, excluded)
             logs = blended_scores(
@@ -115,10 +159,51 @@ class Retriever:
                 self._blend.rules,
                 self._items.are_cold(positions),
             )
-            there = np.array([at is not None for at in found], np.bool_)
             scores = np.where(there, self._calibration(logs), 0.0)
             cold = there & self._items.are_cold(positions)
             return Recommendations(list(candidate_ids), scores.tolist(), cold.tolist())
+
+    def explain(
+        self,
+        session: Session,
+        item_ids: Sequence[str],
+        *,
+        exclude: Collection[str] = (),
+        newest: int = EXPLAINED,
+    ) -> list[dict[str, float]]:
+        """Return for each of these items by how much each interaction moved its score.
+
+        By the ids of the `newest` interactions with known items, the item's score less what it
+        would be had the interaction not been: towers and rules are asked again without each of
+        them, so this takes `newest` times as long as `score`.
+        """
+        scored = self.score(session, item_ids, exclude=exclude)
+        if scored is None:
+            return [{} for _ in item_ids]
+        effects: list[dict[str, float]] = [{} for _ in item_ids]
+        known = [
+            row for row, at in enumerate(session.item_ids) if self._items.position(at) is not None
+        ]
+        for row in known[-newest:]:
+            without = self.score(session.without(row), item_ids, exclude=exclude)
+            others = without.scores if without else [0.0] * len(item_ids)
+            for effect, score, other in zip(effects, scored.scores, others, strict=True):
+                effect[session.item_ids[row]] = score - other
+        return effects
+
+    def diversify(self, found: Recommendations, k: int, diversity: float) -> Recommendations:
+        """Return k of the items, best first, by maximal marginal relevance (`diversity`).
+
+        An item that is not known is like no other.
+        """
+        with self._lock:
+            positions = self._items.looked_up(found.item_ids)
+            directions = np.where(
+                positions[:, None] >= 0, self._items.vectors[positions, :-1], np.float32(0.0)
+            )
+        norms = np.linalg.norm(directions, axis=1, keepdims=True)
+        directions /= np.maximum(norms, np.finfo(np.float32).tiny)
+        return found.at(diverse_order(directions, k, diversity).tolist())
 
     def similar(self, item_id: str, k: int) -> Recommendations | None:
         """Return the k items whose vectors, biases apart, have the largest cosine with this one's.
@@ -170,9 +255,14 @@ class Retriever:
             if cold:
                 vectors = self._candidate_tower(item_features(cold))
                 self._items.put([item.item_id for item in cold], vectors)
-            restored = self._items.restore([item.item_id for item in items])
+            restored = self._items.take(items)
             if len(restored):
                 self._index.upsert(restored, self._items.vectors[restored])
+
+    def settle(self) -> None:
+        """Do now what the next filters would have to wait for, after many items were added."""
+        with self._lock:
+            self._items.settle()
 
     def remove_items(self, item_ids: Collection[str]) -> None:
         """Make items no candidates any more; sessions that hold them still count them."""
@@ -222,15 +312,27 @@ class Retriever:
         return self._query_tower(self._items.vectors[positions], features)
 
     def _best(
-        self, session: Session, query: NDArray[np.float32], k: int, excluded: NDArray[np.int64]
+        self,
+        session: Session,
+        query: NDArray[np.float32],
+        k: int,
+        met: NDArray[np.int64],
+        limits: Limits,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the positions and blended scores of the k best items, best first."""
         blend = self._blend
-        positions, dots = self._index.search(query, max(blend.candidates, k), excluded)
+        positions, dots = self._index.search(query, max(blend.candidates, k), met)
         normaliser = log_normaliser(dots[: blend.candidates])
         ruled, probabilities = self._ruled(session)
         wanted = self._items.are_candidates(ruled)
-        wanted &= ~np.isin(ruled, positions) & ~np.isin(ruled, excluded)
+        if limits:
+            allowed = self._items.allowed(limits)
+            allowed[met] = False
+            wanted &= allowed[ruled]
+            positions, dots = nearest_allowed(
+                self._index, self._items.vectors, query, k, allowed, (positions, dots)
+            )
+        wanted &= ~np.isin(ruled, positions) & ~np.isin(ruled, met)
         more = ruled[wanted]
         positions = np.concatenate([positions, more])
         scores = blended_scores(

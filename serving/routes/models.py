@@ -33,7 +33,7 @@ async def get_models(request: Request) -> Response:
 async def get_versions(request: Request) -> Response:
     """Return the model's versions, newest first."""
     server = services(request)
-    model_id = _model_id(request)
+    model_id = model_id_of(request)
     live = await server.versions.live(model_id)
     artifacts = Path(server.settings.artifacts)
     manifests = await asyncio.to_thread(read_manifests, artifacts, model_id)
@@ -43,13 +43,15 @@ async def get_versions(request: Request) -> Response:
 async def activate_version(request: Request) -> Response:
     """Put a version live, if it is whole."""
     server = services(request)
-    return await _activate(server, _model_id(request), request.path_params["version"], "activated")
+    return await _activate(
+        server, model_id_of(request), request.path_params["version"], "activated"
+    )
 
 
 async def roll_back(request: Request) -> Response:
     """Put the version live again that was live before this one."""
     server = services(request)
-    model_id = _model_id(request)
+    model_id = model_id_of(request)
     history = await server.versions.history(model_id)
     before = next((each for each in history if each.version != history[0].version), None)
     if before is None:
@@ -60,7 +62,7 @@ async def roll_back(request: Request) -> Response:
 async def train(request: Request) -> Response:
     """Ask for a training; 202 with the task that stands for it."""
     server = services(request)
-    model_id = _model_id(request)
+    model_id = model_id_of(request)
     body = await read_json(request, TrainRequest)
     try:
         training_settings(server.settings, body.params)
@@ -89,7 +91,8 @@ async def _activate(server: Services, model_id: str, version: str, reason: str) 
     return json_response(live)
 
 
-def _model_id(request: Request) -> str:
+def model_id_of(request: Request) -> str:
+    """Return the model id of the path. Raises `Problem` 422 for what is none."""
     try:
         return str(msgspec.convert(request.path_params["model_id"], ModelId))
     except msgspec.ValidationError as exc:

@@ -14,6 +14,7 @@ from serving.bodies import json_response, read_json
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem
+from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
 
@@ -73,6 +74,16 @@ async def get_stream(request: Request) -> Response:
     stability = _number(request, "stability", 0, _MAX_K)
     feed.check_room()
     return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
+
+
+async def post_model_recommendations(request: Request) -> Response:
+    """Recommend items by this model, which must be the one that the server has live."""
+    model_id, served = model_id_of(request), services(request).settings.model_id
+    if model_id != served:
+        raise Problem(
+            404, f"This server serves the model {served!r}, and none with the id {model_id!r}."
+        )
+    return await post_recommendations(request)
 
 
 async def get_similar(request: Request) -> Response:

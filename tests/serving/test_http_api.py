@@ -187,7 +187,13 @@ def find_references(node: Any) -> Any:
 
 async def test_the_examples_of_the_document_are_taken(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    for path in ("/v1/events", "/v1/recommendations", "/v1/items", "/v1/models/{model_id}/train"):
+    for path in (
+        "/v1/events",
+        "/v1/recommendations",
+        "/v1/models/{model_id}/recommendations",
+        "/v1/items",
+        "/v1/models/{model_id}/train",
+    ):
         operation = document["paths"][path]["post"]
         example = operation["requestBody"]["content"]["application/json"]["example"]
         answer = await client.post(path.replace("{model_id}", "default"), json=example)
