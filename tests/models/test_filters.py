@@ -159,6 +159,7 @@ def test_filters_follow_the_catalogue(table: ItemTable) -> None:
 def test_values_that_change_all_the_time_are_forgotten(table: ItemTable) -> None:
     for number in range(5_000):
         table.take([Item(item_id="a", title=f"title {number}")])
+        table.settle()
         if number % 100 == 0:
             assert held(table, title={"eq": f"title {number}"}) == "a"
     assert held(table, title={"in": ["Big", "Clue", "title 4999", "title 4998"]}) == "abc"
