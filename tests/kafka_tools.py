@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.admin import KafkaAdminClient, NewTopic
 
 from headrace.settings import Settings
 from headrace.topics import Topics
@@ -97,11 +97,11 @@ def delete_topic(settings: Settings, topic: str) -> None:
         admin.close()
 
 
-def set_topic_config(settings: Settings, topic: str, config: dict[str, str]) -> None:
-    """Change how the broker keeps a topic."""
-    name = Topics(settings).name(topic)
+def make_topic(settings: Settings, topic: str, config: dict[str, str]) -> None:
+    """Make a topic that the broker keeps in this way."""
+    made = NewTopic(Topics(settings).name(topic), settings.topics.partitions, 1, None, config)
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka)
     try:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])
+        admin.create_topics([made])
     finally:
         admin.close()

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from kafka_tools import read_topic, set_topic_config
+from kafka_tools import make_topic, read_topic
 from serving_tools import Serve, check_problem
 
 from headrace.settings import Settings
+from headrace.topics import ensure_topics
 
 pytestmark = pytest.mark.brokers("embedded", "apache")
 
@@ -126,19 +127,21 @@ async def test_where_every_event_is_wrong_the_answer_says_why_of_each(
 
 @pytest.mark.brokers("apache")
 async def test_what_kafka_does_not_acknowledge_is_unknown_and_the_rest_accepted(
-    client: httpx.AsyncClient, settings: Settings
+    settings: Settings, serve: Serve
 ) -> None:
-    # A topic of this size takes no record of the larger event.
-    await asyncio.to_thread(set_topic_config, settings, "ratings", {"max.message.bytes": "2000"})
+    # Such a topic takes no record of the larger event.
+    await asyncio.to_thread(make_topic, settings, "ratings", {"max.message.bytes": "2000"})
+    await asyncio.to_thread(ensure_topics, settings)
     events = [event(0), event(1, "rating", context={"a": "x" * 4_000}), event(2, user_id="")]
-    answer = await client.post("/v1/events", json=events)
+    async with serve(settings) as client:
+        answer = await client.post("/v1/events", json=events)
+        check_problem(await client.post("/v1/events", json=events[1:]), 503, "Kafka")
     assert answer.status_code == 202, answer.text
     body = answer.json()
     assert (body["accepted"], body["invalid"], body["unknown"]) == (1, 1, 1)
     assert [each["status"] for each in body["events"]] == ["accepted", "unknown", "invalid"]
     assert body["events"][1]["event_id"] == "e1"
     assert "same event_id" in body["events"][1]["reason"]
-    check_problem(await client.post("/v1/events", json=events[1:]), 503, "Kafka")
 
 
 @pytest.mark.brokers("embedded")
