@@ -89,6 +89,21 @@ async def exchanging(
             await check_no_other(store, command)
         if takes_over or await store.read() is None:
             await store.store(command, phase)
+    finally:
+        await plain.aclose()
+    async with sole_writer(settings) as writer:
+        yield writer
+        await ExchangeStore(writer, settings).delete()
+
+
+@asynccontextmanager
+async def sole_writer(settings: Settings) -> AsyncIterator[Redis]:
+    """Yield a client that alone writes to a state: whoever wrote to it before gives way.
+
+    Raises `HeadraceError` when another one has come meanwhile, and later when one comes.
+    """
+    plain = connect(settings, timeout_s=REDIS_TIMEOUT_S)
+    try:
         generation = secrets.token_hex(8)
         await plain.set(generation_key(settings), generation)
         await _end_writers(plain, settings)
@@ -99,9 +114,8 @@ async def exchanging(
     )
     try:
         if text(await writer.get(generation_key(settings))) != generation:
-            give_way("the state in Redis was exchanged for another")
+            give_way("another command has taken the state over")
         yield writer
-        await ExchangeStore(writer, settings).delete()
     finally:
         await writer.aclose()
 

@@ -42,7 +42,7 @@ class IdentityGuard:
         if found[0] != known[0]:
             self._on_change("Redis was restarted, or is another one, and may have lost something")
         if found[1] != known[1]:
-            self._on_change("the state in Redis was exchanged for another")
+            self._on_change("the state in Redis was exchanged for another or taken over")
 
 
 def generation_key(settings: Settings) -> str:

@@ -21,8 +21,10 @@ from headrace.exchange import (
     check_no_other,
     erase_since,
     exchanging,
+    sole_writer,
 )
-from headrace.replaying.shadow import ReplayRecord, Shadow
+from headrace.identity import generation_key
+from headrace.replaying.shadow import ReplayRecord, Shadow, shadow_settings
 from headrace.settings import Settings
 from headrace.state import delete_keys, expires, scan_state
 from headrace.store import connect
@@ -54,7 +56,11 @@ async def promote(
             await _check_single(redis)
     finally:
         await redis.aclose()
-    async with exchanging(settings, command, DELETING) as redis:
+    # Whoever may still replay into the shadow gives way, too.
+    async with (
+        sole_writer(shadow_settings(settings, namespace)),
+        exchanging(settings, command, DELETING) as redis,
+    ):
         shadow, exchange = Shadow(redis, settings, namespace), ExchangeStore(redis, settings)
         under_way = await exchange.read()
         if under_way is None or under_way.phase == DELETING:
@@ -69,6 +75,7 @@ async def promote(
         positions = shadow.settings.key("positions").encode()
         await _rename(redis, [positions], shadow.settings, settings)
         await shadow.delete()
+        await redis.delete(generation_key(shadow.settings))
 
 
 async def _delete_lacking(

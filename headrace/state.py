@@ -20,6 +20,8 @@ from headrace.store import load_script, text
 Fields = dict[bytes, bytes]
 FAMILIES = ("user", "aggregates", "transitions", "trending")
 """The first part of a key of the state, after the namespace."""
+NOTHING = hashlib.sha256().hexdigest()
+"""The digest of a state without a key."""
 _EXPIRING = (b"user:", b"transitions:{")
 """What a live state's keys begin with when they expire; counts and marks stay."""
 _SCAN = 2_000

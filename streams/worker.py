@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 
 import faust
@@ -42,4 +43,9 @@ def run_app(
         override_logging=False,
         quiet=True,
     )
+    # It writes to the terminal, or to the log, whether there is a cursor to show or not.
+    worker.spinner = None
+    # What is there by now stays: looking at it again would take a tenth of a second each time.
+    gc.collect()
+    gc.freeze()
     worker.execute_from_commandline()

@@ -329,6 +329,29 @@ def test_a_dry_run_checks_everything_and_needs_no_kafka(settings: Settings, tmp_
     assert ended.stdout.startswith("1 rows would be accepted, 1 refused.")
 
 
+def test_what_would_not_be_read_or_would_be_overwritten_is_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    rows = b"user_id,item_id,timestamp\nann,tea,1704060026\n"
+    file, link = tmp_path / "clicks.csv", tmp_path / "link"
+    file.write_bytes(rows)
+    link.symlink_to(file)
+    for refused in (file, link):
+        ended = run(settings, file, "--kind", "click", "--refused", refused, "--dry-run")
+        assert (ended.returncode, "is a file that is imported" in ended.stderr) == (1, True)
+        assert file.read_bytes() == rows
+    wide = tmp_path / "wide.csv"
+    wide.write_bytes(rows.decode().encode("utf-16"))
+    assert "add --encoding utf-16" in run(settings, wide, "--kind", "click", "--dry-run").stderr
+    assert "is a folder" in run(settings, tmp_path, "--kind", "click", "--dry-run").stderr
+    (tmp_path / "empty.jsonl").touch()
+    assert "no row to read" in run(settings, tmp_path / "empty.jsonl", "--dry-run").stdout
+    marked = tmp_path / "marked.jsonl"
+    event = {"type": "click", "user_id": "ann", "item_id": "tea", "timestamp": 1704060026}
+    marked.write_bytes(b"\xef\xbb\xbf" + json.dumps(event).encode())
+    assert run(settings, marked, "--dry-run").stdout.startswith("1 rows would be accepted, 0")
+
+
 def test_a_kafka_that_is_away_is_named(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "clicks.csv"
     file.write_text(f"user_id,item_id,timestamp\nann,tea,{NOW}\n")

@@ -330,3 +330,31 @@ async def test_what_is_archived_is_replayed_though_the_topics_were_made_anew(
     store = SessionStore(redis, named(settings, shadows[0]))
     sessions = [await store.read(f"user-{number}") for number in range(USERS)]
     assert sum(session.applied for session in sessions) == 500
+
+
+async def test_a_second_replay_into_a_shadow_takes_it_over_from_the_first(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    log = Log(settings, USERS)
+    await asyncio.to_thread(log.send, 4_000)
+    shadow, other = (f"{settings.namespace}-{name}" for name in ("a", "b"))
+    first = asyncio.create_task(fails(settings, "replay", "--into", shadow, "--rate", "1000"))
+    store = Shadow(redis, settings, shadow)
+
+    async def begun() -> bool:
+        record = await store.read()
+        return record is not None and bool(record.cursors)
+
+    await eventually(begun, "the first is at work")
+    second = await succeeds(settings, "replay", "--into", shadow, "--anew")
+    assert "again" in await first
+    assert hash_in(second) == hash_in(await succeeds(settings, "replay", "--into", other))
+    await check_against_log(
+        named(settings, shadow), redis, await asyncio.to_thread(read_log, settings)
+    )
+
+
+async def test_the_digest_of_nothing_is_none(settings: Settings) -> None:
+    assert "no state in the namespace nope" in await fails(settings, "state-hash", "nope")
+    assert "is no time" in await fails(settings, "replay", "--from", "0001-01-01")

@@ -74,7 +74,7 @@ def run(options: ImportOptions, settings: Settings, refused: Path | None) -> boo
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console()
     size = sum(map(size_of, options.files))
-    with open_refusals(refused) as refusals:
+    with open_refusals(refused, options.files) as refusals:
         imported = Imported(refusals)
         try:
             with _bar(size, console) as progress:
@@ -113,8 +113,10 @@ def report(imported: Imported, options: ImportOptions, topics: Topics, console: 
     """Show how many rows each topic got, and what was refused and why."""
     refusals = imported.refusals
     would = "would be " if options.dry_run else ""
+    nothing = "" if imported.count or refusals.count else " There was no row to read."
     console.print(
-        f"{imported.count:,} rows {would}accepted, {refusals.count:,} refused.", highlight=False
+        f"{imported.count:,} rows {would}accepted, {refusals.count:,} refused.{nothing}",
+        highlight=False,
     )
     accepted = Table("topic", "rows", box=None)
     for topic, count in sorted(imported.accepted.items()):

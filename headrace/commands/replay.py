@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
@@ -15,12 +17,18 @@ from headrace.commands.bars import bar, explained
 from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
-from headrace.exchange import give_way
+from headrace.exchange import give_way, sole_writer
 from headrace.identity import IdentityGuard
 from headrace.log import end_offsets, offsets_at
 from headrace.positions import PositionStore
 from headrace.replaying.run import Limits, run_replay
-from headrace.replaying.shadow import ReplayRecord, Shadow, check_same, name_of
+from headrace.replaying.shadow import (
+    ReplayRecord,
+    Shadow,
+    check_same,
+    name_of,
+    shadow_settings,
+)
 from headrace.replaying.targets import LiveTarget, NoTarget, ShadowTarget, Target
 from headrace.replaying.window import (
     BEGINNING,
@@ -31,7 +39,7 @@ from headrace.replaying.window import (
     parse_time,
 )
 from headrace.settings import Settings
-from headrace.state import state_hash
+from headrace.state import NOTHING, state_hash
 from headrace.store import connect
 from headrace.topics import Place, event_topic_ids
 
@@ -64,7 +72,7 @@ def state_hash_command(settings: Settings, namespace: str | None, console: Conso
     if namespace is not None:
         settings = name_of(settings, namespace)
     with explained(settings, "Run the command again."):
-        asyncio.run(_print_hash(settings, console))
+        asyncio.run(_print_known_hash(settings, console))
 
 
 async def _replay(settings: Settings, options: ReplayOptions, console: Console) -> None:
@@ -98,17 +106,24 @@ async def _into_shadow(
     erasures: Erasures,
     console: Console,
 ) -> None:
-    redis = connect(settings)
-    try:
+    of_shadow = shadow_settings(settings, namespace)
+    async with _reader(of_shadow) if options.dry_run else sole_writer(of_shadow) as redis:
         shadow = Shadow(redis, settings, namespace)
         record = await _begin(shadow, settings, options, console)
         target: Target = NoTarget() if options.dry_run else ShadowTarget(redis, shadow)
         limits = Limits(erasures, rate=options.rate)
         record = await _run(settings, record, target, limits, console)
         _report(record, options, console)
-        if not options.dry_run:
-            await _print_hash(shadow.settings, console)
-            console.print(f"`headrace promote {namespace}` makes it the live state.")
+    if not options.dry_run:
+        await _print_hash(of_shadow, console)
+        console.print(f"`headrace promote {namespace}` makes it the live state.")
+
+
+@asynccontextmanager
+async def _reader(settings: Settings) -> AsyncIterator[Redis]:
+    redis = connect(settings)
+    try:
+        yield redis
     finally:
         await redis.aclose()
 
@@ -232,7 +247,15 @@ def _report(record: ReplayRecord, options: ReplayOptions, console: Console) -> N
         console.print("Nothing was written.")
 
 
-async def _print_hash(settings: Settings, console: Console) -> None:
+async def _print_known_hash(settings: Settings, console: Console) -> None:
+    if await _print_hash(settings, console) == NOTHING:
+        raise HeadraceError(
+            f"That is the digest of nothing: there is no state in the namespace "
+            f"{settings.namespace}."
+        )
+
+
+async def _print_hash(settings: Settings, console: Console) -> str:
     redis = connect(settings)
     try:
         with bar(console, "keys") as progress:
@@ -243,3 +266,4 @@ async def _print_hash(settings: Settings, console: Console) -> None:
     finally:
         await redis.aclose()
     console.print(f"state hash: {digest}", soft_wrap=True, highlight=False)
+    return digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,20 +74,28 @@ class Refusals:
 
 
 @contextmanager
-def open_refusals(path: Path | None) -> Iterator[Refusals]:
+def open_refusals(path: Path | None, sources: Sequence[Path]) -> Iterator[Refusals]:
     """Keep count of refusals, and write the rows to the file at the path, if one is given.
 
-    Raises `HeadraceError` when it cannot be written.
+    Raises `HeadraceError` when it cannot be written, or is one of the `sources` that are read.
     """
     if path is None:
         yield Refusals()
         return
+    _check_other(path, sources)
     try:
         file = path.open("wb")
     except OSError as exc:
         raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
     with file:
         yield Refusals(file)
+
+
+def _check_other(path: Path, sources: Sequence[Path]) -> None:
+    """Raise `HeadraceError` when the file is one of those that are read."""
+    for source in sources:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise HeadraceError(f"--refused {path} is a file that is imported; name another.")
 
 
 def _line(refused: Refused) -> bytes:

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def format_of(path: Path, form: Form) -> str:
     if form.columns or form.delimiter:
         return "csv"
     suffix = _plain(path).suffix.lower()
+    if path.is_dir():
+        raise HeadraceError(f"{path} is a folder; name the files in it.")
     if suffix not in FORMATS:
         raise HeadraceError(
             f"{path}: {suffix or 'a name without a suffix'} tells no format; give --format."
@@ -129,8 +132,9 @@ def open_source(path: Path, form: Form) -> Iterator[Source]:
 def _jsonl(path: Path, raw: BinaryIO, stream: BinaryIO, _: Form) -> Source:
     def rows(columns: Sequence[str] | None) -> Generator[Row, None, None]:
         for number, line in enumerate(_Lines(stream.readline, b"\n"), start=1):
-            if line.strip():
-                yield Row(number, _object(line.strip()))
+            text = line.removeprefix(BOM_UTF8).strip() if number == 1 else line.strip()
+            if text:
+                yield Row(number, _object(text))
 
     return Source(None, False, _told(path, rows), _told_position(raw))
 
@@ -159,6 +163,7 @@ def _csv(path: Path, raw: BinaryIO, stream: BinaryIO, form: Form) -> Source:
         )
     except LookupError as exc:
         raise HeadraceError(f"{form.encoding!r} is not an encoding.") from exc
+    _check_encoding(path, stream, form)
     lines = _Lines(text.readline, "\n")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     columns = list(form.columns) if form.columns else _header(path, reader)
@@ -183,6 +188,14 @@ def _csv(path: Path, raw: BinaryIO, stream: BinaryIO, form: Form) -> Source:
                 yield Row(number, Malformed(error, delimiter.join(cells)))
 
     return Source(columns, True, _told(path, rows), _told_position(raw))
+
+
+def _check_encoding(path: Path, stream: BinaryIO, form: Form) -> None:
+    """Raise `HeadraceError` for a file that says of itself that its encoding is another one."""
+    peek = getattr(stream, "peek", None)
+    begin = peek(2)[:2] if peek else b""
+    if begin in (BOM_UTF16_LE, BOM_UTF16_BE) and "16" not in form.encoding:
+        raise HeadraceError(f"{path} is UTF-16; add --encoding utf-16.")
 
 
 def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:

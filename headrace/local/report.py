@@ -55,16 +55,27 @@ def status_table(health: Health, now: float) -> Table:
     """Return a row for each part. `now` is in Unix seconds."""
     table = Table("part", "state", "process", "since", "restarts", "figures", box=None)
     for part in health.state.parts:
-        colour = _COLOURS.get(part.state, "yellow")
+        state = _state(health, part)
+        colour = _COLOURS.get(state, "yellow")
         table.add_row(
             part.name,
-            f"[{colour}]{part.state}[/]",
+            f"[{colour}]{state}[/]",
             str(part.pid or ""),
             f"{_duration(now - part.since)} ago",
             str(part.restarts),
             health.trouble(part) or _figures(health.heartbeats.get(part.pid or 0)) or part.about,
         )
     return table
+
+
+def _state(health: Health, part: PartStatus) -> str:
+    """Return a word for how the part fares: it may run, and not be able to do its work."""
+    if part.state != "ready":
+        return part.state
+    if health.trouble(part) is not None:
+        return "not ready"
+    heartbeat = health.heartbeats.get(part.pid or 0)
+    return "waiting" if heartbeat and heartbeat.state.startswith("waiting") else part.state
 
 
 def _figures(heartbeat: Heartbeat | None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
 from headrace.errors import HeadraceError
+from headrace.identity import generation_key
 from headrace.replaying.window import Cursor, Window
 from headrace.settings import Name, Settings
 from headrace.state import delete_keys, scan
@@ -56,17 +57,24 @@ class Shadow:
     async def delete(self) -> None:
         """Delete the shadow, its record last."""
         async for keys in scan(self._redis, self.settings):
-            await delete_keys(self._redis, [key for key in keys if key != self._key.encode()])
+            await delete_keys(
+                self._redis, [key for key in self._own(keys) if key != self._key.encode()]
+            )
         await self._redis.delete(self._key)
 
     async def check_empty(self) -> None:
         """Raise `HeadraceError` when anything stands in the namespace."""
-        async for keys in scan(self._redis, self.settings):
-            if keys:
+        async for found in scan(self._redis, self.settings):
+            if keys := self._own(found):
                 raise HeadraceError(
                     f"The namespace {self.settings.namespace} holds {keys[0].decode()!r} and no "
                     "record of a replay; give --into a name of its own."
                 )
+
+    def _own(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the keys without the generation, which is that of whoever writes to it."""
+        generation = generation_key(self.settings).encode()
+        return [key for key in keys if key != generation]
 
 
 def name_of(settings: Settings, namespace: str) -> Settings:

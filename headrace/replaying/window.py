@@ -117,12 +117,12 @@ def parse_time(given: str, option: str, edge: str) -> int | None:
     try:
         # Python 3.10 does not know the Z of UTC.
         moment = datetime.fromisoformat(given.replace("Z", "+00:00"))
-    except ValueError as exc:
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError) as exc:
         raise HeadraceError(
             f"{option} {given} is no time; write 2026-11-01T00:00, which is local, "
             f"2026-11-01T00:00+00:00, or {edge}."
         ) from exc
-    return round(moment.timestamp() * 1000)
 
 
 def check_order(begin_ms: int | None, end_ms: int | None) -> None:
