@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,6 +119,22 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a server looks for a new live version and for changes of the catalogue."""
     trending_s: Seconds = 1.0
     """How often a server reads the trending items anew."""
+    rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Requests a second of a key on one server, unless it has its own number; 0: any."""
+    burst: Count = 1_000
+    """Requests of a key at once, when they are limited."""
+    user_rate_per_s: Annotated[float, Meta(ge=0)] = 20.0
+    """Requests a second with the tokens of one user; 0: any."""
+    user_burst: Count = 40
+    """Requests at once with the tokens of one user."""
+    cors_origins: str = ""
+    """Origins whose pages may call, `https://shop.example`, separated by commas; `*`: all."""
+    tls_certificate: str = ""
+    """File of the certificate and its chain, PEM; with it the server speaks HTTPS alone."""
+    tls_key: str = ""
+    """File of the certificate's private key, PEM, unless it stands in the same file."""
+    tls_key_password: str = ""
+    """What that file is encrypted with, if it is."""
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -278,6 +295,15 @@ def training_settings(settings: Settings, params: Mapping[str, float]) -> Traini
         reason, _, where = str(exc).partition(" - at `$.")
         name = where.strip("`")
         raise InvalidSetting(f"params.{name} has value {merged[name]!r}. {reason}.") from exc
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    return re.sub(r"(?<=//)[^/]*@|(?<=[?&]password=)[^&]*", _hidden, url)
+
+
+def _hidden(secret: re.Match[str]) -> str:
+    return "***@" if secret[0].endswith("@") else "***"
 
 
 def variable_of(path: tuple[str, ...]) -> str:

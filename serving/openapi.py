@@ -16,8 +16,9 @@ from headrace.events import AnyEvent
 from headrace.tasks import Task
 from headrace.versions import LiveVersion
 from serving import schemas
-from serving.middleware import PUBLIC
+from serving.guard import ACCESS_TOKEN
 from serving.problems import MEDIA_TYPE
+from serving.routing import Guarded
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
@@ -27,6 +28,24 @@ _PATH_PARAMETERS = {
     "model_id": "The model's id.",
     "task_id": "The task's id.",
     "version": "The version's name.",
+}
+_SECURITY_SCHEMES = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `hr_…`; `headrace keys create` makes one.",
+    },
+    "user_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A user's token, `hu_…`, for that user's own alone.",
+    },
+    "stream_token": {
+        "type": "apiKey",
+        "in": "query",
+        "name": ACCESS_TOKEN,
+        "description": "A user's token where EventSource can send no header.",
+    },
 }
 _K = {
     "name": "k",
@@ -84,6 +103,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)
+    ),
+    ("POST", "/v1/users/{user_id}/token"): Operation(
+        answer=schemas.TokenAnswer,
+        body=schemas.TokenRequest,
+        example={"scopes": ["recommend"], "expires_s": 900},
+        errors=(413, 422),
     ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
@@ -152,20 +177,19 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
 
 def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
     summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
-    secured = route.path not in PUBLIC
     described: dict[str, Any] = {
         "operationId": route.endpoint.__name__,
         "summary": " ".join(summary.split()),
-        "security": [{"key": []}] if secured else [],
+        "security": _security(route),
         "parameters": [*_path_parameters(route), *operation.parameters],
-        "responses": _responses(operation, schemas_by_type, secured),
+        "responses": _responses(operation, schemas_by_type, isinstance(route, Guarded)),
     }
     if more:
         described["description"] = more
@@ -175,6 +199,16 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
             content["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {_JSON: content}}
     return described
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    """Return what opens the route, each with the scope that it needs."""
+    if not isinstance(route, Guarded):
+        return []
+    schemes = ["key"]
+    schemes += ["user_token"] if route.for_users else []
+    schemes += ["stream_token"] if route.streams else []
+    return [{scheme: [route.scope]} for scheme in schemes]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -195,7 +229,7 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
     if operation.answer is not None:
         answer["content"] = {_JSON: {"schema": schemas_by_type[repr(operation.answer)]}}
     problem = {MEDIA_TYPE: {"schema": schemas_by_type[repr(Problem)]}}
-    errors = sorted({*operation.errors, *([401] if secured else [])})
+    errors = sorted({*operation.errors, *((401, 403, 429, 503) if secured else ())})
     refused = {
         str(status): {"description": "What is wrong, and the cure.", "content": problem}
         for status in errors

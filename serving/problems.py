@@ -32,13 +32,27 @@ class Problem(Exception):
     """An answer other than what was asked for."""
 
     def __init__(
-        self, status: int, detail: str, errors: Sequence[dict[str, Any]] = (), retry: bool = False
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[dict[str, Any]] = (),
+        *,
+        retry_after_s: int | None = None,
+        bad_token: bool = False,
+        needs: str | None = None,
     ) -> None:
+        """`bad_token`: a key was sent, and is not taken; `needs`: the scope that it lacks."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = list(errors)
-        self.retry = retry
+        self.headers: dict[str, str] = {}
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.headers["WWW-Authenticate"] = _challenge("invalid_token" if bad_token else None)
+        if needs is not None:
+            self.headers["WWW-Authenticate"] = _challenge("insufficient_scope", needs)
 
 
 def respond(problem: Problem) -> Response:
@@ -51,12 +65,28 @@ def respond(problem: Problem) -> Response:
     }
     if problem.errors:
         body["errors"] = problem.errors
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.retry else {}
-    if problem.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
     return Response(
-        msgspec.json.encode(body), problem.status, media_type=MEDIA_TYPE, headers=headers
+        msgspec.json.encode(body), problem.status, media_type=MEDIA_TYPE, headers=problem.headers
     )
+
+
+def wrong_field(
+    field: str, reason: str, value: str | None, *, index: int | None = None
+) -> dict[str, Any]:
+    """Return what a problem document says of one field; `reason` has the limit in it.
+
+    `index`: which one of several it is; `value`: as `serving.values` shows it.
+    """
+    told: dict[str, Any] = {} if index is None else {"index": index}
+    told |= {"field": field, "reason": reason}
+    return told if value is None else {**told, "value": value}
+
+
+def _challenge(error: str | None, scope: str | None = None) -> str:
+    """Return what a client is told of the key that it needs (RFC 6750, section 3)."""
+    told = [f'error="{error}"'] if error else []
+    told += [f'scope="{scope}"'] if scope else []
+    return " ".join(("Bearer", ", ".join(('realm="headrace"', *told))))
 
 
 def from_error(error: Exception) -> Problem:
@@ -64,15 +94,17 @@ def from_error(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, InvalidEvent):
-        return Problem(422, str(error), [{"field": error.field, "reason": error.reason}])
+        return Problem(422, str(error), [wrong_field(error.field, error.reason, None)])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
     if isinstance(error, ArtifactInvalid):
         return Problem(409, str(error))
     if isinstance(error, KafkaError):
-        return Problem(503, "Kafka cannot be reached; send it again.", retry=True)
+        return Problem(503, "Kafka cannot be reached; send it again.", retry_after_s=RETRY_AFTER_S)
     if isinstance(error, (redis.exceptions.RedisError, OSError)):
-        return Problem(503, "The session store cannot be reached; try again.", retry=True)
+        return Problem(
+            503, "The session store cannot be reached; try again.", retry_after_s=RETRY_AFTER_S
+        )
     if isinstance(error, HeadraceError):
         return Problem(500, str(error))
     return Problem(500, "Something went wrong here; the server's log says what.")

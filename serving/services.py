@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.keys import KeyStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
@@ -21,6 +22,8 @@ from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
+from serving.exposure import is_loopback
+from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
@@ -49,6 +52,7 @@ class Services:
     live: LiveModel
     trending: TrendingCache
     recommender: Recommender
+    key_ring: KeyRing
     metrics: Metrics
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -79,6 +83,9 @@ def create_services(settings: Settings) -> Services:
         live=live,
         trending=trending,
         recommender=Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex),
+        key_ring=KeyRing(
+            settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
+        ),
         metrics=Metrics(live),
     )
 

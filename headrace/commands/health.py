@@ -7,7 +7,7 @@ import http.client
 import socket
 
 from headrace.errors import HeadraceError
-from headrace.settings import Settings
+from headrace.settings import Settings, without_password
 
 _TIMEOUT_S = 3.0
 
@@ -37,7 +37,9 @@ def check_heartbeat(settings: Settings, part: str) -> None:
     try:
         names = asyncio.run(_names(settings, part))
     except RedisError as exc:
-        raise HeadraceError(f"Redis at {settings.redis} cannot be asked: {exc}.") from exc
+        raise HeadraceError(
+            f"Redis at {without_password(settings.redis)} cannot be asked: {exc}."
+        ) from exc
     host = socket.gethostname()
     if not any(name.startswith(f"{host}-") for name in names):
         raise HeadraceError(f"The {part} on {host} gives no sign of life in Redis.")

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace import settings as module
-from headrace.settings import Settings, variable_of
+from headrace.settings import Settings, variable_of, without_password
 
-_SECRETS = frozenset({"HEADRACE_API_KEY"})
+_SECRETS = frozenset({"HEADRACE_API_KEY", "HEADRACE_SERVING_TLS_KEY_PASSWORD"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _rows(
         secret = variable in _SECRETS and own
         yield Row(
             variable=variable,
-            value="(set)" if secret else str(own),
+            value="(set)" if secret else without_password(str(own)),
             default=str(usual),
             meaning=meanings.get((type(value).__name__, field.name), ""),
         )

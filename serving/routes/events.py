@@ -13,6 +13,7 @@ from headrace.events import AnyEvent, parse_event
 from headrace.producer import Outgoing
 from headrace.topics import EVENT_TOPICS, Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
+from serving.callers import act_for
 from serving.schemas import AcceptedEvent, EventsAnswer
 from serving.services import services
 
@@ -23,6 +24,7 @@ async def post_events(request: Request) -> Response:
     """Take one event, an array, or NDJSON; answer 202 when Kafka has acknowledged them all."""
     server = services(request)
     events = _parse(await read_bulk(request), now=server.clock())
+    act_for(request, *{event.user_id for event in events})
     records = [_record(event, server.topics) for event in events]
     positions = await server.producer.send(records)
     accepted = [
@@ -46,7 +48,7 @@ def _parse(rows: Sequence[bytes], *, now: float) -> list[AnyEvent]:
             events.append(parse_event(row, None, received_at=now))
         except InvalidEvent as error:
             wrong.append((index, error))
-    refuse_invalid(wrong, len(rows), "events")
+    refuse_invalid(wrong, rows, "events")
     return events
 
 

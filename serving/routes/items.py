@@ -15,7 +15,7 @@ from headrace.errors import InvalidEvent
 from headrace.events import ItemId
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
 from serving.paths import path_id
-from serving.problems import Problem
+from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas import ItemBody, ItemsAccepted
 from serving.services import services
 
@@ -56,7 +56,7 @@ async def delete_item(request: Request) -> Response:
             503,
             f"Kafka has the deletion of {item_id!r}, but the catalogue in Redis cannot be reached; "
             "until a worker has applied it the item may be served. Delete it again.",
-            retry=True,
+            retry_after_s=RETRY_AFTER_S,
         ) from exc
     return json_response(ItemsAccepted(1), 202)
 
@@ -71,7 +71,7 @@ async def post_items(request: Request) -> Response:
             items.append(parse_item(row))
         except InvalidEvent as error:
             wrong.append((index, error))
-    refuse_invalid(wrong, len(rows), "items")
+    refuse_invalid(wrong, rows, "items")
     return await _put(request, items)
 
 

@@ -10,10 +10,12 @@ from starlette.responses import Response
 from headrace.events import ItemId
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
+from serving.callers import act_for
 from serving.paths import path_id
-from serving.problems import Problem
+from serving.problems import Problem, wrong_field
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
+from serving.values import cut
 
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
@@ -28,6 +30,7 @@ async def post_recommendations(request: Request) -> Response:
             "Send either user_id or user_interactions.",
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
+    act_for(request, asked.user_id)
     return json_response(await services(request).recommender.answer(asked))
 
 
@@ -78,6 +81,7 @@ async def _of_item(
 def _k(request: Request) -> int:
     raw = request.query_params.get("k", "10")
     if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not 1 <= int(raw) <= _MAX_K:
-        reason = f"{raw[:32]!r} is not a whole number from 1 to {_MAX_K}"
-        raise Problem(422, f"k: {reason}", [{"field": "k", "reason": reason}])
+        reason = f"Expected a whole number from 1 to {_MAX_K}"
+        value = cut(raw)
+        raise Problem(422, f"k: {reason}; it is {value}", [wrong_field("k", reason, value)])
     return int(raw)
