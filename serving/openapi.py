@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
 from headrace.catalog import Item
-from headrace.events import AnyEvent
+from headrace.events import AnyEvent, ItemId, UserId
+from headrace.settings import ModelId
 from headrace.tasks import Task
-from headrace.versions import LiveVersion
+from headrace.versions import LiveVersion, VersionName
 from serving import schemas
+from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN
 from serving.problems import MEDIA_TYPE
 from serving.routing import Guarded
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS = {
-    "user_id": "The user's id.",
-    "item_id": "The item's id.",
-    "model_id": "The model's id.",
-    "task_id": "The task's id.",
-    "version": "The version's name.",
+_PATH_PARAMETERS: dict[str, tuple[str, Any]] = {
+    "user_id": ("The user's id.", UserId),
+    "item_id": ("The item's id.", ItemId),
+    "model_id": ("The model's id.", ModelId),
+    "task_id": ("The task's id.", schemas.TaskId),
+    "version": ("The version's name.", VersionName),
 }
 _SECURITY_SCHEMES = {
     "key": {
@@ -77,11 +79,32 @@ class Operation(Struct, frozen=True):
     status: int = 200
     answer: Any = None
     body: Any = None
+    needs_body: bool = True
+    """Whether no body at all is wrong; else it counts as `{}`."""
     example: Any = None
     parameters: tuple[dict[str, Any], ...] = ()
     errors: tuple[int, ...] = ()
+    also: tuple[int, ...] = ()
+    """Other statuses of the same answer."""
 
 
+_Events = Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_BULK)]
+_Items = Annotated[list[Item], Meta(min_length=1, max_length=MAX_BULK)]
+# JSON Schema's way to say: a user or a session, never both.
+_OneOfTwo = Annotated[
+    schemas.RecommendationRequest,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["user_id"], "properties": {"user_id": {"type": "string"}}},
+                {
+                    "required": ["user_interactions"],
+                    "properties": {"user_interactions": {"type": "object"}},
+                },
+            ]
+        }
+    ),
+]
 _EVENT = {
     "type": "rating",
     "event_id": "3f6c",
@@ -92,11 +115,15 @@ _EVENT = {
 }
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/events"): Operation(
-        202, schemas.EventsAnswer, Union[AnyEvent, list[AnyEvent]], _EVENT, errors=(413, 422, 503)
+        202,
+        schemas.EventsAnswer,
+        Union[AnyEvent, _Events],
+        example=_EVENT,
+        errors=(413, 422, 503),
     ),
     ("POST", "/v1/recommendations"): Operation(
         answer=schemas.RecommendationAnswer,
-        body=schemas.RecommendationRequest,
+        body=_OneOfTwo,
         example={"user_id": "42", "k": 10},
         errors=(413, 422),
     ),
@@ -107,6 +134,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/users/{user_id}/token"): Operation(
         answer=schemas.TokenAnswer,
         body=schemas.TokenRequest,
+        needs_body=False,
         example={"scopes": ["recommend"], "expires_s": 900},
         errors=(413, 422),
     ),
@@ -114,8 +142,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/items"): Operation(
         202,
         schemas.ItemsAccepted,
-        Union[Item, list[Item]],
-        {"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
+        Union[Item, _Items],
+        example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
     ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
@@ -123,7 +151,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         202,
         schemas.ItemsAccepted,
         schemas.ItemBody,
-        {"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
+        needs_body=False,
+        example={"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
         errors=(413, 422, 503),
     ),
     ("DELETE", "/v1/items/{item_id}"): Operation(202, schemas.ItemsAccepted, errors=(422, 503)),
@@ -144,11 +173,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=LiveVersion, errors=(409, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/train"): Operation(
-        202, Task, schemas.TrainRequest, {"reason": "a new season"}, errors=(413, 422, 503)
+        202,
+        Task,
+        schemas.TrainRequest,
+        needs_body=False,
+        example={"reason": "a new season"},
+        errors=(413, 422, 503),
     ),
     ("GET", "/v1/tasks"): Operation(answer=TaskList, errors=(503,)),
-    ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 503)),
-    ("GET", "/readyz"): Operation(answer=schemas.Ready),
+    ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),
+    ("GET", "/readyz"): Operation(answer=schemas.Ready, also=(503,)),
 }
 
 
@@ -197,7 +231,7 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
         content: dict[str, Any] = {"schema": schemas_by_type[repr(operation.body)]}
         if operation.example is not None:
             content["example"] = operation.example
-        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+        described["requestBody"] = {"required": operation.needs_body, "content": {_JSON: content}}
     return described
 
 
@@ -217,8 +251,8 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": _PATH_PARAMETERS[name],
-            "schema": {"type": "string", "minLength": 1},
+            "description": _PATH_PARAMETERS[name][0],
+            "schema": msgspec.json.schema(_PATH_PARAMETERS[name][1]),
         }
         for name in route.param_convertors
     ]
@@ -234,4 +268,5 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
         str(status): {"description": "What is wrong, and the cure.", "content": problem}
         for status in errors
     }
-    return {str(operation.status): answer, **refused}
+    given = dict.fromkeys(map(str, (operation.status, *operation.also)), answer)
+    return {**refused, **given}

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from headrace.errors import (
     ArtifactInvalid,
@@ -124,10 +125,23 @@ async def handle_error(_: Request, error: Exception) -> Response:
     return respond(problem)
 
 
-async def handle_http(_: Request, error: Exception) -> Response:
+async def handle_http(request: Request, error: Exception) -> Response:
     """Answer what Starlette itself refuses: an unknown path, a method that a path has not."""
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _not_allowed(request)
     response = respond(Problem(error.status_code, error.detail))
     response.headers.update(error.headers or {})
+    return response
+
+
+def _not_allowed(request: Request) -> Response:
+    """Answer with the methods of all routes of this path; Starlette tells those of the first."""
+    routes = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    response = respond(Problem(405, f"{request.method} is not for this path; it has {allowed}."))
+    response.headers["Allow"] = allowed
     return response

@@ -114,6 +114,7 @@ class ItemsAccepted(Struct, frozen=True):
     accepted: int
 
 
+TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
 ParameterName = Annotated[str, Meta(max_length=64)]
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headrace.catalog import Item, parse_item
 from headrace.errors import InvalidEvent
-from headrace.events import ItemId
+from headrace.events import MAX_BYTES, ItemId
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
 from serving.paths import path_id
 from serving.problems import RETRY_AFTER_S, Problem
@@ -38,6 +38,8 @@ async def put_item(request: Request) -> Response:
     """
     body = await read_json(request, ItemBody)
     item = Item(item_id=_item_id(request), **msgspec.structs.asdict(body))
+    if len(msgspec.json.encode(item)) > MAX_BYTES:
+        raise Problem(413, f"The item is longer than {MAX_BYTES:,} bytes.")
     return await _put(request, [item])
 
 

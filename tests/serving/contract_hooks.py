@@ -1,0 +1,27 @@
+"""Loaded by schemathesis: what it makes up is written as clients write it.
+
+To JSON Schema `2.0` is an integer and any integer a number. To us a number without a fraction is an
+integer, and one that not every reader holds exactly is wrong unless it is written as a float.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+_EXACT = 2**53
+
+
+@schemathesis.hook
+def map_body(_: schemathesis.HookContext, body: Any) -> Any:
+    """Write the numbers in a body so."""
+    if isinstance(body, list):
+        return [map_body(_, each) for each in body]
+    if isinstance(body, dict):
+        return {name: map_body(_, each) for name, each in body.items()}
+    if isinstance(body, bool) or not isinstance(body, int | float):
+        return body
+    if abs(body) > _EXACT:
+        return float(body)
+    return int(body) if body == int(body) else body
