@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from msgspec import Struct
 
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
 _TIMEOUT_S = 10.0
@@ -79,7 +80,7 @@ class Producer:
         async with self._connecting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.kafka,
+                    **client_options(self._settings),
                     acks="all",
                     request_timeout_ms=int(self._timeout_s * 1000),
                 )

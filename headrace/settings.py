@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +31,35 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
 TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?(?!\n)$")]
 ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$")]
+
+
+class KafkaSecuritySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How brokers are spoken to; it holds for every client."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """As the brokers' listener has it."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How the name and the password are shown, where the protocol is a SASL one."""
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_cafile: str = ""
+    """File of the authorities that sign brokers' certificates, PEM; if empty: the system's own."""
+    ssl_certfile: str = ""
+    """File of our own certificate, PEM, where brokers ask for one."""
+    ssl_keyfile: str = ""
+    """File of its private key, PEM, unless it stands in the same file."""
+    ssl_key_password: str = ""
+    """What that file is encrypted with, if it is."""
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether a name and a password are shown."""
+        return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
 
 class TopicSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,7 +250,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     kafka: str = "127.0.0.1:9092"
     """Bootstrap servers, `host:port`, separated by commas."""
+    kafka_security: KafkaSecuritySettings = KafkaSecuritySettings()
     redis: Annotated[str, Meta(pattern=r"^(rediss?|unix)://")] = "redis://127.0.0.1:6379/0"
+    """URL, with user and password if it asks for them; `rediss://` for TLS."""
     namespace: Name = "headrace"
     """Prefix of every key in Redis."""
     artifacts: str = "artifacts"

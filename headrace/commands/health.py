@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import socket
+import ssl
 
 from headrace.errors import HeadraceError
 from headrace.settings import Settings, without_password
@@ -16,7 +17,7 @@ def check_server(settings: Settings) -> None:
     """Ask the server on this host whether it is ready. Raises `HeadraceError` when it is not."""
     wildcard = settings.serving.host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
     host = "127.0.0.1" if wildcard else settings.serving.host
-    connection = http.client.HTTPConnection(host, settings.serving.port, timeout=_TIMEOUT_S)
+    connection = _connection(settings, host)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
@@ -28,6 +29,15 @@ def check_server(settings: Settings) -> None:
         connection.close()
     if status != http.client.OK:
         raise HeadraceError(f"The server at {host}:{settings.serving.port} answers {status}.")
+
+
+def _connection(settings: Settings, host: str) -> http.client.HTTPConnection:
+    port = settings.serving.port
+    if not settings.serving.tls_certificate:
+        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    # The certificate is for the name that clients use; on this host it is enough that it answers.
+    context = ssl._create_unverified_context()  # noqa: S323
+    return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
 
 
 def check_heartbeat(settings: Settings, part: str) -> None:

@@ -15,7 +15,8 @@ from rich.table import Table
 from headrace import settings as module
 from headrace.settings import Settings, variable_of, without_password
 
-_SECRETS = frozenset({"HEADRACE_API_KEY", "HEADRACE_SERVING_TLS_KEY_PASSWORD"})
+_SECRETS = ("_PASSWORD", "_API_KEY")
+"""How the variables end whose values are hidden."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _rows(
             yield from _rows(own, usual, inner, meanings)
             continue
         variable = variable_of(inner)
-        secret = variable in _SECRETS and own
+        secret = variable.endswith(_SECRETS) and own
         yield Row(
             variable=variable,
             value="(set)" if secret else without_password(str(own)),
