@@ -50,7 +50,7 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     rate_per_s: Rate | None = None
     """Requests a second; None: as the server's settings say."""
     burst: Burst | None = None
-    """Requests at once; None: as the server's settings say."""
+    """Requests at once; None: a second's, or without a rate of its own as the settings say."""
 
     def is_of(self, secret: str) -> bool:
         """Whether this is the key's secret; takes as long whether it is or not."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping
 
@@ -127,8 +128,11 @@ class KeyRing:
             raise Problem(401, f"The API key {key.id} has expired.", bad_token=True)
 
     def _caller(self, key: ApiKey) -> Caller:
-        rate = self._serving.rate_per_s if key.rate_per_s is None else key.rate_per_s
-        return Caller(key.id, key.scopes, rate, key.burst or self._serving.burst)
+        if key.rate_per_s is None:
+            rate, burst = self._serving.rate_per_s, self._serving.burst
+        else:
+            rate, burst = key.rate_per_s, math.ceil(key.rate_per_s)
+        return Caller(key.id, key.scopes, rate, key.burst or burst)
 
 
 def _key_of_settings(key: str) -> ApiKey | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
+from command_line import headrace
 from parts import OwnRedis, Part, eventually
 from redis import Redis as BlockingRedis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
@@ -24,7 +27,7 @@ from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
 from headrace.producer import Outgoing, Producer
 from headrace.sessions import SessionStore
-from headrace.settings import KafkaSecuritySettings, Settings
+from headrace.settings import KafkaSecuritySettings, ServingSettings, Settings
 from headrace.store import connect
 from headrace.topic_figures import TopicsObserver
 from headrace.topics import Topics, delete_topics, ensure_topics, topic_ids
@@ -124,6 +127,66 @@ async def test_without_the_password_or_the_authority_nothing_is_said(
     )
     with pytest.raises(HeadraceError, match="Kafka at"):
         await asyncio.to_thread(ensure_topics, untrusted)
+
+
+async def test_a_server_with_a_certificate_speaks_https_alone(
+    settings: Settings, certificate: Certificate, tmp_path: Path
+) -> None:
+    port = claim_port(0, host="127.0.0.1", use="a test's server", option="")
+    serving = ServingSettings(
+        port=port, tls_certificate=str(certificate.path), tls_key=str(certificate.key)
+    )
+    secure = msgspec.structs.replace(settings, serving=serving)
+    await asyncio.to_thread(ensure_topics, secure)
+    trusting = ssl.create_default_context(cafile=str(certificate.path))
+    with Part("serve", secure, tmp_path):
+        async with httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{port}", verify=trusting
+        ) as client:
+
+            async def ready() -> bool:
+                try:
+                    return (await client.get("/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(ready, "the server is ready")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as plain:
+            with pytest.raises(httpx.TransportError):
+                await plain.get("/readyz")
+        ended = await asyncio.to_thread(headrace, "health", "serve", **secure.environ())
+        assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("serving", "words"),
+    [
+        ({"tls_key": "server.key"}, "TLS_KEY is set and HEADRACE_SERVING_TLS_CERTIFICATE is not"),
+        ({"tls_certificate": "none.pem"}, "TLS_CERTIFICATE is 'none.pem'"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_ends_in_one_line(
+    serving: dict[str, str], words: str
+) -> None:
+    settings = Settings(serving=ServingSettings(**serving))
+    ended = headrace("serve", **settings.environ())
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_passwords_are_in_no_list_of_settings() -> None:
+    ended = headrace(
+        "settings",
+        HEADRACE_REDIS="rediss://me:planted-1@host:6379/0?password=planted-2",
+        HEADRACE_KAFKA_SECURITY_SASL_PASSWORD="planted-3",  # noqa: S106
+        HEADRACE_KAFKA_SECURITY_SSL_KEY_PASSWORD="planted-4",  # noqa: S106
+        HEADRACE_SERVING_TLS_KEY_PASSWORD="planted-5",  # noqa: S106
+        HEADRACE_API_KEY="planted-6",
+    )
+    assert ended.returncode == 0
+    assert "planted" not in ended.stdout + ended.stderr
+    assert "rediss://***@host:6379/0?password=***" in ended.stdout
 
 
 def test_a_file_of_certificates_that_cannot_be_used_is_named(tmp_path: Path) -> None:
