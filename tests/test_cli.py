@@ -23,7 +23,7 @@ COMMANDS = [
     *("worker", "trainer", "serve", "health"),
     *("import", "send", "recommend"),
     *("train", "tasks", "models", "activate", "rollback"),
-    *("archive", "settings", "topics", "dead-letters"),
+    *("archive", "settings", "topics", "dead-letters", "keys"),
     "bench",
 ]
 
