@@ -12,6 +12,7 @@ from headrace import keys
 from serving.callers import Caller
 from serving.key_ring import KeyRing
 from serving.problems import Problem
+from serving.user_tokens import is_token
 
 MAX_BYTES = 1 << 20
 """Longest body where a route says nothing else."""
@@ -55,8 +56,9 @@ class Guard:
         if scheme.lower() == "bearer" and key.strip():
             return key.strip()
         if self._streams:
-            found = parse_qs(scope["query_string"].decode("latin-1")).get(ACCESS_TOKEN, [])
-            return found[0] if found else None
+            found = parse_qs(scope["query_string"].decode("latin-1")).get(ACCESS_TOKEN, [""])
+            # A key is worth more than a stream, and must not stand in addresses.
+            return found[0] if is_token(found[0]) else None
         return None
 
     def _check_right(self, caller: Caller, scope: Scope) -> None:

@@ -38,12 +38,17 @@ def write_token(token: UserToken, secret: bytes) -> str:
     return f"{_PREFIX}{said.decode()}.{_signature(said, secret)}"
 
 
+def is_token(text: str) -> bool:
+    """Whether this means to be a token."""
+    return text.startswith(_PREFIX)
+
+
 def read_token(text: str, secret: bytes, *, now: float) -> UserToken | None:
     """Return what the token says, None for what is no token. `now` is in Unix seconds.
 
     Raises `Problem` 401 for one that was not signed with this secret, or has expired.
     """
-    if not text.startswith(_PREFIX):
+    if not is_token(text):
         return None
     said, _, signature = text.removeprefix(_PREFIX).encode().partition(b".")
     # Nothing of it is read before the signature is known to be ours.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import msgspec
@@ -18,6 +19,8 @@ from events_log import NOW
 from parts import OwnRedis, eventually
 from redis.asyncio import Redis
 from serving_tools import Serve, check_problem
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from headrace.errors import InvalidSetting
 from headrace.keys import SCOPES, ApiKey, KeyStore, Scope, make_key
@@ -26,7 +29,7 @@ from headrace.local.ports import claim_port
 from headrace.settings import ServingSettings, Settings
 from headrace.store import connect
 from headrace.topics import ensure_topics
-from serving.app import ROUTES
+from serving.app import ROUTES, create_app
 from serving.exposure import check_exposure
 from serving.routing import Guarded
 from serving.user_tokens import UserToken, write_token
@@ -224,7 +227,7 @@ async def token_of(client: httpx.AsyncClient, user: str, key: str, **body: Any) 
     answer = await client.post(f"/v1/users/{user}/token", json=body, headers=bearer(key))
     assert answer.status_code == 200, answer.text
     assert answer.headers["cache-control"] == "no-store"
-    assert answer.json()["user_id"] == user
+    assert answer.json()["user_id"] == unquote(user)
     return str(answer.json()["token"])
 
 
@@ -332,3 +335,52 @@ async def test_pages_of_named_origins_may_call(settings: Settings, serve: Serve)
     async with serve(msgspec.structs.replace(settings, api_key=OWN)) as client:
         answer = await client.options("/v1/recommendations", headers=asked)
         assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_stream_takes_its_user_s_token_from_the_address(
+    settings: Settings, keys: KeyStore
+) -> None:
+    async def stream(_: Request) -> Response:
+        return PlainTextResponse("data: now")
+
+    app = create_app(msgspec.structs.replace(settings, api_key=OWN))
+    path = "/v1/users/{user_id}/own-stream"
+    app.router.routes.append(Guarded(path, stream, "recommend", for_users=True, streams=True))
+    _, key = await add(keys, "recommend")
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            token = await token_of(client, "a%2Fb", key)
+
+            async def status(user: str, query: str, **headers: str) -> int:
+                url = f"/v1/users/{user}/own-stream?{query}"
+                return (await client.get(url, headers=headers)).status_code
+
+            assert await status("a%2Fb", f"access_token={token}") == 200
+            assert await status("a%2fb", f"x=1&access_token={token}") == 200
+            assert await status("a%2Fb", "", **bearer(token)) == 200
+            assert await status("ann", f"access_token={token}") == 403
+            assert await status("a%252Fb", f"access_token={token}") == 403
+            assert await status("a%2Fb", "access_token=") == 401
+            assert await status("a%2Fb", f"access_token={token[:-1]}") == 401
+            # A key is worth more than a stream, and must not get used to standing in addresses.
+            assert await status("a%2Fb", f"access_token={key}") == 401
+            # The header is what counts when there are both.
+            assert await status("a%2Fb", f"access_token={token}", **bearer("wrong")) == 401
+
+
+async def test_a_right_that_a_key_loses_its_tokens_lose(
+    settings: Settings, serve: Serve, keys: KeyStore
+) -> None:
+    made, key = await add(keys, "recommend", "events")
+    async with secured(settings, serve) as client:
+        token = bearer(await token_of(client, "bob", key, scopes=["events", "recommend"]))
+        await keys.add(msgspec.structs.replace(made, scopes=("events",)))
+
+        async def is_refused() -> bool:
+            answer = await client.post(
+                "/v1/recommendations", json={"user_id": "bob"}, headers=token
+            )
+            return answer.status_code == 403
+
+        await eventually(is_refused, "the token lost a scope")
