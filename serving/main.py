@@ -15,7 +15,6 @@ from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
 from serving.exposure import check_exposure
-from serving.request_log import configure_request_log
 
 _GRACE_S = 2
 """How long a server that is stopping finishes the requests it has begun."""
@@ -27,7 +26,6 @@ def run(settings: Settings) -> None:
     Raises `InvalidSetting` when the server would be open to other machines without a key.
     """
     configure_logging(settings)
-    configure_request_log()
     check_exposure(settings)
     _check_tls(settings)
     # uvicorn raises the signal that stopped it once more when it is done.

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.request_log import RequestLine, hash_user, write_line
+from serving.request_log import RequestLine, hash_user
 from serving.services import Services
 
 
@@ -46,7 +46,7 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
     state = scope.get("state", {})
     caller = state.get("caller")
     user_id = state.get("user_id") or scope.get("path_params", {}).get("user_id")
-    write_line(
+    services.request_log.tell(
         RequestLine(
             at=round(services.clock(), 3),
             method=method,

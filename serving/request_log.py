@@ -7,13 +7,13 @@ secret in Redis, for otherwise the hashes of all likely ids could be made and lo
 from __future__ import annotations
 
 import hashlib
-import logging
-import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
-logger = logging.getLogger("headrace.requests")
+from headrace.settings import Settings
 
 
 class RequestLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,10 +32,23 @@ class RequestLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The hash of the user that it is about."""
 
 
-def write_line(line: RequestLine) -> None:
-    """Write the line, unless the log's level leaves it out."""
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", msgspec.json.encode(line).decode())
+class RequestLog:
+    """Writes a line for each request, with nothing before it, so that programs can read them.
+
+    Not by `logging`, which takes three times as long.
+    """
+
+    def __init__(self, settings: Settings, write: Callable[[str], object]) -> None:
+        """`write` takes text and lets it out at once, as standard error does."""
+        self._write = write
+        self._is_on = settings.log_level in ("DEBUG", "INFO")
+
+    def tell(self, line: RequestLine) -> None:
+        """Write the line, unless the log's level leaves it out."""
+        if self._is_on:
+            # Whoever read the log may have gone away; requests go on.
+            with suppress(OSError):
+                self._write(f"{msgspec.json.encode(line).decode()}\n")
 
 
 def hash_user(user_id: str, secret: bytes) -> str:
@@ -44,11 +57,3 @@ def hash_user(user_id: str, secret: bytes) -> str:
     # A lone surrogate cannot be in an id of ours, but may be in a path.
     raw = user_id.encode(errors="surrogatepass")
     return hashlib.blake2b(raw, key=secret, digest_size=8, person=b"request log").hexdigest()
-
-
-def configure_request_log() -> None:
-    """Write the lines alone to standard error, with nothing before them, so programs read them."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
+from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 
 _KAFKA_TIMEOUT_S = 5.0
@@ -54,6 +56,7 @@ class Services:
     recommender: Recommender
     key_ring: KeyRing
     metrics: Metrics
+    request_log: RequestLog
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
@@ -87,6 +90,7 @@ def create_services(settings: Settings) -> Services:
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
         ),
         metrics=Metrics(live),
+        request_log=RequestLog(settings, sys.stderr.write),
     )
 
 
