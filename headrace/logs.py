@@ -6,6 +6,8 @@ import logging
 
 from headrace.settings import Settings
 
+_INDISCREET = ("aiokafka", "kafka", "faust")
+"""At their DEBUG they write the records of users, and the passwords of brokers."""
 _TALKATIVE = ("aiokafka", "faust", "mode", "streams.fetching")
 
 
@@ -14,6 +16,8 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(logging.INFO)
     if settings.log_level != "DEBUG":
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
