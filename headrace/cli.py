@@ -14,6 +14,7 @@ from headrace import __version__
 from headrace.commands.dead_letters import dead_letters
 from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
+from headrace.commands.keys import keys
 from headrace.commands.topics import topics
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
@@ -38,6 +39,7 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure how good it is, how fast, how large.", no_args_is_help=True)
 app.add_typer(topics, name="topics", rich_help_panel=RUN)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
+app.add_typer(keys, name="keys", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]

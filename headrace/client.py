@@ -71,7 +71,7 @@ class Client:
         raise HeadraceError(self._refusal(response))
 
     def _refusal(self, response: httpx.Response) -> str:
-        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if response.status_code == httpx.codes.UNAUTHORIZED:
             return (
                 f"The server at {self._url} asks for another key than HEADRACE_API_KEY holds; "
                 'for a local stack, `eval "$(headrace env)"` sets it.'

@@ -140,7 +140,7 @@ def decode(
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as exc:
-        reason, _, where = str(exc).partition(" - at `$")
+        reason, _, where = str(exc).replace("`key` in `$", "`$", 1).partition(" - at `$")
         field = where.strip("`.")
         if reason.startswith("Object missing required field `"):
             field = ".".join(part for part in (field, reason.split("`")[1]) if part)

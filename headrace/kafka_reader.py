@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def read_spans(
 
 async def _connected(settings: Settings, reset: str) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","),
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset=reset,
     )

@@ -19,6 +19,7 @@ from headrace.dead_letters import NO_KEY
 from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
+from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
 from headrace.settings import Settings
 from headrace.topic_figures import read_extents
@@ -162,7 +163,7 @@ def _records(settings: Settings) -> Generator[Any, None, None]:
     topic = Topics(settings).name(DEAD_LETTERS)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka.split(","),
+            **client_options(settings),
             enable_auto_commit=False,
             bootstrap_timeout_ms=BOOTSTRAP_MS,
         )

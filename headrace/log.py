@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.erasure_log import read_erasures
 from headrace.events import EventColumns
+from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
 from headrace.replay import plan_replay, run_replay
 from headrace.settings import Settings
@@ -112,7 +113,7 @@ class _Consumer:
 
         try:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=self._settings.kafka.split(","),
+                **client_options(self._settings),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 bootstrap_timeout_ms=BOOTSTRAP_MS,

@@ -10,6 +10,8 @@ from headrace.settings import Settings
 
 _AGAIN_S = 10.0
 """A line of a library's that says what it said less than so long ago is left out."""
+_INDISCREET = ("aiokafka", "kafka", "faust")
+"""At their DEBUG they write the records of users, and the passwords of brokers."""
 _TALKATIVE = ("aiokafka", "faust", "mode", "streams.fetching")
 
 
@@ -18,6 +20,8 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(logging.INFO)
     if settings.log_level != "DEBUG":
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from aiokafka.structs import RecordMetadata
 from msgspec import Struct
 
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
 _TIMEOUT_S = 10.0
@@ -99,7 +100,7 @@ class Producer:
         async with self._connecting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.kafka,
+                    **client_options(self._settings),
                     acks="all",
                     request_timeout_ms=int(self._timeout_s * 1000),
                 )

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +31,35 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
 TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?(?!\n)$")]
 ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$")]
+
+
+class KafkaSecuritySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How brokers are spoken to; it holds for every client."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """As the brokers' listener has it."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How the name and the password are shown, where the protocol is a SASL one."""
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_cafile: str = ""
+    """File of the authorities that sign brokers' certificates, PEM; if empty: the system's own."""
+    ssl_certfile: str = ""
+    """File of our own certificate, PEM, where brokers ask for one."""
+    ssl_keyfile: str = ""
+    """File of its private key, PEM, unless it stands in the same file."""
+    ssl_key_password: str = ""
+    """What that file is encrypted with, if it is."""
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether a name and a password are shown."""
+        return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
 
 class TopicSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +152,22 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0
     """How often an open stream shows that it is, while there is nothing new."""
+    rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Requests a second of a key on one server, unless it has its own number; 0: any."""
+    burst: Count = 1_000
+    """Requests of a key at once, when they are limited."""
+    user_rate_per_s: Annotated[float, Meta(ge=0)] = 20.0
+    """Requests a second with the tokens of one user; 0: any."""
+    user_burst: Count = 40
+    """Requests at once with the tokens of one user."""
+    cors_origins: str = ""
+    """Origins whose pages may call, `https://shop.example`, separated by commas; `*`: all."""
+    tls_certificate: str = ""
+    """File of the certificate and its chain, PEM; with it the server speaks HTTPS alone."""
+    tls_key: str = ""
+    """File of the certificate's private key, PEM, unless it stands in the same file."""
+    tls_key_password: str = ""
+    """What that file is encrypted with, if it is."""
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -208,7 +254,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     kafka: str = "127.0.0.1:9092"
     """Bootstrap servers, `host:port`, separated by commas."""
+    kafka_security: KafkaSecuritySettings = KafkaSecuritySettings()
     redis: Annotated[str, Meta(pattern=r"^(rediss?|unix)://")] = "redis://127.0.0.1:6379/0"
+    """URL, with user and password if it asks for them; `rediss://` for TLS."""
     namespace: Name = "headrace"
     """Prefix of every key in Redis."""
     artifacts: str = "artifacts"
@@ -282,6 +330,15 @@ def training_settings(settings: Settings, params: Mapping[str, float]) -> Traini
         reason, _, where = str(exc).partition(" - at `$.")
         name = where.strip("`")
         raise InvalidSetting(f"params.{name} has value {merged[name]!r}. {reason}.") from exc
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    return re.sub(r"(?<=//)[^/]*@|(?<=[?&]password=)[^&]*", _hidden, url)
+
+
+def _hidden(secret: re.Match[str]) -> str:
+    return "***@" if secret[0].endswith("@") else "***"
 
 
 def variable_of(path: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
 from headrace.positions import PositionStore
 from headrace.settings import Settings
@@ -128,7 +129,7 @@ class TopicsObserver:
         self._topics = Topics(settings)
         try:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=settings.kafka.split(","),
+                **client_options(settings),
                 enable_auto_commit=False,
                 bootstrap_timeout_ms=BOOTSTRAP_MS,
             )
@@ -254,9 +255,7 @@ class _Sample(Struct, frozen=True):
 
 
 def _admin(settings: Settings) -> Any:
-    return KafkaAdminClient(
-        bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
-    )
+    return KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from headrace.errors import HeadraceError
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
     topics = Topics(settings)
     names = [topics.name(topic) for topic in ALL]
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
-        )
+        admin = KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
         try:
             present = set(admin.list_topics())
             missing = [
@@ -134,9 +133,7 @@ def delete_topics(settings: Settings) -> None:
 
     topics = Topics(settings)
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
-        )
+        admin = KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
         try:
             present = set(admin.list_topics())
             admin.delete_topics([topics.name(t) for t in ALL if topics.name(t) in present])
@@ -177,7 +174,7 @@ class TopicLookup:
             try:
                 if self._admin is None:
                     self._admin = KafkaAdminClient(
-                        bootstrap_servers=self._settings.kafka.split(","),
+                        **client_options(self._settings),
                         bootstrap_timeout_ms=BOOTSTRAP_MS,
                         request_timeout_ms=self._timeout_ms,
                     )
@@ -293,9 +290,7 @@ def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
 
     names = Topics(settings)
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=settings.kafka.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS
-        )
+        admin = KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
         try:
             found = describe_topics(admin, [names.name(topic) for topic in topics])
         finally:

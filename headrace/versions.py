@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from redis.asyncio import Redis
 
 from headrace.errors import VersionNotFound
@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 _HISTORY = 100
 """Changes of a model's live version that are remembered."""
-_VERSION = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}(?!\n)$")
+_PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}(?!\n)$"
+_VERSION = re.compile(_PATTERN)
+VersionName = Annotated[str, Meta(pattern=_PATTERN)]
 
 
 class TrainingData(Struct, frozen=True, kw_only=True):

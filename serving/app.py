@@ -12,56 +12,88 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from headrace.cancellation import cancel_until_done
 from headrace.settings import Settings
-from serving.middleware import BearerKey, Measured
+from serving.bodies import MAX_BULK_BYTES
+from serving.middleware import Measured
 from serving.paths import EncodedPath
 from serving.problems import FORESEEN, handle_error, handle_http
-from serving.routes import docs, events, health, items, models, recommendations, tasks, users
+from serving.routes import (
+    docs,
+    events,
+    health,
+    items,
+    models,
+    recommendations,
+    tasks,
+    tokens,
+    users,
+)
+from serving.routing import Guarded
 from serving.services import create_services
 
 logger = logging.getLogger(__name__)
 
 ROUTES = [
-    Route("/v1/events", events.post_events, methods=["POST"]),
-    Route("/v1/recommendations", recommendations.post_recommendations, methods=["POST"]),
-    Route("/v1/trending", recommendations.get_trending),
-    Route("/v1/users/{user_id}/interactions", users.get_interactions),
-    Route("/v1/users/{user_id}/recommendations/stream", recommendations.get_stream),
-    Route("/v1/users/{user_id}/hidden", users.get_hidden),
-    Route("/v1/users/{user_id}/hidden/{item_id}", users.put_hidden, methods=["PUT"]),
-    Route("/v1/users/{user_id}/hidden/{item_id}", users.delete_hidden, methods=["DELETE"]),
-    Route("/v1/users/{user_id}", users.delete_user, methods=["DELETE"]),
-    Route("/v1/items", items.post_items, methods=["POST"]),
-    Route("/v1/items/{item_id}", items.get_item, methods=["GET"]),
-    Route("/v1/items/{item_id}", items.put_item, methods=["PUT"]),
-    Route("/v1/items/{item_id}", items.delete_item, methods=["DELETE"]),
-    Route("/v1/items/{item_id}/similar", recommendations.get_similar),
-    Route("/v1/items/{item_id}/bought-together", recommendations.get_bought_together),
-    Route("/v1/models", models.get_models),
-    Route("/v1/models/{model_id}/versions", models.get_versions),
-    Route(
-        "/v1/models/{model_id}/versions/{version}/activate",
-        models.activate_version,
+    Guarded(
+        "/v1/events", events.post_events, "events",
+        methods=["POST"], for_users=True, max_bytes=MAX_BULK_BYTES,
+    ),
+    Guarded(
+        "/v1/recommendations", recommendations.post_recommendations, "recommend",
+        methods=["POST"], for_users=True,
+    ),
+    Guarded("/v1/trending", recommendations.get_trending, "recommend"),
+    Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
+    Guarded(
+        "/v1/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",
+        for_users=True, streams=True,
+    ),
+    Guarded("/v1/users/{user_id}/hidden", users.get_hidden, "recommend", for_users=True),
+    Guarded(
+        "/v1/users/{user_id}/hidden/{item_id}", users.put_hidden, "recommend",
+        methods=["PUT"], for_users=True,
+    ),
+    Guarded(
+        "/v1/users/{user_id}/hidden/{item_id}", users.delete_hidden, "recommend",
+        methods=["DELETE"], for_users=True,
+    ),
+    Guarded("/v1/users/{user_id}/token", tokens.post_token, "recommend", methods=["POST"]),
+    Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
+    Guarded(
+        "/v1/items", items.post_items, "admin", methods=["POST"], max_bytes=MAX_BULK_BYTES
+    ),
+    Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
+    Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
+    Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
+    Guarded("/v1/items/{item_id}/similar", recommendations.get_similar, "recommend"),
+    Guarded(
+        "/v1/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
+    ),
+    Guarded("/v1/models", models.get_models, "train"),
+    Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],
     ),
-    Route("/v1/models/{model_id}/rollback", models.roll_back, methods=["POST"]),
-    Route(
-        "/v1/models/{model_id}/recommendations",
-        recommendations.post_model_recommendations,
-        methods=["POST"],
+    Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
+    Guarded(
+        "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
+        "recommend", methods=["POST"], for_users=True,
     ),
-    Route("/v1/models/{model_id}/train", models.train, methods=["POST"]),
-    Route("/v1/tasks", tasks.get_tasks),
-    Route("/v1/tasks/{task_id}", tasks.get_task),
+    Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
+    Guarded("/v1/tasks", tasks.get_tasks, "train"),
+    Guarded("/v1/tasks/{task_id}", tasks.get_task, "train"),
+    # What needs no key tells of no user and changes nothing.
     Route("/livez", health.livez),
     Route("/readyz", health.readyz),
     Route("/metrics", health.metrics),
     Route("/openapi.json", docs.openapi),
     Route("/docs", docs.page),
-]
+]  # fmt: skip
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -71,9 +103,11 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = create_services(settings)
         app.state.services = services
+        await services.key_ring.refresh()
         followers = [
             asyncio.create_task(services.live.follow(), name="follow the live version"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
+            asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -93,7 +127,7 @@ def create_app(settings: Settings) -> Starlette:
         middleware=[
             Middleware(EncodedPath),
             Middleware(Measured),
-            Middleware(BearerKey, key=settings.api_key),
+            *_cors(settings),
         ],
         exception_handlers={
             HTTPException: handle_http,
@@ -101,6 +135,22 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Return what lets pages of other origins call, if settings name any."""
+    origins = [origin.strip() for origin in settings.serving.cors_origins.split(",")]
+    if not any(origins):
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(filter(None, origins)),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "WWW-Authenticate"],
+        )
+    ]
 
 
 def _end_without(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Reading request bodies: counted while they stream in, decoded into checked types."""
+"""Reading request bodies into checked types. A route's `Guard` has counted them as they came in."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from headrace.errors import InvalidEvent
 from headrace.events import decode
-from serving.problems import Problem
+from serving.nesting import MAX_DEPTH, is_too_deep
+from serving.problems import Problem, wrong_field
+from serving.values import value_at
 
-MAX_BYTES = 1 << 20
 MAX_BULK_BYTES = 8 << 20
 MAX_BULK = 5_000
 """Events or items in one call."""
@@ -22,25 +23,17 @@ NDJSON = "application/x-ndjson"
 _Body = TypeVar("_Body")
 
 
-async def read_body(request: Request, limit: int = MAX_BYTES) -> bytes:
-    """Return the body. Raises `Problem` 413 as soon as it is longer than `limit` bytes."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Problem(413, f"The body is longer than {limit:,} bytes; send it in parts.")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 async def read_json(request: Request, of: type[_Body]) -> _Body:
     """Return the body as this type; an empty one counts as `{}`.
 
-    Raises `InvalidEvent`, naming the field that is wrong, which is answered with 422.
+    Raises `Problem` 422, naming the field that is wrong and its value, or 413.
     """
-    raw = await read_body(request)
-    body: _Body = decode(msgspec.json.Decoder(of), raw.strip() or b"{}", InvalidEvent)
+    raw = await _read(request)
+    try:
+        body: _Body = decode(msgspec.json.Decoder(of), raw.strip() or b"{}", InvalidEvent)
+    except InvalidEvent as error:
+        told = wrong_field(error.field, error.reason, value_at(raw, error.field))
+        raise Problem(422, _in_words(error, told), [told]) from error
     return body
 
 
@@ -49,13 +42,20 @@ async def read_bulk(request: Request) -> list[bytes]:
 
     Raises `Problem` 413 or 422.
     """
-    raw = await read_body(request, MAX_BULK_BYTES)
+    raw = await _read(request)
     rows = _split(raw, request.headers.get("content-type", ""))
     if not rows:
         raise Problem(422, "The body is empty; send one object, an array, or NDJSON.")
     if len(rows) > MAX_BULK:
         raise Problem(422, f"{len(rows):,} in one call; at most {MAX_BULK:,}. Send them in parts.")
     return rows
+
+
+async def _read(request: Request) -> bytes:
+    raw = await request.body()
+    if is_too_deep(raw):
+        raise Problem(422, f"The body's JSON is nested deeper than {MAX_DEPTH} levels.")
+    return raw
 
 
 def _split(raw: bytes, content_type: str) -> list[bytes]:
@@ -69,20 +69,26 @@ def _split(raw: bytes, content_type: str) -> list[bytes]:
         raise Problem(422, f"The body is not JSON: {exc}") from exc
 
 
-def refuse_invalid(wrong: Sequence[tuple[int, InvalidEvent]], of: int, what: str) -> None:
-    """Raise `Problem` 422 that names what is wrong with each of these, if there are any."""
+def refuse_invalid(
+    wrong: Sequence[tuple[int, InvalidEvent]], rows: Sequence[bytes], what: str
+) -> None:
+    """Raise `Problem` 422 that names what is wrong with each of these rows, if there are any."""
     if not wrong:
         return
-    index, first = wrong[0]
-    detail = (
-        f"{len(wrong)} of {of} {what} are invalid, and none was sent. At {index}: {first}"
-        if of > 1
-        else str(first)
-    )
     errors = [
-        {"index": index, "field": error.field, "reason": error.reason} for index, error in wrong
+        wrong_field(error.field, error.reason, value_at(rows[index], error.field), index=index)
+        for index, error in wrong
     ]
+    index, first = wrong[0]
+    detail = _in_words(first, errors[0])
+    if len(rows) > 1:
+        how_many = f"{len(wrong)} of {len(rows)} {what} are invalid, and none was sent."
+        detail = f"{how_many} At {index}: {detail}"
     raise Problem(422, detail, errors)
+
+
+def _in_words(error: InvalidEvent, told: dict[str, object]) -> str:
+    return f"{error}; it is {told['value']}" if "value" in told else str(error)
 
 
 def json_response(

@@ -61,7 +61,11 @@ class Feed:
         limit = self._settings.streams_limit
         if self._closing or len(self._open) >= limit:
             why = "it is ending" if self._closing else f"it has {limit:,} open"
-            raise Problem(503, f"This server takes no more streams: {why}. Try again.", retry=True)
+            raise Problem(
+                503,
+                f"This server takes no more streams: {why}. Try again.",
+                retry_after_s=RETRY_AFTER_S,
+            )
 
     async def stream(
         self, asked: RecommendationRequest, stability: int | None, last_id: str

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 
 import uvicorn
@@ -16,6 +16,7 @@ from headrace.errors import InvalidSetting
 from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
+from serving.exposure import check_exposure
 
 _GRACE_S = 2
 """How long a server that is stopping finishes the requests it has begun."""
@@ -28,6 +29,7 @@ def run(settings: Settings) -> None:
     """
     configure_logging(settings)
     check_exposure(settings)
+    _check_tls(settings)
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = _listen(settings)
@@ -41,6 +43,9 @@ def run(settings: Settings) -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=settings.serving.tls_certificate or None,
+        ssl_keyfile=settings.serving.tls_key or None,
+        ssl_keyfile_password=settings.serving.tls_key_password or None,
     )
     _Server(config, app).run(sockets=[listener])
 
@@ -64,6 +69,28 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _check_tls(settings: Settings) -> None:
+    """Raise `InvalidSetting` for a certificate that cannot be used, or a key without one."""
+    serving = settings.serving
+    if not serving.tls_certificate:
+        if serving.tls_key:
+            raise InvalidSetting(
+                f"{variable_of(('serving', 'tls_key'))} is set and "
+                f"{variable_of(('serving', 'tls_certificate'))} is not: TLS needs both."
+            )
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            serving.tls_certificate, serving.tls_key or None, lambda: serving.tls_key_password
+        )
+    except (OSError, ValueError) as exc:
+        raise InvalidSetting(
+            f"{variable_of(('serving', 'tls_certificate'))} is {serving.tls_certificate!r} and "
+            f"{variable_of(('serving', 'tls_key'))} {serving.tls_key!r}, which cannot be used: "
+            f"{exc}."
+        ) from exc
+
+
 def _listen(settings: Settings) -> socket.socket:
     """Return a socket that listens. Raises `InvalidSetting` when the address cannot be had."""
     host, port = settings.serving.host, settings.serving.port
@@ -75,20 +102,3 @@ def _listen(settings: Settings) -> socket.socket:
             f"The server cannot listen on {host}:{port}: {os.strerror(exc.errno or 0)}. "
             f"Choose another {variable_of(('serving', 'port'))}."
         ) from exc
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raise `InvalidSetting` unless the address is loopback or a key is asked for."""
-    if settings.api_key or _is_loopback(settings.serving.host):
-        return
-    raise InvalidSetting(
-        f"{variable_of(('serving', 'host'))} is {settings.serving.host!r}, which other machines "
-        f"can reach, and there is no {variable_of(('api_key',))}: set one."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

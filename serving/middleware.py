@@ -1,40 +1,18 @@
-"""What every request passes: the bearer key is checked, the request counted."""
+"""What every request passes: it is counted, and told in the log."""
 
 from __future__ import annotations
 
-import hmac
 import time
+from urllib.parse import unquote
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import Problem, respond
-
-PUBLIC = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
-"""Paths that need no key; none of them tells of a user or changes anything."""
-
-
-class BearerKey:
-    """Refuses requests without the key that settings give, if they give one."""
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self._app = app
-        self._key = key.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
-        if scope["type"] == "http" and self._key and scope["path"] not in PUBLIC:
-            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            known = hmac.compare_digest(key.strip().encode(), self._key)
-            if scheme.lower() != "bearer" or not known:
-                problem = Problem(401, "Send the API key: `Authorization: Bearer <key>`.")
-                await respond(problem)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+from serving.request_log import RequestLine, hash_user
+from serving.services import Services
 
 
 class Measured:
-    """Counts each request under its route's path, never under the path that was asked for."""
+    """Counts and logs each request under its route's path, never under what was asked for."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,10 +34,30 @@ class Measured:
         try:
             await self._app(scope, receive, note_status)
         finally:
-            route = scope.get("route")
-            scope["app"].state.services.metrics.observe(
-                route.path if route is not None else "none",
-                scope["method"],
-                status,
-                time.perf_counter() - started,
-            )
+            _note(scope, status, time.perf_counter() - started)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    services: Services = scope["app"].state.services
+    found = scope.get("route")
+    route = found.path if found is not None else "none"
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    services.metrics.observe(route, method, status, seconds)
+    state = scope.get("state", {})
+    caller = state.get("caller")
+    user_id = state.get("user_id") or scope.get("path_params", {}).get("user_id")
+    services.request_log.tell(
+        RequestLine(
+            at=round(services.clock(), 3),
+            method=method,
+            route=route,
+            status=status,
+            ms=round(1000 * seconds, 3),
+            key=caller.key_id if caller else None,
+            user=hash_user(unquote(user_id), services.key_ring.secret) if user_id else None,
+        )
+    )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""Others are whatever a client writes, and must not become series of metrics."""

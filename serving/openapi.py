@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
 from headrace.catalog import Item
-from headrace.events import AnyEvent
+from headrace.events import AnyEvent, ItemId, UserId
+from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
-from headrace.versions import LiveVersion
+from headrace.versions import LiveVersion, VersionName
 from serving import schemas
-from serving.middleware import PUBLIC
+from serving.bodies import MAX_BULK
+from serving.guard import ACCESS_TOKEN
 from serving.problems import MEDIA_TYPE
+from serving.routing import Guarded
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS = {
-    "user_id": "The user's id.",
-    "item_id": "The item's id.",
-    "model_id": "The model's id.",
-    "task_id": "The task's id.",
-    "version": "The version's name.",
+_PATH_PARAMETERS: dict[str, tuple[str, Any]] = {
+    "user_id": ("The user's id.", UserId),
+    "item_id": ("The item's id.", ItemId),
+    "model_id": ("The model's id.", ModelId),
+    "task_id": ("The task's id.", schemas.TaskId),
+    "version": ("The version's name.", VersionName),
+}
+_SECURITY_SCHEMES = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `hr_…`; `headrace keys create` makes one.",
+    },
+    "user_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A user's token, `hu_…`, for that user's own alone.",
+    },
+    "stream_token": {
+        "type": "apiKey",
+        "in": "query",
+        "name": ACCESS_TOKEN,
+        "description": "A user's token where EventSource can send no header.",
+    },
 }
 _K = {
     "name": "k",
@@ -65,9 +86,13 @@ class Operation(Struct, frozen=True):
     status: int = 200
     answer: Any = None
     body: Any = None
+    needs_body: bool = True
+    """Whether no body at all is wrong; else it counts as `{}`."""
     example: Any = None
     parameters: tuple[dict[str, Any], ...] = ()
     errors: tuple[int, ...] = ()
+    also: tuple[int, ...] = ()
+    """Other statuses of the same answer."""
     media: str = _JSON
     """Of the answer; of `text/event-stream` the type is that of an event's data."""
 
@@ -90,6 +115,23 @@ _LAST_EVENT_ID = {
     "description": "The id of the list that the client has.",
     "schema": {"type": "string"},
 }
+_Events = Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_BULK)]
+_Items = Annotated[list[Item], Meta(min_length=1, max_length=MAX_BULK)]
+# JSON Schema's way to say: a user or a session, never both.
+_OneOfTwo = Annotated[
+    schemas.RecommendationRequest,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["user_id"], "properties": {"user_id": {"type": "string"}}},
+                {
+                    "required": ["user_interactions"],
+                    "properties": {"user_interactions": {"type": "object"}},
+                },
+            ]
+        }
+    ),
+]
 _EVENT = {
     "type": "rating",
     "event_id": "3f6c",
@@ -100,17 +142,21 @@ _EVENT = {
 }
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/events"): Operation(
-        202, schemas.EventsAnswer, Union[AnyEvent, list[AnyEvent]], _EVENT, errors=(413, 422, 503)
+        202,
+        schemas.EventsAnswer,
+        Union[AnyEvent, _Events],
+        example=_EVENT,
+        errors=(413, 422, 503),
     ),
     ("POST", "/v1/recommendations"): Operation(
         answer=schemas.RecommendationAnswer,
-        body=schemas.RecommendationRequest,
+        body=_OneOfTwo,
         example={"user_id": "42", "k": 10},
         errors=(409, 413, 422),
     ),
     ("POST", "/v1/models/{model_id}/recommendations"): Operation(
         answer=schemas.RecommendationAnswer,
-        body=schemas.RecommendationRequest,
+        body=_OneOfTwo,
         example={
             "user_id": "42",
             "filter": {"categories": {"any": ["Comedy"]}, "year": {"gte": 1990}},
@@ -118,7 +164,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "diversity": 0.3,
             "explain": True,
         },
-        errors=(404, 413, 422),
+        errors=(404, 409, 413, 422),
     ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
@@ -133,12 +179,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=schemas.HiddenItems, errors=(422, 503)),
     ("PUT", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(409, 422, 503)),
     ("DELETE", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(422, 503)),
+    ("POST", "/v1/users/{user_id}/token"): Operation(
+        answer=schemas.TokenAnswer,
+        body=schemas.TokenRequest,
+        needs_body=False,
+        example={"scopes": ["recommend"], "expires_s": 900},
+        errors=(413, 422),
+    ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,
         schemas.ItemsAccepted,
-        Union[Item, list[Item]],
-        {"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
+        Union[Item, _Items],
+        example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
     ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
@@ -146,7 +199,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         202,
         schemas.ItemsAccepted,
         schemas.ItemBody,
-        {"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
+        needs_body=False,
+        example={"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
         errors=(413, 422, 503),
     ),
     ("DELETE", "/v1/items/{item_id}"): Operation(202, schemas.ItemsAccepted, errors=(422, 503)),
@@ -167,11 +221,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=LiveVersion, errors=(409, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/train"): Operation(
-        202, Task, schemas.TrainRequest, {"reason": "a new season"}, errors=(413, 422, 503)
+        202,
+        Task,
+        schemas.TrainRequest,
+        needs_body=False,
+        example={"reason": "a new season"},
+        errors=(413, 422, 503),
     ),
     ("GET", "/v1/tasks"): Operation(answer=TaskList, errors=(503,)),
-    ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 503)),
-    ("GET", "/readyz"): Operation(answer=schemas.Ready),
+    ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),
+    ("GET", "/readyz"): Operation(answer=schemas.Ready, also=(503,)),
 }
 
 
@@ -200,20 +259,19 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
 
 def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
     summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
-    secured = route.path not in PUBLIC
     described: dict[str, Any] = {
         "operationId": route.endpoint.__name__,
         "summary": " ".join(summary.split()),
-        "security": [{"key": []}] if secured else [],
+        "security": _security(route),
         "parameters": [*_path_parameters(route), *operation.parameters],
-        "responses": _responses(operation, schemas_by_type, secured),
+        "responses": _responses(operation, schemas_by_type, isinstance(route, Guarded)),
     }
     if more:
         described["description"] = more
@@ -221,8 +279,18 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
         content: dict[str, Any] = {"schema": schemas_by_type[repr(operation.body)]}
         if operation.example is not None:
             content["example"] = operation.example
-        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+        described["requestBody"] = {"required": operation.needs_body, "content": {_JSON: content}}
     return described
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    """Return what opens the route, each with the scope that it needs."""
+    if not isinstance(route, Guarded):
+        return []
+    schemes = ["key"]
+    schemes += ["user_token"] if route.for_users else []
+    schemes += ["stream_token"] if route.streams else []
+    return [{scheme: [route.scope]} for scheme in schemes]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -231,8 +299,8 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": _PATH_PARAMETERS[name],
-            "schema": {"type": "string", "minLength": 1},
+            "description": _PATH_PARAMETERS[name][0],
+            "schema": msgspec.json.schema(_PATH_PARAMETERS[name][1]),
         }
         for name in route.param_convertors
     ]
@@ -243,9 +311,10 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
     if operation.answer is not None:
         answer["content"] = {operation.media: {"schema": schemas_by_type[repr(operation.answer)]}}
     problem = {MEDIA_TYPE: {"schema": schemas_by_type[repr(Problem)]}}
-    errors = sorted({*operation.errors, *([401] if secured else [])})
+    errors = sorted({*operation.errors, *((401, 403, 429, 503) if secured else ())})
     refused = {
         str(status): {"description": "What is wrong, and the cure.", "content": problem}
         for status in errors
     }
-    return {str(operation.status): answer, **refused}
+    given = dict.fromkeys(map(str, (operation.status, *operation.also)), answer)
+    return {**refused, **given}

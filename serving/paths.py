@@ -9,7 +9,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.problems import Problem
+from serving.problems import Problem, wrong_field
+from serving.values import cut
 
 
 class EncodedPath:
@@ -31,10 +32,17 @@ class EncodedPath:
         await self._app(scope, receive, send)
 
 
-def path_id(request: Request, name: str, of: Any) -> str:
-    """Return an id of the route's path. Raises `Problem` 422 when it is not what `of` takes."""
+def path_id(request: Request, name: str, of: Any, reason: str = "") -> str:
+    """Return an id of the route's path. Raises `Problem` 422 when it is not what `of` takes.
+
+    `reason` says in words what that is, if the type does not.
+    """
+    value = unquote(request.path_params[name])
     try:
-        return str(msgspec.convert(unquote(request.path_params[name]), of))
+        return str(msgspec.convert(value, of))
     except msgspec.ValidationError as exc:
-        reason = str(exc).partition(" - at ")[0]
-        raise Problem(422, f"{name}: {reason}", [{"field": name, "reason": reason}]) from exc
+        reason = (reason or str(exc)).partition(" - at ")[0]
+        shown = cut(value)
+        raise Problem(
+            422, f"{name}: {reason}; it is {shown!r}", [wrong_field(name, reason, shown)]
+        ) from exc

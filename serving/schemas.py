@@ -12,6 +12,7 @@ from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
+from serving.user_tokens import MAX_LIFE_S, UserScope
 
 
 class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,14 +212,36 @@ class ItemsAccepted(Struct, frozen=True):
     accepted: int
 
 
+TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
+ParameterName = Annotated[str, Meta(max_length=64)]
+
+
 class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/models/{model_id}/train`."""
 
     reason: Annotated[str, Meta(max_length=512)] = ""
-    params: dict[str, float] = {}
+    params: Annotated[dict[ParameterName, float], Meta(max_length=100)] = {}
     """Overrides of training parameters, by name; 1 and 0 for yes and no."""
     idempotency_key: EventId | None = None
     """The same key gives the same task."""
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/users/{id}/token`."""
+
+    scopes: Annotated[tuple[UserScope, ...], Meta(min_length=1, max_length=2)] = ("recommend",)
+    expires_s: Annotated[int, Meta(ge=1, le=MAX_LIFE_S)] = 900
+    """Seconds until it is no longer taken."""
+
+
+class TokenAnswer(Struct, frozen=True):
+    """Answer of `POST /v1/users/{id}/token`."""
+
+    token: str
+    user_id: str
+    scopes: tuple[UserScope, ...]
+    expires_at: float
+    """Unix seconds."""
 
 
 class Model(Struct, frozen=True):

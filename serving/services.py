@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.keys import KeyStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
@@ -23,11 +25,14 @@ from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
+from serving.exposure import is_loopback
 from serving.feed import Feed
 from serving.freshness import Freshness
+from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.recommender import Recommender
+from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
 
@@ -56,7 +61,9 @@ class Services:
     recommender: Recommender
     freshness: Freshness
     feed: Feed
+    key_ring: KeyRing
     metrics: Metrics
+    request_log: RequestLog
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
@@ -90,7 +97,11 @@ def create_services(settings: Settings) -> Services:
         recommender=recommender,
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
         feed=feed,
+        key_ring=KeyRing(
+            settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
+        ),
         metrics=Metrics(live, feed),
+        request_log=RequestLog(settings, sys.stderr.write),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import faust
 
 from headrace.dead_letters import Record
+from headrace.kafka_clients import tls_context
 from headrace.settings import Settings
 from streams.failure import begin, finish, let_end
 from streams.fetching import Starts, consumer_of
@@ -38,6 +39,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     return {
         "id": settings.worker.group,
         "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
+        "broker_credentials": _credentials(settings),
         "store": "memory://",
         "autodiscover": False,
         "web_enabled": False,
@@ -53,6 +55,20 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "datadir": Path(tempfile.gettempdir()) / f"headrace-faust-{os.getuid()}",
         "loghandlers": [],
     }
+
+
+def _credentials(settings: Settings) -> Any:
+    """Return what Faust shows to brokers, None where they ask for nothing."""
+    security = settings.kafka_security
+    context = tls_context(settings) if security.uses_tls else None
+    if security.uses_sasl:
+        return faust.SASLCredentials(
+            username=security.sasl_username,
+            password=security.sasl_password,
+            mechanism=security.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 def raw_topic(app: faust.App, *names: str) -> Any:

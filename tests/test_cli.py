@@ -24,7 +24,7 @@ COMMANDS = [
     *("import", "send", "recommend"),
     *("train", "tasks", "models", "activate", "rollback"),
     *("archive", "replay", "promote", "state-hash", "backup", "restore"),
-    *("settings", "topics", "dead-letters"),
+    *("settings", "topics", "dead-letters", "keys"),
     "bench",
 ]
 

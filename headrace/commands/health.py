@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import socket
+import ssl
 
 from headrace.errors import HeadraceError
-from headrace.settings import Settings
+from headrace.settings import Settings, without_password
 
 _TIMEOUT_S = 3.0
 
@@ -16,7 +17,7 @@ def check_server(settings: Settings) -> None:
     """Ask the server on this host whether it is ready. Raises `HeadraceError` when it is not."""
     wildcard = settings.serving.host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
     host = "127.0.0.1" if wildcard else settings.serving.host
-    connection = http.client.HTTPConnection(host, settings.serving.port, timeout=_TIMEOUT_S)
+    connection = _connection(settings, host)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
@@ -30,6 +31,15 @@ def check_server(settings: Settings) -> None:
         raise HeadraceError(f"The server at {host}:{settings.serving.port} answers {status}.")
 
 
+def _connection(settings: Settings, host: str) -> http.client.HTTPConnection:
+    port = settings.serving.port
+    if not settings.serving.tls_certificate:
+        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    # The certificate is for the name that clients use; on this host it is enough that it answers.
+    context = ssl._create_unverified_context()  # noqa: S323
+    return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+
+
 def check_heartbeat(settings: Settings, part: str) -> None:
     """Look for a heartbeat of this part on this host. Raises `HeadraceError` without one."""
     from redis.exceptions import RedisError
@@ -37,7 +47,9 @@ def check_heartbeat(settings: Settings, part: str) -> None:
     try:
         names = asyncio.run(_names(settings, part))
     except RedisError as exc:
-        raise HeadraceError(f"Redis at {settings.redis} cannot be asked: {exc}.") from exc
+        raise HeadraceError(
+            f"Redis at {without_password(settings.redis)} cannot be asked: {exc}."
+        ) from exc
     host = socket.gethostname()
     if not any(name.startswith(f"{host}-") for name in names):
         raise HeadraceError(f"The {part} on {host} gives no sign of life in Redis.")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from headrace.errors import StackError
 from headrace.local.folder import DataFolder, StackState
-from headrace.settings import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE
+from headrace.settings import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE, without_password
 
 if TYPE_CHECKING:
     from headrace.local.stack import StackOptions
@@ -63,7 +63,8 @@ def status(data: Path) -> bool:
         return False
     health = asyncio.run(examine(state))
     console.print(status_table(health, time.time()))
-    where = f"{state.settings.url}, Kafka {state.settings.kafka}, Redis {state.settings.redis}"
+    redis = without_password(state.settings.redis)
+    where = f"{state.settings.url}, Kafka {state.settings.kafka}, Redis {redis}"
     console.print(f"{where}, data {folder.root}", soft_wrap=True, highlight=False)
     return health.is_well
 

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace import settings as module
-from headrace.settings import Settings, variable_of
+from headrace.settings import Settings, variable_of, without_password
 
-_SECRETS = frozenset({"HEADRACE_API_KEY"})
+_SECRETS = ("_PASSWORD", "_API_KEY")
+"""How the variables end whose values are hidden."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ def _rows(
             yield from _rows(own, usual, inner, meanings)
             continue
         variable = variable_of(inner)
-        secret = variable in _SECRETS and own
+        secret = variable.endswith(_SECRETS) and own
         yield Row(
             variable=variable,
-            value="(set)" if secret else str(own),
+            value="(set)" if secret else without_password(str(own)),
             default=str(usual),
             meaning=meanings.get((type(value).__name__, field.name), ""),
         )

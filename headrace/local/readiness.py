@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from headrace.errors import HeadraceError
 from headrace.heartbeats import Heartbeat, HeartbeatStore
 from headrace.local.parts import Check
-from headrace.settings import Settings
+from headrace.settings import Settings, without_password
 from headrace.store import connect
 from headrace.topics import ensure_topics
 
@@ -99,8 +99,8 @@ async def check_servers(settings: Settings, *, kafka: bool, redis: bool) -> None
     """
     if redis and not await redis_answers(settings)(0):
         raise HeadraceError(
-            f"Redis at {settings.redis} does not answer. Is it running, and is --redis right? "
-            "Without --redis the stack runs one of its own."
+            f"Redis at {without_password(settings.redis)} does not answer. Is it running, and is "
+            "--redis right? Without --redis the stack runs one of its own."
         )
     if kafka:
         await in_daemon_thread(lambda: ensure_topics(settings))

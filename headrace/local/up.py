@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from headrace.local.parts import PartStatus
 from headrace.local.stack import LocalStack, PartsOf, StackOptions, default_parts
+from headrace.settings import without_password
 
 
 async def run_up(
@@ -69,7 +70,8 @@ class _Teller:
         self._print(
             f"\nHeadrace is up at [bold]{settings.url}[/] (documented at {settings.url}/docs)"
         )
-        self._print(f"  Kafka {settings.kafka}, Redis {settings.redis}, data {stack.folder.root}")
+        redis = without_password(settings.redis)
+        self._print(f"  Kafka {settings.kafka}, Redis {redis}, data {stack.folder.root}")
         self._print(
             f'  eval "$(headrace env{stack.folder.flag})" gives a shell its address and its key; '
             "Ctrl-C ends it."

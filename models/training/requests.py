@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from headrace.dead_letters import DeadLetters, Record
 from headrace.errors import InvalidEvent
+from headrace.kafka_clients import client_options
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import text
@@ -50,7 +51,7 @@ class RetrainRequests:
         """
         topic = (await asyncio.to_thread(ensure_topics, self._settings))[self._topic]
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka,
+            **client_options(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )

@@ -25,7 +25,8 @@ pre {{ padding: .8rem; overflow: auto; border: 1px solid #8886; border-radius: 6
 b {{ display: inline-block; min-width: 4.5rem; }}
 </style></head><body>
 <h1>Headrace API {version}</h1>
-<p>Every call but the health checks needs <code>Authorization: Bearer &lt;key&gt;</code>.
+<p>Every call but the health checks needs <code>Authorization: Bearer &lt;key&gt;</code>, whose
+scope stands beside it.
 The same as <a href="openapi.json">OpenAPI 3.1</a>.</p>
 {operations}
 <h2>Types</h2>
@@ -64,7 +65,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     title = f"<b>{method.upper()}</b> <code>{escape(path)}</code> — {escape(operation['summary'])}"
     shown = {
         name: operation[name]
-        for name in ("parameters", "requestBody", "responses")
+        for name in ("security", "parameters", "requestBody", "responses")
         if operation.get(name)
     }
     return _details(title, _json(shown))

@@ -14,7 +14,8 @@ from headrace.producer import Outgoing, Position
 from headrace.tokens import Token
 from headrace.topics import EVENT_TOPICS, Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
-from serving.problems import Problem
+from serving.callers import act_for
+from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas import AcceptedEvent, EventOutcome, EventsAnswer, RefusedEvent, UnknownEvent
 from serving.services import Services, services
 
@@ -34,8 +35,9 @@ async def post_events(request: Request) -> Response:
     parsed = [_parse(row, now=server.clock()) for row in rows]
     wrong = [(at, each) for at, each in enumerate(parsed) if isinstance(each, InvalidEvent)]
     if len(wrong) == len(rows):
-        refuse_invalid(wrong, len(rows), "events")
+        refuse_invalid(wrong, rows, "events")
     events = [each for each in parsed if not isinstance(each, InvalidEvent)]
+    act_for(request, *{event.user_id for event in events})
     sent = iter(await _send(server, events))
     outcomes = [
         _refused(row, each) if isinstance(each, InvalidEvent) else next(sent)
@@ -51,7 +53,7 @@ async def _send(server: Services, events: Sequence[AnyEvent]) -> list[EventOutco
     outcomes = await server.producer.send_each([_record(event, server.topics) for event in events])
     if not any(isinstance(outcome, Position) for outcome in outcomes):
         cause = next(outcome for outcome in outcomes if not isinstance(outcome, Position))
-        raise Problem(503, _NONE_ACKNOWLEDGED, retry=True) from cause
+        raise Problem(503, _NONE_ACKNOWLEDGED, retry_after_s=RETRY_AFTER_S) from cause
     return [
         _accepted(event, outcome, server.topics)
         if isinstance(outcome, Position)

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from headrace.catalog import Item, parse_item
 from headrace.errors import InvalidEvent
-from headrace.events import ItemId
+from headrace.events import MAX_BYTES, ItemId
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
 from serving.paths import path_id
-from serving.problems import Problem
+from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas import ItemBody, ItemsAccepted
 from serving.services import services
 
@@ -38,6 +38,8 @@ async def put_item(request: Request) -> Response:
     """
     body = await read_json(request, ItemBody)
     item = Item(item_id=_item_id(request), **msgspec.structs.asdict(body))
+    if len(msgspec.json.encode(item)) > MAX_BYTES:
+        raise Problem(413, f"The item is longer than {MAX_BYTES:,} bytes.")
     return await _put(request, [item])
 
 
@@ -56,7 +58,7 @@ async def delete_item(request: Request) -> Response:
             503,
             f"Kafka has the deletion of {item_id!r}, but the catalogue in Redis cannot be reached; "
             "until a worker has applied it the item may be served. Delete it again.",
-            retry=True,
+            retry_after_s=RETRY_AFTER_S,
         ) from exc
     return json_response(ItemsAccepted(1), 202)
 
@@ -71,7 +73,7 @@ async def post_items(request: Request) -> Response:
             items.append(parse_item(row))
         except InvalidEvent as error:
             wrong.append((index, error))
-    refuse_invalid(wrong, len(rows), "items")
+    refuse_invalid(wrong, rows, "items")
     return await _put(request, items)
 
 

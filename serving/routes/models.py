@@ -17,7 +17,8 @@ from headrace.topics import RETRAIN
 from headrace.versions import describe, read_manifests, version_folder
 from models.retrieval.artifact import load_artifact
 from serving.bodies import json_response, read_json
-from serving.problems import Problem
+from serving.paths import path_id
+from serving.problems import Problem, wrong_field
 from serving.schemas import Model, ModelList, TrainRequest, VersionList
 from serving.services import Services, services
 
@@ -67,7 +68,7 @@ async def train(request: Request) -> Response:
     try:
         training_settings(server.settings, body.params)
     except InvalidSetting as exc:
-        raise Problem(422, str(exc), [{"field": "params", "reason": str(exc)}]) from exc
+        raise Problem(422, str(exc), [wrong_field("params", str(exc), None)]) from exc
     asked = RetrainRequest(
         idempotency_key=body.idempotency_key or server.new_id(),
         model_id=model_id,
@@ -93,10 +94,5 @@ async def _activate(server: Services, model_id: str, version: str, reason: str) 
 
 def model_id_of(request: Request) -> str:
     """Return the model id of the path. Raises `Problem` 422 for what is none."""
-    try:
-        return str(msgspec.convert(request.path_params["model_id"], ModelId))
-    except msgspec.ValidationError as exc:
-        reason = "lowercase letters, digits and hyphens, no hyphen first or last, at most 63"
-        raise Problem(
-            422, f"model_id: {reason}", [{"field": "model_id", "reason": reason}]
-        ) from exc
+    reason = "lowercase letters, digits and hyphens, no hyphen first or last, at most 63"
+    return path_id(request, "model_id", ModelId, reason)

@@ -11,12 +11,14 @@ from headrace.events import ItemId, UserId
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
+from serving.callers import act_for
 from serving.feed import EventStream
 from serving.paths import path_id
-from serving.problems import Problem
+from serving.problems import Problem, wrong_field
 from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
+from serving.values import cut
 
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
@@ -32,9 +34,10 @@ async def post_recommendations(request: Request) -> Response:
             "Send either user_id or user_interactions.",
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
+    act_for(request, asked.user_id)
     if asked.user_id is None and asked.after:
         reason = "only a user's session can have seen events: send user_id"
-        raise Problem(422, f"after: {reason}", [{"field": "after", "reason": reason}])
+        raise Problem(422, f"after: {reason}", [wrong_field("after", reason, None)])
     missing = await _unseen(request, asked)
     answer = await services(request).recommender.answer(asked)
     if missing:
@@ -140,8 +143,7 @@ def _number(request: Request, name: str, least: int, most: int) -> int | None:
     if raw is None:
         return None
     if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
-        reason = f"{raw[:32]!r} is not a whole number from {least} to {most}"
-        raise Problem(422, f"{name}: {reason}", [{"field": name, "reason": reason}])
+        raise _wrong(name, f"Expected a whole number from {least} to {most}", raw)
     return int(raw)
 
 
@@ -149,6 +151,11 @@ def _yes_or_no(request: Request, name: str) -> bool:
     """Return a truth value of the query, False where there is none. Raises `Problem` 422."""
     raw = request.query_params.get(name, "false")
     if raw not in ("true", "false"):
-        reason = f"{raw[:32]!r} is neither true nor false"
-        raise Problem(422, f"{name}: {reason}", [{"field": name, "reason": reason}])
+        raise _wrong(name, "Expected true or false", raw)
     return raw == "true"
+
+
+def _wrong(name: str, reason: str, raw: str) -> Problem:
+    """Return what is wrong with a parameter of the query."""
+    value = cut(raw)
+    return Problem(422, f"{name}: {reason}; it is {value}", [wrong_field(name, reason, value)])

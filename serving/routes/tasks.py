@@ -6,7 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.bodies import json_response
+from serving.paths import path_id
+from serving.schemas import TaskId
 from serving.services import services
+
+_REASON = "32 hexadecimal digits"
 
 
 async def get_tasks(request: Request) -> Response:
@@ -16,4 +20,6 @@ async def get_tasks(request: Request) -> Response:
 
 async def get_task(request: Request) -> Response:
     """Return one task."""
-    return json_response(await services(request).tasks.get(request.path_params["task_id"]))
+    return json_response(
+        await services(request).tasks.get(path_id(request, "task_id", TaskId, _REASON))
+    )

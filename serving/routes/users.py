@@ -9,7 +9,7 @@ from starlette.responses import Response
 from headrace.events import ItemId, UserId
 from serving.bodies import json_response
 from serving.paths import path_id
-from serving.problems import Problem
+from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas import HiddenItems, UserInteractions
 from serving.services import services
 
@@ -61,6 +61,6 @@ async def delete_user(request: Request) -> Response:
             503,
             "The session store cannot be reached. Kafka knows of the erasure, and workers carry it "
             "out when they reach the store; erase again to be sure.",
-            retry=True,
+            retry_after_s=RETRY_AFTER_S,
         ) from exc
     return Response(status_code=204)

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 from headrace.topics import Topics
 from streams.bench.events import Piece
@@ -55,7 +56,7 @@ class Filler:
 @asynccontextmanager
 async def filler(settings: Settings) -> AsyncIterator[Filler]:
     """A filler that is connected inside the block."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    producer = AIOKafkaProducer(**client_options(settings), acks="all")
     await producer.start()
     try:
         yield Filler(producer, Topics(settings))

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.errors import HeadraceError
 from headrace.events import Rating
+from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 from headrace.topics import Topics
 
@@ -29,7 +30,7 @@ async def feed(
     """
     topic = Topics(settings).name("ratings")
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **client_options(settings),
         acks="all",
         linger_ms=_LINGER_MS,
         max_batch_size=_BATCH_BYTES,

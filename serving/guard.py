@@ -1,0 +1,102 @@
+"""What a request passes before its endpoint sees it: key, scope, user, rate, size."""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import parse_qs, unquote
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace import keys
+from serving.callers import Caller
+from serving.key_ring import KeyRing
+from serving.problems import Problem
+from serving.user_tokens import is_token
+
+MAX_BYTES = 1 << 20
+"""Longest body where a route says nothing else."""
+ACCESS_TOKEN = "access_token"  # noqa: S105 - a parameter's name
+
+
+class Guard:
+    """Lets a request through to one route, or raises the `Problem` that says why not.
+
+    401 without a key that is known, 403 when it is not for this, 429 when it comes too often, 413
+    as soon as the body turns out too long.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, scope: keys.Scope, for_users: bool, streams: bool, max_bytes: int
+    ) -> None:
+        self._app = app
+        self._needs: keys.Scope = scope
+        self._for_users = for_users
+        self._streams = streams
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on. Raises `Problem`."""
+        ring: KeyRing = scope["app"].state.services.key_ring
+        caller = ring.identify(self._credential(scope))
+        scope.setdefault("state", {})["caller"] = caller
+        self._check_right(caller, scope)
+        wait_s = ring.wait_s(caller)
+        if wait_s > 0:
+            raise Problem(
+                429,
+                f"This key may make {caller.rate_per_s:g} requests a second, {caller.burst} at "
+                f"once; wait {wait_s:.1f} s.",
+                retry_after_s=math.ceil(wait_s),
+            )
+        await self._app(scope, _counted(scope, receive, self._max_bytes), send)
+
+    def _credential(self, scope: Scope) -> str | None:
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            return key.strip()
+        if self._streams:
+            found = parse_qs(scope["query_string"].decode("latin-1")).get(ACCESS_TOKEN, [""])
+            # A key is worth more than a stream, and must not stand in addresses.
+            return found[0] if is_token(found[0]) else None
+        return None
+
+    def _check_right(self, caller: Caller, scope: Scope) -> None:
+        if self._needs not in caller.scopes:
+            raise Problem(
+                403,
+                f"This needs a key with the scope {self._needs}; this one has "
+                f"{', '.join(caller.scopes)}.",
+                needs=self._needs,
+            )
+        if caller.user_id is None:
+            return
+        if not self._for_users:
+            raise Problem(
+                403, "A user's token is not for this; send an API key.", needs=self._needs
+            )
+        named = scope["path_params"].get("user_id")
+        if named is not None:
+            caller.check_user(unquote(named))
+
+
+def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """Return `receive`, which raises `Problem` 413 once the body is longer than `limit` bytes."""
+    size = 0
+    told = Headers(scope=scope).get("content-length", "")
+
+    async def counting() -> Message:
+        nonlocal size
+        if told.isdigit() and int(told[:20]) > limit:
+            raise _too_long(limit)
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise _too_long(limit)
+        return message
+
+    return counting
+
+
+def _too_long(limit: int) -> Problem:
+    return Problem(413, f"The body is longer than {limit:,} bytes; send it in parts.")
