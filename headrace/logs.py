@@ -10,6 +10,8 @@ from headrace.settings import Settings
 
 _AGAIN_S = 10.0
 """A line of a library's that says what it said less than so long ago is left out."""
+_REMEMBERED = 1_000
+"""Lines that are known again: some libraries put values into their templates."""
 _INDISCREET = ("aiokafka", "kafka", "faust")
 """At their DEBUG they write the records of users, and the passwords of brokers."""
 _TALKATIVE = ("aiokafka", "faust", "mode", "streams.fetching")
@@ -48,5 +50,7 @@ class Repeated(logging.Filter):
         said, now = (record.name, str(record.msg)), self._clock()
         if now - self._said_at.get(said, -_AGAIN_S) < _AGAIN_S:
             return False
+        if len(self._said_at) >= _REMEMBERED:
+            self._said_at.clear()
         self._said_at[said] = now
         return True
