@@ -42,7 +42,10 @@ def restore_command(
     if namespace is not None:
         settings = name_of(settings, namespace)
     with (
-        explained(settings, "Run the command again; workers wait until it has come to its end."),
+        explained(
+            settings,
+            "Run the command again; if it had begun, workers wait until it has come to its end.",
+        ),
         bar(console, "keys") as progress,
     ):
         task = progress.add_task("restoring", total=None)
@@ -64,7 +67,10 @@ def restore_command(
 
 def promote_command(settings: Settings, namespace: str, console: Console) -> None:
     """Promote, and say so. Raises `HeadraceError`."""
-    again = f"Run `headrace promote {namespace}` again; workers wait until it has come to its end."
+    again = (
+        f"Run `headrace promote {namespace}` again; if it had begun, workers wait until it has "
+        "come to its end."
+    )
     tasks: dict[str, TaskID] = {}
     with explained(settings, again), bar(console, "keys") as progress:
 

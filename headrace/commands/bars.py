@@ -63,5 +63,6 @@ def explained(settings: Settings, cure: str) -> Iterator[None]:
         # Without the user and the password that the URL may hold.
         where = urlsplit(settings.redis)
         raise HeadraceError(
-            f"Redis at {where.hostname or where.path}:{where.port or 6379}: {exc}. {cure}"
+            f"Redis at {where.hostname or where.path}:{where.port or 6379}: "
+            f"{str(exc).rstrip('.')}. {cure}"
         ) from exc

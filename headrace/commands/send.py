@@ -60,9 +60,11 @@ def send_file(client: Client, file: BinaryIO, *, size: int | None, console: Cons
         bar = progress.add_task("sending", total=size)
         lines = enumerate(file, start=1)
         while batch := list(itertools.islice(lines, _BATCH)):
-            good = _events(batch, sent)
-            if good:
-                _post(client, good, sent)
+            try:
+                if good := _events(batch, sent):
+                    _post(client, good, sent)
+            except KeyboardInterrupt as exc:
+                raise HeadraceError(f"Broken off. {_so_far(sent, batch[0][0])}") from exc
             length = sum(len(line) for _, line in batch)
             progress.update(bar, advance=length, description=f"{sent.accepted:,} events")
     return sent
