@@ -1,4 +1,5 @@
-# Two images: `serving` runs the server and the worker and holds no TensorFlow; `training` runs the trainer.
+# Two images: `serving` runs the server and the worker, makes the topics, and holds no TensorFlow; `training` runs the
+# trainer and, because PyArrow is in it alone, the archiver.
 # The packages come before the source, so that a change of the source installs nothing anew.
 FROM python:3.11-slim-bookworm AS serving-packages
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/headrace headrace \
