@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.erasures import Erasure, Erasures, decode_erasure, parse_erasure
 from headrace.errors import HeadraceError, InvalidErasure
+from headrace.kafka_clients import client_options
 from headrace.replay import replay
 from headrace.settings import Settings
 from headrace.topics import BOOTSTRAP_MS, ERASURES, Topics
@@ -107,7 +108,7 @@ def read_erasure_log(
 
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka.split(","),
+            **client_options(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             bootstrap_timeout_ms=BOOTSTRAP_MS,
@@ -176,7 +177,7 @@ async def follow_erasures(settings: Settings, log: ErasureLog, carry_out: CarryO
 
 async def _follow(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> None:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.split(","),
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         metadata_max_age_ms=_METADATA_MS,

@@ -57,7 +57,8 @@ def secure_redis(tmp_path: Path, certificate: Certificate) -> Iterator[str]:
         # What a part needs, and nothing that hurts others on the same Redis.
         admin.acl_setuser(
             USER, enabled=True, passwords=[f"+{PASSWORD}"], keys=["test-*"],
-            categories=["+@all", "-@dangerous"], commands=["+info", "+keys"],
+            categories=["+@all", "-@dangerous"],
+            commands=["+info", "+client|setname", "+keys"],
         )  # fmt: skip
         admin.acl_setuser(
             "default", enabled=True, nopass=True, categories=["-@all", "+@connection"]
