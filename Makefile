@@ -27,8 +27,9 @@ kafka:  ## Fetch the jars of Apache Kafka into ~/.cache/headrace (43 MB, once; n
 demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it up
 	@$(BIN)/headrace demo $(ARGS)
 
+# Two at a time: most of them wait for processes that they have started.
 test: install kafka  ## Run the tests; ARGS="tests/local -x" chooses
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events (10 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py -s --show-capture=no $(ARGS)

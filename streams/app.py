@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
 from streams.erasing import ErasureFollower
-from streams.failure import Patience, StopLimit, end_process
+from streams.failure import AWAY, Patience, StopLimit, end_process
 from streams.fetching import Starts
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -46,6 +47,7 @@ _LOOK_S = 1.0
 _POSITIONS_S = 0.25
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
+_COMMIT_WITHIN_S = 1.0
 _STOP_WITHIN_S = 2.5
 """Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
 
@@ -149,6 +151,9 @@ def create_app(
         await app.agents.stop()
         if await chores.store_positions():
             limit.committed()
+        # Faust does it when it has taken leave of the group, which may take longer than there is.
+        with contextlib.suppress(asyncio.TimeoutError, *AWAY):
+            await asyncio.wait_for(app.consumer.commit(), _COMMIT_WITHIN_S)
         await producer.close()
         await redis.aclose()
 
