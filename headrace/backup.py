@@ -71,6 +71,11 @@ async def back_up(
                 progress(writer.entries, total)
             if await _generation(redis, settings) != generation:
                 raise HeadraceError("The state was exchanged meanwhile; run the backup again.")
+            if not writer.entries:
+                raise HeadraceError(
+                    f"There is nothing in the namespace {settings.namespace} to back up; is "
+                    "HEADRACE_REDIS right, and HEADRACE_NAMESPACE? No file was written."
+                )
         return header, writer.entries
     finally:
         await redis.aclose()

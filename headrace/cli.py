@@ -357,7 +357,9 @@ def archive(
     ] = None,
     every: Annotated[
         float | None,
-        typer.Option(min=1, metavar="SECONDS", help="Go on, once in so long, until Ctrl-C."),
+        typer.Option(
+            min=1, max=2_678_400, metavar="SECONDS", help="Go on, once in so long, until Ctrl-C."
+        ),
     ] = None,
 ) -> None:
     """Archive what is new in the topics, as Parquet files by day."""

@@ -17,7 +17,7 @@ def check_writable(path: Path) -> None:
     Raises `HeadraceError`, naming what is in the way.
     """
     if path.exists() and not path.is_file():
-        raise HeadraceError(f"{path} is a folder or a device; give the name of a file to --json.")
+        raise HeadraceError(f"{path} is a folder or a device; give the name of a file.")
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -277,3 +277,12 @@ async def test_a_backup_that_is_not_there_is_named(settings: Settings, tmp_path:
     missing = tmp_path / "missing.gz"
     assert f"{missing} is not there" in await fails(settings, "restore", str(missing))
     assert "is a folder" in await fails(settings, "backup", str(tmp_path))
+
+
+async def test_a_namespace_with_nothing_in_it_is_not_backed_up(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup.gz"
+    file.write_bytes(b"an older one")
+    assert "There is nothing in the namespace" in await fails(settings, "backup", str(file))
+    assert file.read_bytes() == b"an older one"

@@ -59,10 +59,12 @@ def restore_command(
             )
         )
     taken = datetime.fromtimestamp(header.taken_at).astimezone()
-    console.print(
-        f"{count:,} keys of {taken:%Y-%m-%d %H:%M} are in {settings.namespace}. Workers go on from "
-        "where they were then; start the servers again, which know the catalogue as it was now."
-    )
+    console.print(f"{count:,} keys of {taken:%Y-%m-%d %H:%M} are in {settings.namespace}.")
+    if namespace is None:
+        console.print(
+            "Workers go on from where they were then; start the servers again, which know the "
+            "catalogue as it was before."
+        )
 
 
 def promote_command(settings: Settings, namespace: str, console: Console) -> None:

@@ -26,8 +26,8 @@ def test_a_report_that_is_there_stays_until_the_next_is_written(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (".", ". is a folder or a device; give the name of a file to --json."),
-        ("/dev/null", "/dev/null is a folder or a device; give the name of a file to --json."),
+        (".", ". is a folder or a device; give the name of a file."),
+        ("/dev/null", "/dev/null is a folder or a device; give the name of a file."),
         ("/dev/null/report.json", "/dev/null cannot be made: File exists."),
         ("/proc/report.json", "/proc cannot be written to: "),
     ],
