@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from headrace import __version__
+from headrace.commands.bench import bench
 from headrace.commands.dead_letters import dead_letters
 from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
@@ -36,7 +37,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-bench = typer.Typer(help="Measure how good it is, how fast, how large.", no_args_is_help=True)
 app.add_typer(topics, name="topics", rich_help_panel=RUN)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
@@ -472,130 +472,6 @@ def settings() -> None:
     from headrace.commands.settings_table import table
 
     Console().print(table(_settings()))
-
-
-# Measure it
-
-
-@bench.command()
-def dataset(
-    events: Annotated[int, typer.Option(min=1, help="Records of the log.")] = 10_000_000,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 1,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
-    ] = None,
-) -> None:
-    """Make a training's dataset of a made-up log: time and memory."""
-    from rich.console import Console
-
-    from headrace.reports import check_writable, write_json
-
-    with _extra("training"):
-        from headrace.commands.bench_dataset import bench_dataset, show
-        from models.training.dataset import histories
-    if json:
-        check_writable(json)
-    parameters = _settings().training
-    console = Console(stderr=True)
-    report = bench_dataset(events, repeats, lambda columns: histories(columns, parameters), console)
-    show(report, Console())
-    if json:
-        write_json(report, json)
-
-
-@bench.command()
-def quality(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="ml-1m, diginetica, ml-100k-stream, ml-100k-tutorial or ml-100k-cold; or a file "
-            "of one user a line (leave-one-out), or a folder of period_N files (period by period).",
-        ),
-    ],
-    json: Annotated[
-        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
-    ] = None,
-    data_folder: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="HEADRACE_BENCH_DATA", help="Where the folders ml-1m and diginetica lie."
-        ),
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Models trained, one for each seed from 0 up.")
-    ] = 1,
-    baselines: Annotated[
-        bool, typer.Option("--baselines", help="Only what counts: train no model.")
-    ] = False,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=NUMBER",
-            help="A training parameter in place of the protocol's; 1 and 0 for yes and no.",
-        ),
-    ] = None,
-) -> None:
-    """Run one protocol end to end: baselines, towers alone, product."""
-    from headrace.commands.quiet import native_messages_aside
-
-    with _extra("training"):
-        from models.training.quality.command import QualityOptions, run_quality
-    options = QualityOptions(
-        data=data,
-        json=json,
-        data_folder=data_folder,
-        seeds=seeds,
-        with_model=not baselines,
-        params=dict(map(_number, param or ())),
-    )
-    with native_messages_aside():
-        run_quality(options, os.environ)
-
-
-@bench.command()
-def streams(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
-    ] = None,
-    kafka: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Use this Kafka and start no broker."),
-    ] = None,
-    events: Annotated[int, typer.Option(min=10_000, help="Of each backlog.")] = 300_000,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
-    rss_events: Annotated[
-        int, typer.Option(min=10_000, help="Events over which a worker's memory is watched.")
-    ] = 5_000_000,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="See that it works: few events, once.")
-    ] = False,
-) -> None:
-    """Measure workers beside a bare Faust agent: speed, freshness, memory."""
-    with _extra("local"):
-        from streams.bench.command import QUICK, Sizes, StreamsOptions, run_streams
-    sizes = QUICK if quick else Sizes(events=events, repeats=repeats, rss_events=rss_events)
-    run_streams(StreamsOptions(sizes=sizes, json=json, kafka=kafka), os.environ)
-
-
-@bench.command()
-def plots(
-    reports: Annotated[list[Path], typer.Argument(help="Files that `bench quality` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),
-) -> None:
-    """Draw what runs of `bench quality` came to."""
-    with _extra("bench"):
-        from models.training.quality.plots import draw
-    for path in draw(reports, out):
-        typer.echo(path)
-
-
-def _number(param: str) -> tuple[str, float]:
-    name, _, value = param.partition("=")
-    try:
-        return name, float(value)
-    except ValueError as exc:
-        raise HeadraceError(f"--param {param} is not NAME=NUMBER.") from exc
 
 
 def _settings() -> Settings:
