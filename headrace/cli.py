@@ -318,7 +318,7 @@ def tasks() -> None:
 
 @app.command(rich_help_panel=RUN)
 def models() -> None:
-    """List the versions with their metrics, and which is live."""
+    """List the versions: metrics, how users take them, which is live."""
     from rich.console import Console
 
     from headrace.commands import show
@@ -326,7 +326,7 @@ def models() -> None:
     console = Console()
     with _client() as client:
         for model in client.get("/v1/models")["models"]:
-            found = client.get(f"/v1/models/{model['id']}/versions")["versions"]
+            found = client.get(f"/v1/models/{model['id']}/versions")
             show.versions(model, found, console)
 
 

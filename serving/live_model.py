@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 
 from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
 from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.experiment import Experiment
 from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
@@ -36,12 +38,27 @@ _ITEMS_AT_ONCE = 64
 """Requests wait while items are put in: a millisecond or two for so many."""
 _CHANGES_AT_ONCE = 256
 """Read in one round trip while serving."""
+_ARMS_AGAIN_S = 15.0
+"""Pause before a version of the experiment is tried again that could not be taken up."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A version that is served."""
+
+    retriever: Retriever
+    rules: RulesFollower
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return self.retriever.manifest.version
+
+
 class LiveModel:
-    """The retriever of the version that is live, or None before the first."""
+    """The version that is live, none before the first; and beside it those of an A/B test."""
 
     def __init__(
         self,
@@ -49,22 +66,38 @@ class LiveModel:
         versions: VersionStore,
         catalog: CatalogStore,
         transitions: TransitionStore,
+        experiment: Experiment,
     ) -> None:
         self._settings = settings
         self._versions = versions
         self._catalog = catalog
         self._transitions = transitions
-        self._retriever: Retriever | None = None
+        self.experiment = experiment
+        self._live: _Loaded | None = None
+        self._arms: dict[str, _Loaded] = {}
+        """By name, the versions of the experiment, the live one if it is among them."""
+        self._missing = {arm.version: "it is not loaded yet" for arm in experiment.arms}
+        """By name, why a version of the experiment is not served."""
         self._shelf = ItemTable()
-        self._rules: RulesFollower | None = None
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._refused: int | None = None
 
     @property
     def retriever(self) -> Retriever | None:
-        """The retriever to answer from; a request keeps the one that it began with."""
-        return self._retriever
+        """The retriever of the live version; a request keeps the one that it began with."""
+        return self._live.retriever if self._live else None
+
+    def retriever_for(self, user_id: str | None) -> Retriever | None:
+        """Return the retriever to answer a user from; None: a session of nobody's.
+
+        It is the live one where the user's arm of the experiment is not served.
+        """
+        if user_id is not None and self._arms:
+            arm = self._arms.get(self.experiment.version_for(user_id) or "")
+            if arm is not None:
+                return arm.retriever
+        return self.retriever
 
     @property
     def shelf(self) -> ItemTable:
@@ -74,7 +107,18 @@ class LiveModel:
     @property
     def version(self) -> str | None:
         """The version that this server has live."""
-        return self._retriever.manifest.version if self._retriever else None
+        return self._live.version if self._live else None
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The versions that are served: the live one, and those of the experiment."""
+        return frozenset(loaded.version for loaded in self._served())
+
+    @property
+    def arms(self) -> Mapping[str, str]:
+        """By version of the experiment, `ready`, or why its users get the live version."""
+        arms = (arm.version for arm in self.experiment.arms)
+        return {version: self._missing.get(version, "ready") for version in arms}
 
     @property
     def deleted(self) -> DeletedItems:
@@ -109,6 +153,7 @@ class LiveModel:
         # Side by side: loading a large version takes seconds, for which changes must not wait.
         await asyncio.gather(
             self._repeat(self._follow_version),
+            self._repeat(self._follow_experiment),
             self._repeat(self._follow_changes),
             self._repeat(self._follow_rules),
         )
@@ -126,8 +171,36 @@ class LiveModel:
         live = await self._versions.live(self._settings.model_id)
         if live is not None and live.version != self.version and live.sequence != self._refused:
             taken = await self._take_up(live)
-            if not taken and self._retriever is None:
+            if not taken and self._live is None:
                 await self._fall_back()
+
+    async def _follow_experiment(self) -> None:
+        """Look once whether versions of the experiment can be taken up that are not served yet."""
+        # Beside the live one: it is what they are compared with, and what stands in for them.
+        if self._live is None or not self._missing:
+            return
+        for version in list(self._missing):
+            try:
+                await self._take_up_arm(version)
+            except (ArtifactInvalid, VersionNotFound) as exc:
+                if self._missing[version] != str(exc):
+                    logger.error("arm %s: its users get the live version: %s", version, exc)
+                self._missing[version] = str(exc)
+            else:
+                del self._missing[version]
+                logger.info("version %s answers its share of the users here", version)
+        if self._missing:
+            await asyncio.sleep(_ARMS_AGAIN_S)
+
+    async def _take_up_arm(self, version: str) -> None:
+        """Serve a version of the experiment. Raises what `_load` raises."""
+        if self._live is not None and version == self._live.version:
+            self._arms[version] = self._live
+            return
+        loaded, aside = await self._load(version)
+        async with self._levelling:
+            self._join(loaded, aside, alone=False)
+            self._arms[version] = loaded
 
     async def _follow_changes(self) -> None:
         """Look once for changes of the catalogue, and go through them."""
@@ -137,9 +210,14 @@ class LiveModel:
             await self._settle_next(deletions.sequence)
 
     async def _follow_rules(self) -> None:
-        """Fold what users did since into the rules of the version that is live."""
-        if self._rules is not None:
-            await self._rules.catch_up()
+        """Fold what users did since into the rules of the versions that are served."""
+        for loaded in self._served():
+            await loaded.rules.catch_up()
+
+    def _served(self) -> Iterator[_Loaded]:
+        if self._live is not None:
+            yield self._live
+        yield from [arm for arm in self._arms.values() if arm is not self._live]
 
     def _hear(self, deletions: Deletions) -> None:
         new = self._deleted.hear(deletions)
@@ -164,15 +242,15 @@ class LiveModel:
         through = max(changed.number for changed in changes.values())
         there = self._deleted.settle(through, changes)
         self._remove([at for at in changes if at in self._deleted])
-        if self._retriever is not None:
-            self._retriever.add_items(there)
-        else:
+        for loaded in self._served():
+            loaded.retriever.add_items(there)
+        if self._live is None:
             self._shelf.take(there)
 
     def _remove(self, item_ids: Collection[str]) -> None:
-        if self._retriever is not None:
-            self._retriever.remove_items(item_ids)
-        else:
+        for loaded in self._served():
+            loaded.retriever.remove_items(item_ids)
+        if self._live is None:
             self._shelf.withdraw(item_ids)
 
     async def _fall_back(self) -> None:
@@ -186,11 +264,11 @@ class LiveModel:
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
+        if version in self._arms:
+            self._live = self._arms[version]
+            return True
         try:
-            folder = version_folder(
-                Path(self._settings.artifacts), self._settings.model_id, version
-            )
-            retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
+            loaded, aside = await self._load(version)
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
@@ -198,16 +276,37 @@ class LiveModel:
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
             return False
+        async with self._levelling:
+            self._join(loaded, aside, alone=not self._arms)
+            self._live, self._shelf = loaded, ItemTable()
+        logger.info("version %s is live here", version)
+        return True
+
+    async def _load(self, version: str) -> tuple[_Loaded, DeletedItems]:
+        """Load a version aside, and bring it level with the catalogue; return how far that is.
+
+        Raises `ArtifactInvalid`, `VersionNotFound`, `RedisError`.
+        """
+        folder = version_folder(Path(self._settings.artifacts), self._settings.model_id, version)
+        retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
         await asyncio.to_thread(_warm_up, retriever)
-        async with self._levelling:
+        return _Loaded(retriever, rules), aside
+
+    def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:
+        """Have a version that was loaded aside hear of the catalogue from now on.
+
+        `alone`: no other one goes on being served beside it.
+        """
+        if alone:
             self._deleted.replace(aside.settled, aside.numbers)
-            retriever.remove_items(self._deleted.numbers)
-            self._retriever, self._rules, self._shelf = retriever, rules, ItemTable()
-        logger.info("version %s is live here", version)
-        return True
+        else:
+            # All go through what either has yet to go through: a change that is gone through once
+            # more changes nothing.
+            self._deleted.settled = min(self._deleted.settled, aside.settled)
+        loaded.retriever.remove_items(self._deleted.numbers)
 
     async def _level_aside(self, retriever: Retriever) -> DeletedItems:
         """Bring a version that is not served yet level with the catalogue; return how far it is."""

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from headrace.errors import InvalidSetting
+from headrace.experiment import experiment_of
 from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
@@ -25,11 +26,13 @@ _GRACE_S = 2
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises `InvalidSetting` when the server would be open to other machines without a key.
+    Raises `InvalidSetting` when the server would be open to other machines without a key, or a
+    setting cannot be used.
     """
     configure_logging(settings)
     check_exposure(settings)
     _check_tls(settings)
+    experiment_of(settings.experiment)
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = _listen(settings)

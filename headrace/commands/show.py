@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -50,20 +51,51 @@ def tasks(found: Iterable[Json], console: Console) -> None:
     _print_or("There are no tasks yet; `headrace train` makes one.", table, console)
 
 
-def versions(model: Json, found: Iterable[Json], console: Console) -> None:
-    """Show the versions of a model, newest first, with their metrics."""
-    table = _table("version", "", "created", "events", "metrics")
-    for version in found:
+def versions(model: Json, found: Json, console: Console) -> None:
+    """Show the versions of a model, newest first, with their metrics and how users take them."""
+    k, window = _evaluated(found)
+    table = _table("version", "", "created", "events", f"HR@{k}", f"NDCG@{k}", "after", "metrics")
+    for version in found["versions"]:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in version["metrics"].items())
         table.add_row(
             version["version"],
-            "[green]live[/]" if version["live"] else "",
+            _state(version),
             _moment(version["created_at"]),
             f"{version['data']['events']:,}",
+            *_figures(version["evaluation"]),
             escape(metrics),
         )
+    if found["trending"] is not None:
+        # It has neither a day nor events of its own.
+        table.add_row("trending items", "", "", "", *_figures(found["trending"]), "")
     console.print(f"[bold]{escape(model['id'])}[/]")
     _print_or("  no version yet; `headrace train` makes one.", table, console)
+    if window:
+        console.print(f"[dim]HR and NDCG: {window} until now, after so many positive events[/]")
+
+
+def _state(version: Json) -> str:
+    """Return whether a version is live, and which share of the users an A/B test gives it."""
+    words = ["[green]live[/]"] if version["live"] else []
+    if version["share"] is not None:
+        words.append(f"[yellow]{version['share']:.0%}[/]")
+    return " ".join(words)
+
+
+def _evaluated(found: Json) -> tuple[int, str]:
+    """Return the k of HR@k, and the window in words; no words when nothing was evaluated."""
+    rows = [found["trending"], *(version["evaluation"] for version in found["versions"])]
+    row = next(filter(None, rows), None)
+    return (row["k"], f"{row['window_s'] / 86_400:.3g} days") if row else (10, "")
+
+
+def _figures(evaluation: Json | None) -> tuple[str, str, str]:
+    """Return HR with its standard error, NDCG, and how many events both come from."""
+    if evaluation is None:
+        return "", "", ""
+    events, rate = evaluation["events"], evaluation["hit_rate"]
+    error = math.sqrt(rate * (1 - rate) / events)
+    return f"{rate:.4f} ±{error:.4f}", f"{evaluation['ndcg']:.4f}", f"{events:,}"
 
 
 def follow_task(client: Client, task: Json, console: Console) -> Json:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.errors import InvalidSetting
+from headrace.evaluation import NOT_THE_MODELS
 from headrace.producer import Outgoing
 from headrace.settings import ModelId, training_settings
 from headrace.tasks import RetrainRequest
@@ -19,7 +20,7 @@ from models.retrieval.artifact import load_artifact
 from serving.bodies import json_response, read_json
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.schemas import Model, ModelList, TrainRequest, VersionList
+from serving.schemas import Evaluation, Model, ModelList, TrainRequest, VersionList
 from serving.services import Services, services
 
 
@@ -38,7 +39,24 @@ async def get_versions(request: Request) -> Response:
     live = await server.versions.live(model_id)
     artifacts = Path(server.settings.artifacts)
     manifests = await asyncio.to_thread(read_manifests, artifacts, model_id)
-    return json_response(VersionList([dict(describe(each, live)) for each in manifests]))
+    await server.evaluation.refresh()
+    rows = [
+        {
+            **describe(each, live),
+            "share": server.live.experiment.share_of(each.version),
+            "evaluation": _evaluation(server, each.version),
+        }
+        for each in manifests
+    ]
+    return json_response(VersionList(rows, _evaluation(server, NOT_THE_MODELS)))
+
+
+def _evaluation(server: Services, label: str) -> Evaluation | None:
+    """Return how lists of this label fared, None where nothing came after any."""
+    found, score = server.evaluation, server.evaluation.scores.get(label)
+    if score is None:
+        return None
+    return Evaluation(found.k, score.events, score.hit_rate, score.ndcg, found.window_s)
 
 
 async def activate_version(request: Request) -> Response:
