@@ -32,7 +32,7 @@ _IN_THE_MAKING_S = 10.0
 """A list served so soon after an erasure may have been made of what was erased."""
 
 
-class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Asked(Struct, frozen=True, kw_only=True):
     """What a request asked for."""
 
     k: int
