@@ -180,11 +180,11 @@ class EvaluationStore:
 
     async def _call_score(self, shard: int, some: Sequence[LoggedEvent], pipeline: Any) -> None:
         users: dict[str, int] = {}
+        places: dict[tuple[str, str], int] = {}
         rows = [
             (
                 users.setdefault(logged.event.user_id, len(users) + 1),
-                logged.mark,
-                logged.topic_id,
+                places.setdefault((logged.mark, logged.topic_id), len(places) + 1),
                 logged.offset,
                 logged.event.item_id,
                 logged.event.timestamp,
@@ -194,7 +194,7 @@ class EvaluationStore:
         stem = self._stems[shard]
         keys = [f"{stem}marks", f"{stem}counts", *(self._lists(shard, user) for user in users)]
         bounds = (self._slice_s, self._window_s, self._ttl_s, ITEMS_A_LIST, gains(self._k))
-        argument = msgspec.msgpack.encode((*bounds, rows))
+        argument = msgspec.msgpack.encode((*bounds, list(places), rows))
         await self._score(keys=keys, args=[argument], client=pipeline)
 
     def _lists(self, shard: int, user_id: str) -> str:

@@ -4,25 +4,13 @@
 --       counts  hash: "<start of a time slice>/<label>/<events, hits or gain>" -> how many, how much
 --       of each user the lists; see keep_lists.lua
 -- ARGV  MessagePack: seconds of a time slice, of the window, for which a list counts; what a list is
---       scored for at the most; the gain of each rank; the events, each as user (1 for the third key),
---       mark's field, topic id, offset, item id, timestamp
+--       scored for at the most; the gain of each rank; the places, each as mark's field and topic id;
+--       the events, each as user (1 for the third key), place (1 for the first), offset, item id,
+--       timestamp
 -- Returns how many events were scored.
 
-local slice_s, window_s, ttl, most, gains, events = unpack(cmsgpack.unpack(ARGV[1]))
+local slice_s, window_s, ttl, most, gains, places, events = unpack(cmsgpack.unpack(ARGV[1]))
 local marks, counts = KEYS[1], KEYS[2]
-
-local known = {}
-
-local function is_new(field, topic_id, offset)
-  local mark = known[field] or redis.call('HGET', marks, field) or ''
-  local id, last = string.match(mark, '^(.*):(%d+)$')
-  if id == topic_id and offset <= tonumber(last) then
-    known[field] = mark
-    return false
-  end
-  known[field] = topic_id .. ':' .. string.format('%.0f', offset)
-  return true
-end
 
 local function place_of(item, items)
   for place = 1, #items do
@@ -58,30 +46,39 @@ local function count(timestamp, label, rank)
   end
 end
 
-local users, changed, scored = {}, {}, 0
+local fields = {}
+for i, place in ipairs(places) do fields[i] = place[1] end
+local known, last = redis.call('HMGET', marks, unpack(fields)), {}
+for i, place in ipairs(places) do
+  local id, offset = string.match(known[i] or '', '^(.*):(%d+)$')
+  last[i] = id == place[2] and tonumber(offset) or -1
+end
+
+local raw, users, changed, scored = redis.call('MGET', unpack(KEYS, 3)), {}, {}, 0
 for _, event in ipairs(events) do
-  local user, field, topic_id, offset, item, timestamp = unpack(event)
-  if is_new(field, topic_id, offset) then
-    if not users[user] then
-      local raw = redis.call('GET', KEYS[2 + user])
-      users[user] = raw and cmsgpack.unpack(raw) or {}
-    end
-    local list = last_list(users[user], timestamp)
-    if list and #list[4] < most and not place_of(item, list[4]) then
-      count(timestamp, list[2], place_of(item, list[3]))
-      list[4][#list[4] + 1] = item
-      changed[user] = true
-      scored = scored + 1
+  local user, place, offset, item, timestamp = unpack(event)
+  if offset > last[place] then
+    last[place] = offset
+    if raw[user] then
+      local lists = users[user] or cmsgpack.unpack(raw[user])
+      users[user] = lists
+      local list = last_list(lists, timestamp)
+      if list and #list[4] < most and not place_of(item, list[4]) then
+        count(timestamp, list[2], place_of(item, list[3]))
+        list[4][#list[4] + 1] = item
+        changed[user] = true
+        scored = scored + 1
+      end
     end
   end
 end
 for user in pairs(changed) do
   redis.call('SET', KEYS[2 + user], cmsgpack.pack(users[user]), 'KEEPTTL')
 end
-local fields = {}
-for field, mark in pairs(known) do
-  fields[#fields + 1] = field
-  fields[#fields + 1] = mark
+local stored = {}
+for i, place in ipairs(places) do
+  stored[2 * i - 1] = place[1]
+  stored[2 * i] = place[2] .. ':' .. string.format('%.0f', last[i])
 end
-if #fields > 0 then redis.call('HSET', marks, unpack(fields)) end
+redis.call('HSET', marks, unpack(stored))
 return scored
