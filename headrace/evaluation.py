@@ -92,7 +92,9 @@ class EvaluationStore:
             "purchase": training.purchase_rating,
             "rating": -math.inf,
         }
-        self._stems = [settings.key("evaluation", f"{{{shard}}}", "") for shard in range(SHARDS)]
+        slots = [f"{{{shard}}}" for shard in range(SHARDS)]
+        self._stems = [settings.key("evaluation", slot, "") for slot in slots]
+        self._last = [settings.key("impressions", "last", slot, "") for slot in slots]
         self._keep: AsyncScript = redis.register_script(load_script("keep_lists.lua"))
         self._score: AsyncScript = redis.register_script(load_script("score_events.lua"))
 
@@ -198,7 +200,7 @@ class EvaluationStore:
         await self._score(keys=keys, args=[argument], client=pipeline)
 
     def _lists(self, shard: int, user_id: str) -> str:
-        return f"{self._stems[shard]}of:{user_id}"
+        return f"{self._last[shard]}{user_id}"
 
 
 def _shard(user_id: str) -> int:

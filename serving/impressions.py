@@ -108,16 +108,16 @@ class ImpressionLog:
                 await asyncio.sleep(_AGAIN_S)
 
     async def close(self) -> None:
-        """Send what is held, for a moment, and disconnect; `follow` has been cancelled."""
+        """Send what is held and disconnect, within a moment; `follow` has been cancelled."""
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._send_all(), _CLOSE_WITHIN_S)
+            await asyncio.wait_for(self._finish(), _CLOSE_WITHIN_S)
         if len(self):
             logger.warning("%d lists that were served are not logged: Kafka is away", len(self))
-        await self._producer.close()
 
-    async def _send_all(self) -> None:
+    async def _finish(self) -> None:
         while len(self) and await self._send_some():
             pass
+        await self._producer.close()
 
     async def _send_some(self) -> bool:
         """Send some of what is held; return whether Kafka took it.
@@ -127,7 +127,7 @@ class ImpressionLog:
         self._take()
         try:
             await self._producer.send_batched(self._topic, self._sending)
-        except KafkaError as exc:
+        except (KafkaError, OSError) as exc:
             logger.warning("%d lists that were served wait for Kafka: %r", len(self), exc)
             return False
         self.logged += len(self._sending)

@@ -169,7 +169,7 @@ async def test_of_a_user_who_is_forgotten_no_list_is_left(
     await store.forget("u")
     assert await store.score([logged(0, "u", "item-0", NOW + 1)]) == 0
     assert await store.score([logged(1, "v", "item-0", NOW + 1)]) == 1
-    assert not [key async for key in redis.scan_iter(settings.key("*of:u"))]
+    assert not [key async for key in redis.scan_iter(settings.key("*:u"))]
 
 
 async def test_an_event_that_was_scored_does_not_judge_a_list_that_comes_late(
