@@ -246,7 +246,7 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "redis": True, "kafka": True, "model": None},
+        {"ready": True, "redis": True, "kafka": True, "model": None, "arms": {}},
     )
     models = (await client.get("/v1/models")).json()
     assert models == {"models": [{"id": "default", "live": None}]}
