@@ -135,7 +135,10 @@ class Producer:
         for acknowledgement in pending:
             acknowledgement.add_done_callback(_heard)
         if pending:
-            await asyncio.gather(*pending)
+            # What is given up on is not cancelled: the producer still means to tell of it.
+            done, _ = await asyncio.wait(pending)
+            for acknowledgement in done:
+                acknowledgement.result()
 
     async def connect(self) -> AIOKafkaProducer:
         """Connect, if that is not done yet. Raises `aiokafka.errors.KafkaError`."""
