@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from models.training.calibration import fit_calibration
 from models.training.dataset import Histories, before, histories
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
+from models.training.fingerprint import fingerprint
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.inputs import Inputs
@@ -297,22 +297,13 @@ def _popular(columns: EventColumns) -> list[str]:
 
 
 def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
-    digest = hashlib.sha256(msgspec.msgpack.encode([columns.user_ids, columns.item_ids]))
-    for column in (
-        columns.user,
-        columns.item,
-        columns.timestamp,
-        columns.kind,
-        columns.rating,
-    ):
-        digest.update(column.tobytes())
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
         events=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint(columns),
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
     )
