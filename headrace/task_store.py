@@ -146,7 +146,7 @@ class TaskStore:
         return bool(await self._redis.set(self._key("waiting", model_id), raw, nx=True))
 
     async def ask_waiting(self, new_id: str, *, now: float) -> Task | None:
-        """Queue a task under this id for a request that waits and can be had now, if there is one."""
+        """Queue a task under this id for a request that waits and can be had now, if any can."""
         for model_id in map(text, await self._redis.smembers(self._key("waiting"))):
             key = self._key("waiting", model_id)
             raw = await self._redis.get(key)
