@@ -19,6 +19,7 @@ from headrace.errors import HeadraceError
 from headrace.local.launch import die_with_parent
 from headrace.settings import Settings, load_settings
 from headrace.store import connect
+from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, made_with
 from models.training.job_events import READING, read_events
 from models.training.lifeline import end_without_word
@@ -67,6 +68,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     )
     if unchanged:
         return
+    check_events(columns, parameters)
     # Deferred: a job that has nothing to train should say so before TensorFlow's seconds of import.
     from models.training.pipeline import train as train_version
 

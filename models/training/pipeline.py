@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
-from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.blend import Blend
@@ -22,6 +21,7 @@ from models.retrieval.features import SLOTS, item_features
 from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.dataset import Histories, before, histories
+from models.training.enough import check_events
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
 from models.training.fingerprint import fingerprint
@@ -67,7 +67,7 @@ def train(
     `FileExistsError` when the version exists. The same data, parameters and seed make the same
     version.
     """
-    _check(columns, parameters)
+    check_events(columns, parameters)
     keras.utils.set_random_seed(parameters.seed)
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
     course = course_by_time(columns, parameters)
@@ -216,21 +216,6 @@ def write_version(
     )
     publish(partial, folder, manifest)
     return manifest
-
-
-def _check(columns: EventColumns, parameters: Parameters) -> None:
-    if len(columns) < parameters.min_events:
-        raise TooFewEvents(
-            f"There are {len(columns):,} events; a training needs {parameters.min_events:,}. "
-            "Send more, or lower HEADRACE_TRAINING_MIN_EVENTS."
-        )
-    targets = int(histories(columns, parameters).is_target.sum())
-    if targets < 2:
-        raise TooFewEvents(
-            f"{targets} of {len(columns):,} events are positive; a training needs 2 at the least. "
-            "Send more, or lower HEADRACE_TRAINING_POSITIVE_THRESHOLD, which is "
-            f"{parameters.positive_threshold:g}."
-        )
 
 
 def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:

@@ -41,6 +41,8 @@ from models.training.resources import memory_of
 
 logger = logging.getLogger(__name__)
 
+JOB = (sys.executable, "-m", "models.training.job")
+"""The command of a training's process."""
 _LOG_TAIL = 5
 """Lines of a failed training's log that its task shows."""
 _LOG_BYTES = 64 * 1024
@@ -247,9 +249,7 @@ class Runner:
     async def _start(self, job: Job) -> asyncio.subprocess.Process:
         with self._log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "models.training.job",
+                *JOB,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

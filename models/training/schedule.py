@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from croniter import CroniterError, croniter  # type: ignore[import-untyped]
+from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
 from redis.asyncio import Redis
 
 from headrace.commands.durations import seconds
@@ -47,7 +47,7 @@ def _cron_tick(every: str, now: float) -> float:
     moment = datetime.fromtimestamp(math.floor(now) + 1, tz=timezone.utc)
     try:
         return float(croniter(every, moment).get_prev(float))
-    except CroniterError:
+    except CroniterBadDateError:
         # It never ticks: the thirtieth of February.
         return 0.0
 

@@ -65,13 +65,16 @@ async def test_a_training_that_is_asked_for_is_a_task(client: httpx.AsyncClient)
     assert (await client.get("/v1/tasks")).json() == {"tasks": [task]}
 
 
-async def test_a_hundred_requests_from_five_clients_with_one_key_are_one_task(client: httpx.AsyncClient) -> None:
+async def test_a_hundred_requests_from_five_clients_with_one_key_are_one_task(
+    client: httpx.AsyncClient,
+) -> None:
     body = {"idempotency_key": "once"}
 
     async def ask_over_and_over() -> list[httpx.Response]:
         return [await client.post(TRAIN, json=body) for _ in range(20)]
 
-    answers = sum(await asyncio.gather(*(ask_over_and_over() for _ in range(5))), [])
+    of_clients = await asyncio.gather(*(ask_over_and_over() for _ in range(5)))
+    answers = [answer for answers in of_clients for answer in answers]
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
 
