@@ -12,16 +12,17 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from kafka_tools import send_raw
+from kafka_tools import send_events, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
 
 from headrace.producer import Producer
-from headrace.settings import RetrainSettings, Settings, TrainerSettings
+from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
 from headrace.task_store import TaskStore
 from headrace.tasks import OPEN, Status, Task
 from headrace.topics import ensure_topics
 from headrace.training_requests import TrainingRequest
+from headrace.versions import ROLLED_BACK, VersionStore, read_manifests
 
 API_KEY = "an api key"
 
