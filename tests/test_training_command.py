@@ -107,7 +107,7 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         (["train", "--param", "width"], "--param width is not NAME=NUMBER"),
         (["train", "--schema", "{"], "--schema { is not JSON"),
         (["train", "--data", "/nothing/here"], "/nothing/here cannot be read"),
-        (["train", "--epochs", "0"], "1<=x<=1000"),
+        (["train", "--epochs", "0"], "is not in the range"),
         (["train", "--kind", "cube"], "'retrieval', 'items', 'ranking'"),
         (["tasks", "--log"], "Name the task"),
     ],
