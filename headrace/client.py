@@ -53,6 +53,14 @@ class Client:
         """Send a value as JSON and return the answer."""
         return self._call("POST", path, json=body)
 
+    def put(self, path: str, body: Any = None) -> Any:
+        """Send a value as JSON, None for no body, and return the answer."""
+        return self._call("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete what stands at the path."""
+        self._call("DELETE", path)
+
     def post_lines(self, path: str, lines: bytes) -> Any:
         """Send JSON lines and return the answer."""
         headers = {"content-type": "application/x-ndjson"}

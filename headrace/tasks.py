@@ -14,7 +14,7 @@ from headrace.events import EventId, decode
 from headrace.settings import ModelId, Settings
 from headrace.store import load_script, text
 
-Status = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED"]
+Status = Literal["QUEUED", "RUNNING", "SUCCEEDED", "REJECTED", "FAILED"]
 OPEN: tuple[Status, ...] = ("QUEUED", "RUNNING")
 
 

@@ -217,6 +217,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
         answer=LiveVersion, errors=(404, 409, 422, 503)
     ),
+    ("PUT", "/v1/models/{model_id}/versions/{version}/pin"): Operation(
+        answer=schemas.Model, errors=(404, 409, 422, 503)
+    ),
+    ("DELETE", "/v1/models/{model_id}/pin"): Operation(204, errors=(409, 422, 503)),
+    ("DELETE", "/v1/models/{model_id}/versions/{version}"): Operation(
+        204, errors=(404, 409, 422, 503)
+    ),
+    ("PUT", "/v1/models/{model_id}"): Operation(answer=schemas.Model, errors=(422, 503)),
+    ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
         answer=LiveVersion, errors=(409, 422, 503)
     ),
@@ -226,7 +235,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         schemas.TrainRequest,
         needs_body=False,
         example={"reason": "a new season"},
-        errors=(413, 422, 503),
+        errors=(409, 413, 422, 503),
     ),
     ("GET", "/v1/tasks"): Operation(answer=TaskList, errors=(503,)),
     ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),

@@ -17,8 +17,10 @@ from starlette.routing import Match
 
 from headrace.errors import (
     ArtifactInvalid,
+    ChangeRefused,
     HeadraceError,
     InvalidEvent,
+    StoreUnavailable,
     TaskNotFound,
     TooManyHidden,
     VersionNotFound,
@@ -105,8 +107,10 @@ def from_error(error: Exception) -> Problem:
         return Problem(422, str(error), [wrong_field(error.field, error.reason, None)])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
-    if isinstance(error, (ArtifactInvalid, TooManyHidden)):
+    if isinstance(error, (ArtifactInvalid, ChangeRefused, TooManyHidden)):
         return Problem(409, str(error))
+    if isinstance(error, StoreUnavailable):
+        return Problem(503, str(error), retry_after_s=RETRY_AFTER_S)
     if isinstance(error, KafkaError):
         return Problem(503, "Kafka cannot be reached; send it again.", retry_after_s=RETRY_AFTER_S)
     if isinstance(error, (redis.exceptions.RedisError, OSError)):

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
@@ -25,11 +26,11 @@ from headrace.topics import event_topic_ids
 from headrace.versions import (
     Manifest,
     VersionStore,
-    read_manifest,
     version_folder,
     version_name,
 )
 from models.retrieval.artifact import load_artifact
+from models.training.admission import Outcome, admit
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Runner:
         self._settings = settings
         self._tasks = tasks
         self._versions = versions
+        self._store = ArtifactStore(settings)
         self._trainer = trainer
         self._clock = clock
         self._task: Task
@@ -99,7 +101,7 @@ class Runner:
             if trained is None:
                 await self._succeed(await self._train(through, topic_ids))
             else:
-                await self._finish("nothing new since the live version", trained)
+                await self._finish(Outcome(step="nothing new since the live version"), trained)
         except LeaseLost as exc:
             logger.warning("task %s: %s", task.id, exc)
         except HeadraceError as exc:
@@ -118,8 +120,7 @@ class Runner:
         live = await self._versions.live(model_id)
         if live is None:
             return None
-        folder = version_folder(Path(self._settings.artifacts), model_id, live.version)
-        manifest = await asyncio.to_thread(read_manifest, folder)
+        manifest = await asyncio.to_thread(self._store.manifest, model_id, live.version)
         parameters = training_settings(self._settings, self._task.params)
         if manifest is None:
             return None
@@ -139,10 +140,10 @@ class Runner:
             params=self._task.params,
         )
         await self._save(step="reading the log", data={"through": through})
-        log = Path(self._settings.artifacts) / "logs" / f"{self._task.id}.log"
+        log = self._store.local / "logs" / f"{self._task.id}.log"
         await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
         await self._watch(await self._start(job, log), log)
-        return version_folder(Path(self._settings.artifacts), job.model_id, job.version)
+        return version_folder(self._store.local, job.model_id, job.version)
 
     async def _watch(self, process: asyncio.subprocess.Process, log: Path) -> None:
         """Follow the training's process to its end. Raises `HeadraceError` when it gave up."""
@@ -217,21 +218,19 @@ class Runner:
     async def _succeed(self, folder: Path) -> None:
         # What no server could load must not be announced.
         manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
-        await self._versions.activate(
-            manifest.model_id,
-            manifest.version,
-            now=self._clock(),
-            reason=f"task {self._task.id}",
+        outcome = await admit(
+            self._versions, manifest, reason=f"task {self._task.id}", now=self._clock()
         )
         self.trained += 1
-        await self._finish("live", manifest)
+        await self._finish(outcome, manifest)
 
-    async def _finish(self, step: str, manifest: Manifest) -> None:
+    async def _finish(self, outcome: Outcome, manifest: Manifest) -> None:
         now = self._clock()
         self._task = msgspec.structs.replace(
             self._task,
-            status="SUCCEEDED",
-            step=step,
+            status=outcome.status,
+            step=outcome.step,
+            error=outcome.error,
             progress=1.0,
             updated_at=now,
             finished_at=now,
@@ -240,7 +239,7 @@ class Runner:
             version=manifest.version,
         )
         await self._tasks.finish(self._task, self._trainer)
-        logger.info("task %s: version %s: %s", self._task.id, manifest.version, step)
+        logger.info("task %s: version %s: %s", self._task.id, manifest.version, outcome.step)
 
     async def _fail(self, error: str) -> None:
         now = self._clock()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
@@ -30,6 +31,7 @@ from headrace.tasks import TaskStore
 from headrace.topics import ensure_topics
 from headrace.versions import VersionStore
 from models.training.requests import RetrainRequests
+from models.training.retention import Retention
 from models.training.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Trainer:
         self._tasks = TaskStore(self._redis, settings)
         versions = VersionStore(self._redis, settings, self._producer)
         self._runner = Runner(settings, self._tasks, versions, self._name, clock)
+        self._retention = Retention(settings, versions, ArtifactStore(settings), clock)
         self._requests = RetrainRequests(settings, self._redis, self._tasks, self._producer, clock)
 
     async def run(self) -> None:
@@ -77,6 +80,7 @@ class Trainer:
             asyncio.create_task(self._follow_requests()),
             asyncio.create_task(self._work()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(self._retention.run()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.
