@@ -6,25 +6,33 @@ It reads a `Job` from standard input, prints a `Report` a line, and leaves a ver
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TextIO
 
 import msgspec
 
+from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
-from headrace.errors import HeadraceError
+from headrace.errors import ArtifactInvalid, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
+from headrace.producer import Producer
 from headrace.settings import Settings, load_settings
+from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
+from headrace.versions import VersionStore
+from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, made_with
 from models.training.job_events import READING, read_events
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 from models.training.runner import Job, Report
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -45,11 +53,12 @@ def main() -> int:
 
 
 def train(settings: Settings, job: Job, reports: TextIO) -> None:
-    """Read the events and the catalogue, train, and leave the version's folder.
+    """Read the events and the catalogue, train, and leave the version where the others are.
 
     Nothing is trained when the model's last success was made from the same.
     """
     parameters = job.request.parameters(settings)
+    store, signs = ArtifactStore(settings), signer(settings.versions)
 
     def training(step: str, fraction: float, **figures: float) -> None:
         done = READING + (1 - READING) * fraction
@@ -70,27 +79,47 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         return
     check_events(columns, parameters)
     # Deferred: a job that has nothing to train should say so before TensorFlow's seconds of import.
+    from models.training.gate import Gate
     from models.training.pipeline import train as train_version
 
-    items = asyncio.run(_catalogue(settings))
+    items, live = asyncio.run(_known(settings, job.model_id))
     train_version(
         columns,
         items,
         parameters,
-        Path(settings.artifacts),
+        store.local,
         job.model_id,
         job.version,
         training,
         topic_ids=job.topic_ids,
+        gate=Gate(settings.gate, _live(settings, store, job.model_id, live), live),
+        signer=signs,
     )
+    store.put(store.local / job.model_id / job.version)
 
 
-async def _catalogue(settings: Settings) -> Sequence[Item]:
+async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:
+    """Return the catalogue, and the name of the version that is live."""
     redis = connect(settings)
     try:
-        return await CatalogStore(redis, settings).all()
+        live = await VersionStore(redis, settings, Producer(settings)).live(model_id)
+        return await CatalogStore(redis, settings).all(), live.version if live else None
     finally:
         await redis.aclose()
+
+
+def _live(
+    settings: Settings, store: ArtifactStore, model_id: str, version: str | None
+) -> Artifact | None:
+    """Return the version that serves; None when there is none, or none that could."""
+    if version is None:
+        return None
+    check = partial(TrustedKeys.of(settings.versions).check, version)
+    try:
+        return load_artifact(store.fetch(model_id, version, check), check)
+    except (ArtifactInvalid, VersionNotFound) as exc:
+        logger.warning("the live version cannot be measured beside: %s", exc)
+        return None
 
 
 def _report(reports: TextIO, report: Report) -> None:
