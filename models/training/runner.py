@@ -30,6 +30,7 @@ from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
 from models.retrieval.artifact import load_artifact
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
+from models.training.lifeline import LEFT_ALONE
 from models.training.resources import memory_of
 
 logger = logging.getLogger(__name__)
@@ -217,6 +218,9 @@ class Runner:
             raise why
         if last.error is not None:
             raise HeadraceError(last.error)
+        if process.returncode == LEFT_ALONE:
+            # This trainer was too slow to say that it is there; the task is taken again.
+            raise LeaseLost(self.task)
         if process.returncode:
             raise HeadraceError(await asyncio.to_thread(_why, process.returncode, self._log))
         return last.unchanged
