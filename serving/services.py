@@ -18,7 +18,7 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
@@ -35,6 +35,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -55,6 +56,7 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     trending: TrendingCache
@@ -77,7 +79,8 @@ def create_services(settings: Settings) -> Services:
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
-    live = LiveModel(settings, versions, catalog, transitions)
+    loader = VersionLoader(settings)
+    live = LiveModel(settings, versions, catalog, transitions, loader)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
@@ -91,6 +94,7 @@ def create_services(settings: Settings) -> Services:
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
+        loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,
