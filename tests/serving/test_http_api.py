@@ -229,5 +229,6 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
         {"ready": True, "redis": True, "kafka": True, "model": None, "refused": None},
     )
     models = (await client.get("/v1/models")).json()
-    assert models == {"models": [{"id": "default", "live": None}]}
+    nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
+    assert models == {"models": [{"id": "default", **nothing}]}
     assert (await client.get("/v1/models/default/versions")).json() == {"versions": []}
