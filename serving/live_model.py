@@ -13,24 +13,24 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
-from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.experiment import Experiment
 from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
 from headrace.transitions import TransitionStore
-from headrace.versions import LiveVersion, VersionStore, version_folder
-from models.retrieval.artifact import load_artifact
+from headrace.versions import LiveVersion, VersionStore
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
+from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,13 @@ _ARMS_AGAIN_S = 15.0
 """Pause before a version of the experiment is tried again that could not be taken up."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
+
+
+class Refusal(Struct, frozen=True):
+    """A version that is not served, and why."""
+
+    version: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,11 @@ class LiveModel:
         versions: VersionStore,
         catalog: CatalogStore,
         transitions: TransitionStore,
+        loader: VersionLoader,
         experiment: Experiment,
     ) -> None:
         self._settings = settings
+        self._loader = loader
         self._versions = versions
         self._catalog = catalog
         self._transitions = transitions
@@ -76,12 +85,16 @@ class LiveModel:
         self._live: _Loaded | None = None
         self._arms: dict[str, _Loaded] = {}
         """By name, the versions of the experiment, the live one if it is among them."""
-        self._missing = {arm.version: "it is not loaded yet" for arm in experiment.arms}
+        self._missing = self._none_loaded()
         """By name, why a version of the experiment is not served."""
         self._shelf = ItemTable()
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._refused: int | None = None
+        """The sequence number of the change that could not be taken up."""
+        self._refusal: Refusal | None = None
+        self.refusals = 0
+        """Versions refused since this server started."""
 
     @property
     def retriever(self) -> Retriever | None:
@@ -119,6 +132,11 @@ class LiveModel:
         """By version of the experiment, `ready`, or why its users get the live version."""
         arms = (arm.version for arm in self.experiment.arms)
         return {version: self._missing.get(version, "ready") for version in arms}
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The version that is live and not served here, and why; None while all is well."""
+        return self._refusal
 
     @property
     def deleted(self) -> DeletedItems:
@@ -168,10 +186,16 @@ class LiveModel:
 
     async def _follow_version(self) -> None:
         """Look once for a new version."""
-        live = await self._versions.live(self._settings.model_id)
-        if live is not None and live.version != self.version and live.sequence != self._refused:
+        model_id = self._settings.model_id
+        live = await self._versions.live(model_id)
+        if live is None:
+            if self._live is not None and await self._versions.is_deleted(model_id):
+                await self._let_go()
+        elif live.version == self.version:
+            self._refused = self._refusal = None
+        elif live.sequence != self._refused:
             taken = await self._take_up(live)
-            if not taken and self._live is None:
+            if not taken and self._live is None and live.sequence == self._refused:
                 await self._fall_back()
 
     async def _follow_experiment(self) -> None:
@@ -182,7 +206,7 @@ class LiveModel:
         for version in list(self._missing):
             try:
                 await self._take_up_arm(version)
-            except (ArtifactInvalid, VersionNotFound) as exc:
+            except (ArtifactInvalid, StoreUnavailable, VersionNotFound) as exc:
                 if self._missing[version] != str(exc):
                     logger.error("arm %s: its users get the live version: %s", version, exc)
                 self._missing[version] = str(exc)
@@ -201,6 +225,9 @@ class LiveModel:
         async with self._levelling:
             self._join(loaded, aside, alone=False)
             self._arms[version] = loaded
+
+    def _none_loaded(self) -> dict[str, str]:
+        return {arm.version: "it is not loaded yet" for arm in self.experiment.arms}
 
     async def _follow_changes(self) -> None:
         """Look once for changes of the catalogue, and go through them."""
@@ -255,11 +282,11 @@ class LiveModel:
 
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
-        refused = self._refused
+        refused = self._refused, self._refusal
         for earlier in (await self._versions.history(self._settings.model_id))[1:]:
             if await self._take_up(earlier):
                 break
-        self._refused = refused
+        self._refused, self._refusal = refused
 
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
@@ -272,9 +299,16 @@ class LiveModel:
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
+            self._refusal = Refusal(version, str(exc))
+            self.refusals += 1
             logger.error(
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
+            return False
+        except StoreUnavailable as exc:
+            if self._refusal is None:
+                logger.warning("version %s cannot be fetched yet: %s", version, exc)
+            self._refusal = Refusal(version, str(exc))
             return False
         async with self._levelling:
             self._join(loaded, aside, alone=not self._arms)
@@ -285,10 +319,9 @@ class LiveModel:
     async def _load(self, version: str) -> tuple[_Loaded, DeletedItems]:
         """Load a version aside, and bring it level with the catalogue; return how far that is.
 
-        Raises `ArtifactInvalid`, `VersionNotFound`, `RedisError`.
+        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
         """
-        folder = version_folder(Path(self._settings.artifacts), self._settings.model_id, version)
-        retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
+        retriever = await asyncio.to_thread(self._loader.load, self._settings.model_id, version)
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
@@ -307,6 +340,14 @@ class LiveModel:
             # more changes nothing.
             self._deleted.settled = min(self._deleted.settled, aside.settled)
         loaded.retriever.remove_items(self._deleted.numbers)
+
+    async def _let_go(self) -> None:
+        """Serve no version any more: the model was deleted."""
+        logger.warning("model %s was deleted: no version is live here", self._settings.model_id)
+        async with self._levelling:
+            self._live, self._arms, self._missing = None, {}, self._none_loaded()
+            # The shelf is filled from the catalogue's beginning.
+            self._shelf, self._deleted = ItemTable(), DeletedItems()
 
     async def _level_aside(self, retriever: Retriever) -> DeletedItems:
         """Bring a version that is not served yet level with the catalogue; return how far it is."""

@@ -32,6 +32,7 @@ class Metrics:
     ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Versions(live))
+        self._registry.register(_Refusals(live))
         self._registry.register(_Impressions(impressions))
         self._registry.register(_Evaluation(evaluation))
         Gauge(
@@ -127,3 +128,21 @@ class _Evaluation(Collector):
             hit_rate.add_metric((label, k), score.hit_rate)
             ndcg.add_metric((label, k), score.ndcg)
         return [events, hit_rate, ndcg]
+
+
+class _Refusals(Collector):
+    def __init__(self, live: LiveModel) -> None:
+        self._live = live
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "headrace_versions_refused",
+            "Versions that this server did not take up.",
+            value=self._live.refusals,
+        )
+        family = InfoMetricFamily(
+            "headrace_refused_model", "The version that is live and not served here, and why."
+        )
+        if (refusal := self._live.refusal) is not None:
+            family.add_metric((), {"version": refusal.version, "reason": refusal.reason})
+        yield family

@@ -22,7 +22,7 @@ from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
@@ -41,6 +41,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -61,6 +62,7 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     trending: TrendingCache
@@ -87,7 +89,8 @@ def create_services(settings: Settings) -> Services:
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
     experiment = experiment_of(settings.experiment)
-    live = LiveModel(settings, versions, catalog, transitions, experiment)
+    loader = VersionLoader(settings)
+    live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     impressions = ImpressionLog(
@@ -105,6 +108,7 @@ def create_services(settings: Settings) -> Services:
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
+        loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,

@@ -27,8 +27,8 @@ async def readyz(request: Request) -> Response:
     redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
     ready = redis and kafka
     live = server.live
-    answer = Ready(ready, redis, kafka, live.version, dict(live.arms))
-    return json_response(answer, 200 if ready else 503)
+    state = Ready(ready, redis, kafka, live.version, live.refusal, dict(live.arms))
+    return json_response(state, 200 if ready else 503)
 
 
 async def metrics(request: Request) -> Response:

@@ -8,10 +8,13 @@ from rich.console import Console
 
 from headrace.commands import show
 
+MODEL = {"id": "default", "deleted": False, "rollback": "older"}
+
 
 def version(name: str, **more: Any) -> dict[str, Any]:
     return {
         "version": name, "created_at": 1_704_060_026.0, "live": False, "share": None,
+        "pinned": False, "verdict": None,
         "data": {"events": 1_000}, "metrics": {"hr_at_10": 0.25}, "evaluation": None, **more,
     }  # fmt: skip
 
@@ -23,7 +26,7 @@ def evaluation(events: int, hit_rate: float) -> dict[str, Any]:
 def shown(versions: list[dict[str, Any]], trending: dict[str, Any] | None) -> list[str]:
     console = Console(width=200)
     with console.capture() as capture:
-        show.versions({"id": "default"}, {"versions": versions, "trending": trending}, console)
+        show.versions(MODEL, {"versions": versions, "trending": trending}, console)
     return capture.get().splitlines()
 
 
@@ -43,6 +46,7 @@ def test_arms_stand_beside_the_live_version_with_their_figures() -> None:
     assert rows[2].split()[-6:] == ["0.2000", "±0.0200", "0.1250", "400", "hr_at_10", "0.25"]
     assert rows[3].split()[0:2] == ["old", "live"]
     assert rows[3].split()[-6:] == ["0.5000", "±0.0100", "0.1250", "2,500", "hr_at_10", "0.25"]
+    assert rows[4].split()[0:2] == ["older", "before"]
     assert rows[4].split()[-3:] == ["1,000", "hr_at_10", "0.25"]
     assert rows[5].split() == ["trending", "items", "0.0000", "±0.0000", "0.1250", "100"]
     assert rows[6] == "HR and NDCG: 7 days until now, after so many positive events"
