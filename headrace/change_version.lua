@@ -5,7 +5,8 @@
 --                one seen; deleted -> 1 when the model was
 --       gone     set: versions that were deleted
 --       untold   list: messages that Kafka has not acknowledged yet, oldest first
--- ARGV  change   live, pin, unpin, delete, delete-model or create-model
+-- ARGV  change   live, pin, unpin, delete, delete-model or create-model; or fence, which changes
+--                nothing but from which number on trainers may
 --       version  that it is about, '' for none
 --       entry    JSON object without `sequence`: what the history keeps when a version goes live
 --       message  JSON object without `sequence`, `live` and `pinned`: what is told
@@ -42,6 +43,7 @@ if tonumber(fence) > 0 then
   if tonumber(fence) < tonumber(redis.call('HGET', state, 'fence') or '0') then return refused('fenced') end
   redis.call('HSET', state, 'fence', fence)
 end
+if change == 'fence' then return {1, ''} end
 if expected ~= '*' and expected ~= live then return refused('changed') end
 if version ~= '' and redis.call('SISMEMBER', gone, version) == 1 then return refused('gone') end
 

@@ -36,6 +36,8 @@ SIGNATURE = "manifest.sig"
 Check = Callable[[bytes, bytes | None], None]
 """Is given a manifest and its signature, None for none; raises `ArtifactInvalid`."""
 
+ROLLED_BACK = "rolled back"
+"""Why a version is live that ops went back to."""
 _HISTORY = 100
 """Changes of a model's live version that are remembered."""
 _TELLING_MS = 30_000
@@ -293,6 +295,13 @@ class VersionStore:
         )
         return msgspec.json.decode(raw, type=LiveVersion)
 
+    async def fence(self, model_id: str, fence: int) -> None:
+        """Let no trainer with a smaller number put a version of the model live any more.
+
+        Raises `ChangeRefused` when there is one with a larger number, or the model was deleted.
+        """
+        await self._step(model_id, "fence", "", {}, {}, fence=fence)
+
     async def pin(self, model_id: str, version: str, *, now: float, reason: str) -> None:
         """Put a version live, if it is not, and let no new one take its place unasked.
 
@@ -373,6 +382,34 @@ class VersionStore:
             "at": now,
             "reason": reason,
         }
+        answer = await self._step(
+            model_id,
+            change,
+            version,
+            entry,
+            message,
+            expected=expected,
+            unasked=unasked,
+            fence=fence,
+        )
+        try:
+            await self.tell(model_id)
+        except (KafkaError, RedisError) as exc:
+            logger.warning("a change of model %s is told later: %r", model_id, exc)
+        return answer
+
+    async def _step(
+        self,
+        model_id: str,
+        change: Change | Literal["fence"],
+        version: str,
+        entry: Mapping[str, Any],
+        message: Mapping[str, Any],
+        *,
+        expected: str | None = "*",
+        unasked: bool = False,
+        fence: int = 0,
+    ) -> bytes:
         done, answer, *live = await self._script(
             keys=[
                 self._key(model_id),
@@ -391,10 +428,6 @@ class VersionStore:
         )
         if not done:
             raise _refusal(text(answer), model_id, version, text(live[0]))
-        try:
-            await self.tell(model_id)
-        except (KafkaError, RedisError) as exc:
-            logger.warning("a change of model %s is told later: %r", model_id, exc)
         return bytes(answer)
 
     def _models_key(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
-from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.signatures import Signer
 from headrace.versions import Manifest, TrainingData, Verdict
@@ -26,6 +24,7 @@ from models.retrieval.features import SLOTS, item_features
 from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.dataset import Histories, before, histories
+from models.training.enough import check_events
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
 from models.training.export import (
     Contents,
@@ -35,6 +34,7 @@ from models.training.export import (
     package_versions,
     publish,
 )
+from models.training.fingerprint import fingerprint
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.gate import Gate
@@ -81,7 +81,7 @@ def train(
     `ExportFailed`, and `FileExistsError` when the version exists. The same data, parameters and
     seed make the same version.
     """
-    _check(columns, parameters)
+    check_events(columns, parameters)
     keras.utils.set_random_seed(parameters.seed)
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
     held_back = gate.held_back(columns, parameters) if gate else 0
@@ -254,21 +254,6 @@ def write_version(
     return publish(aside, folder, manifest, judge=judge, signer=signer)
 
 
-def _check(columns: EventColumns, parameters: Parameters) -> None:
-    if len(columns) < parameters.min_events:
-        raise TooFewEvents(
-            f"There are {len(columns):,} events; a training needs {parameters.min_events:,}. "
-            "Send more, or lower HEADRACE_TRAINING_MIN_EVENTS."
-        )
-    targets = int(histories(columns, parameters).is_target.sum())
-    if targets < 2:
-        raise TooFewEvents(
-            f"{targets} of {len(columns):,} events are positive; a training needs 2 at the least. "
-            "Send more, or lower HEADRACE_TRAINING_POSITIVE_THRESHOLD, which is "
-            f"{parameters.positive_threshold:g}."
-        )
-
-
 def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:
     """Return `[ids + 1, SLOTS]`, the unknown item's first; zeros for what is no item's id."""
     of_id = {item.item_id: item for item in items}
@@ -335,22 +320,13 @@ def _popular(columns: EventColumns) -> list[str]:
 def _training_data(
     columns: EventColumns, topic_ids: Mapping[str, str], fitted_to: float
 ) -> TrainingData:
-    digest = hashlib.sha256(msgspec.msgpack.encode([columns.user_ids, columns.item_ids]))
-    for column in (
-        columns.user,
-        columns.item,
-        columns.timestamp,
-        columns.kind,
-        columns.rating,
-    ):
-        digest.update(column.tobytes())
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
         events=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint(columns),
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
         fitted_to=fitted_to,

@@ -1,23 +1,20 @@
-"""Models, their versions, and the trainings asked for."""
+"""Models and their versions."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import InvalidSetting, VersionNotFound
-from headrace.producer import Outgoing
-from headrace.settings import ModelId, training_settings
-from headrace.tasks import RetrainRequest
-from headrace.topics import RETRAIN
-from headrace.versions import describe
-from serving.bodies import json_response, read_json
+from headrace.errors import TaskEnded, VersionNotFound
+from headrace.settings import ModelId
+from headrace.versions import ROLLED_BACK, describe
+from serving.bodies import json_response
 from serving.paths import path_id
-from serving.problems import Problem, wrong_field
-from serving.schemas import Model, ModelList, TrainRequest, VersionList
+from serving.problems import Problem
+from serving.schemas import Model, ModelList, VersionList
 from serving.services import Services, services
 
 
@@ -59,7 +56,7 @@ async def roll_back(request: Request) -> Response:
         model_id,
         state.before,
         now=server.clock(),
-        reason="rolled back",
+        reason=ROLLED_BACK,
         # Of two who roll back at once the second one would put it forth again.
         expected=state.live.version,
     )
@@ -102,6 +99,12 @@ async def delete_model(request: Request) -> Response:
     """
     server = services(request)
     model_id = model_id_of(request)
+    # First: what is asked for meanwhile is refused, and what it trains goes nowhere.
+    await server.tasks.refuse_model(model_id)
+    task = await server.tasks.of_model(model_id)
+    if task is not None:
+        with suppress(TaskEnded):
+            await server.tasks.cancel(task.id, now=server.clock())
     await server.versions.delete_model(model_id, now=server.clock(), reason="deleted")
     return Response(status_code=204)
 
@@ -111,32 +114,8 @@ async def put_model(request: Request) -> Response:
     server = services(request)
     model_id = model_id_of(request)
     await server.versions.create_model(model_id, now=server.clock(), reason="created")
+    await server.tasks.admit_model(model_id)
     return json_response(await _model(server, model_id))
-
-
-async def train(request: Request) -> Response:
-    """Ask for a training; 202 with the task that stands for it."""
-    server = services(request)
-    model_id = model_id_of(request)
-    body = await read_json(request, TrainRequest)
-    try:
-        training_settings(server.settings, body.params)
-    except InvalidSetting as exc:
-        raise Problem(422, str(exc), [wrong_field("params", str(exc), None)]) from exc
-    if await server.versions.is_deleted(model_id):
-        raise Problem(409, f"Model {model_id} was deleted; `PUT /v1/models/{model_id}` creates it.")
-    asked = RetrainRequest(
-        idempotency_key=body.idempotency_key or server.new_id(),
-        model_id=model_id,
-        reason=body.reason,
-        requested_by="http",
-        params=body.params,
-    )
-    topic = server.topics.name(RETRAIN)
-    await server.producer.send([Outgoing(topic, model_id.encode(), msgspec.json.encode(asked))])
-    # The trainer makes the same task from the message, whichever of the two comes first.
-    task = await server.tasks.create(asked, server.new_id(), now=server.clock())
-    return json_response(task, 202, {"Location": f"/v1/tasks/{task.id}"})
 
 
 async def _model(server: Services, model_id: str) -> Model:

@@ -247,6 +247,12 @@ async def test_a_trainer_that_was_taken_over_comes_too_late(store: VersionStore)
         await store.activate("default", V1, now=NOW, reason="task 1", fence=7)
     assert refused.value.why == "fenced"
     await store.activate("default", V1, now=NOW, reason="task 3", fence=8)
+    # Another trainer has taken the task, and has nothing to put live yet.
+    await store.fence("default", 9)
+    with pytest.raises(ChangeRefused):
+        await store.activate("default", V2, now=NOW, reason="task 3", fence=8)
+    with pytest.raises(ChangeRefused):
+        await store.fence("default", 8)
 
 
 async def test_times_keep_their_fractions(store: VersionStore) -> None:
