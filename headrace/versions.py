@@ -331,6 +331,7 @@ class VersionStore:
 
     async def create_model(self, model_id: str, *, now: float, reason: str) -> None:
         """Let a model that was deleted be trained again."""
+        await self._redis.sadd(self._models_key(), model_id)
         await self._change(model_id, "create-model", "", now, reason)
 
     async def forget(self, model_id: str, versions: Iterable[str]) -> None:

@@ -99,7 +99,7 @@ HARM: list[tuple[Harm, str]] = [
     (recalibrate, "a score differs by"),
     (forget_probes, "probes.json: not listed"),
     (empty_probes, "0 sessions, 0 answers"),
-    (rename, "manifest.json is of version"),
+    (rename, "its manifest.json is of version"),
 ]
 
 
