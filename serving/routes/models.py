@@ -106,7 +106,8 @@ async def delete_model(request: Request) -> Response:
     if task is not None:
         with suppress(TaskEnded):
             await server.tasks.cancel(task.id, now=server.clock())
-    await server.versions.delete_model(model_id, now=server.clock(), reason="deleted")
+    names = await asyncio.to_thread(server.loader.store.versions, model_id)
+    await server.versions.delete_model(model_id, names, now=server.clock(), reason="deleted")
     return Response(status_code=204)
 
 
