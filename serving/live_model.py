@@ -293,6 +293,7 @@ class LiveModel:
         version = live.version
         if version in self._arms:
             self._live = self._arms[version]
+            self._refused = self._refusal = None
             return True
         try:
             loaded, aside = await self._load(version)
@@ -313,6 +314,7 @@ class LiveModel:
         async with self._levelling:
             self._join(loaded, aside, alone=not self._arms)
             self._live, self._shelf = loaded, ItemTable()
+            self._refused = self._refusal = None
         logger.info("version %s is live here", version)
         return True
 
