@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from headrace.catalog import ShortText
 from headrace.events import Context, EventId, ItemId, UserId
 from headrace.sessions import Interaction
+from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
@@ -224,6 +225,12 @@ class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Overrides of training parameters, by name; 1 and 0 for yes and no."""
     idempotency_key: EventId | None = None
     """The same key gives the same task."""
+
+
+class TaskList(Struct, frozen=True):
+    """Answer of `GET /v1/tasks`, newest first."""
+
+    tasks: list[Task]
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
