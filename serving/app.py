@@ -92,6 +92,7 @@ ROUTES = [
     Route("/readyz", health.readyz),
     Route("/metrics", health.metrics),
     Route("/openapi.json", docs.openapi),
+    Route("/asyncapi.json", docs.asyncapi),
     Route("/docs", docs.page),
 ]  # fmt: skip
 

@@ -9,8 +9,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from headrace import asyncapi as topics
 from serving.bodies import json_response
 from serving.openapi import document
+from serving.services import services
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Headrace API</title>
@@ -27,7 +29,8 @@ b {{ display: inline-block; min-width: 4.5rem; }}
 <h1>Headrace API {version}</h1>
 <p>Every call but the health checks needs <code>Authorization: Bearer &lt;key&gt;</code>, whose
 scope stands beside it.
-The same as <a href="openapi.json">OpenAPI 3.1</a>.</p>
+The same as <a href="openapi.json">OpenAPI 3.1</a>; the topics of Kafka as
+<a href="asyncapi.json">AsyncAPI 3.0</a>.</p>
 {operations}
 <h2>Types</h2>
 {types}
@@ -38,6 +41,11 @@ The same as <a href="openapi.json">OpenAPI 3.1</a>.</p>
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document."""
     return json_response(document(request.app.routes))
+
+
+async def asyncapi(request: Request) -> Response:
+    """Return the AsyncAPI document of the topics; where the brokers are it does not tell."""
+    return json_response(topics.document(services(request).settings, servers=False))
 
 
 async def page(request: Request) -> Response:
