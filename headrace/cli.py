@@ -285,7 +285,7 @@ def recommend(
 
 @app.command(rich_help_panel=ASK)
 def openapi() -> None:
-    """Print the HTTP API as OpenAPI 3.1, as servers show it."""
+    """Print the HTTP API as OpenAPI 3.1."""
     import msgspec
 
     with _extra("serving"):
@@ -296,7 +296,7 @@ def openapi() -> None:
 
 @app.command(rich_help_panel=ASK)
 def asyncapi() -> None:
-    """Print the topics as AsyncAPI 3.0, under these settings' names."""
+    """Print the topics as AsyncAPI 3.0."""
     import msgspec
 
     from headrace.asyncapi import document
