@@ -60,6 +60,18 @@ _K = {
 }
 
 
+class WrongField(Struct, frozen=True):
+    """A field of a request, and what is wrong with it."""
+
+    field: str
+    """Empty when the whole is."""
+    reason: str
+    index: int | None = None
+    """Which one of several it is about."""
+    value: str | None = None
+    """What was sent, cut short."""
+
+
 class Problem(Struct, frozen=True):
     """RFC 9457."""
 
@@ -67,7 +79,7 @@ class Problem(Struct, frozen=True):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] = []
+    errors: list[WrongField] = []
     code: str | None = None
     """`stale`: the session has not seen an event of `after` in time."""
     missing: list[TokenText] = []

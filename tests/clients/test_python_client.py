@@ -113,7 +113,7 @@ async def test_more_events_than_one_call_takes_are_sent_in_several(call: Call, u
 async def test_a_refusal_is_an_exception_of_its_kind(call: Call, user: str) -> None:
     with pytest.raises(Invalid) as invalid:
         await call("recommend", RecommendationRequest(user_id=user, k=501))
-    assert invalid.value.problem.errors[0]["field"] == "k"
+    assert invalid.value.problem.errors[0].field == "k"
     assert "501" in str(invalid.value)
     with pytest.raises(NotFound):
         await call("item", "there is none")
@@ -172,6 +172,19 @@ async def test_the_rest_of_the_calls(call: Call, user: str) -> None:
         await call("activate", "default", "20240101T000000Z-00000a")
     with pytest.raises(Exception, match="no other version"):
         await call("roll_back", "default")
+
+
+def test_a_stream_gives_a_list_at_once_and_another_when_the_session_changes(
+    url: str, user: str
+) -> None:
+    with Client(url, KEY) as client:
+        updates = client.stream(user, k=3, stability=2)
+        assert next(updates).answer.session.interactions == 0
+        client.send_event(click(user, "tea"))
+        assert any(update.answer.session.interactions == 1 for update in updates)
+        updates.close()
+        with pytest.raises(Invalid):
+            next(client.stream(user, k=501))
 
 
 def test_both_kinds_have_the_same_methods() -> None:

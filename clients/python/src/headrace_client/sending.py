@@ -64,17 +64,16 @@ class Chunk:
     def refuse(self, error: Invalid) -> None:
         """Note that each event of `body` is invalid. Raises it when it is not about events."""
         open_events = list(self._open())
-        for told in error.problem.errors:
-            if "index" not in told:
-                raise error
-            index = open_events[told["index"]]
-            self._outcomes[index] = RefusedEvent(
-                event_id=self._events[index][0].event_id,
-                field=told["field"],
-                reason=told["reason"],
-            )
         if not error.problem.errors:
             raise error
+        for told in error.problem.errors:
+            if told.index is None:
+                raise error
+            index = open_events[told.index]
+            event_id = self._events[index][0].event_id
+            self._outcomes[index] = RefusedEvent(
+                event_id=event_id, field=told.field, reason=told.reason
+            )
 
     def give_up(self, error: HeadraceError) -> None:
         """Note that it is unknown what has become of the rest."""

@@ -123,7 +123,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] = []
+    errors: list[WrongField] = []
     code: str | None = None
     missing: list[str] = []
     answer: RecommendationAnswer | None = None
@@ -316,3 +316,12 @@ class VersionList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `GET /v1/models/{model_id}/versions`, newest first."""
 
     versions: list[dict[str, Any]]
+
+
+class WrongField(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A field of a request, and what is wrong with it."""
+
+    field: str
+    reason: str
+    index: int | None = None
+    value: str | None = None
