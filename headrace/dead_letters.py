@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from headrace.errors import InvalidEvent
@@ -31,6 +33,7 @@ class Record(Struct, frozen=True):
     """The record's own time, in Unix seconds."""
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class DeadLetters:

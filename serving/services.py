@@ -7,6 +7,8 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -35,6 +37,9 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -69,17 +74,16 @@ class Services:
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
 
-def create_services(settings: Settings) -> Services:
+def create_services(settings: Settings, tracing: Tracing | None = None) -> Services:
     """Return the services of a server; they connect when they are first used."""
-    redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
-    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
+    redis, producer, recommender_kind = _traceable(settings, tracing)
     sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
     live = LiveModel(settings, versions, catalog, transitions)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
-    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    recommender = recommender_kind(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
     return Services(
         settings=settings,
@@ -102,6 +106,27 @@ def create_services(settings: Settings) -> Services:
         ),
         metrics=Metrics(live, feed),
         request_log=RequestLog(settings, sys.stderr.write),
+    )
+
+
+def _traceable(
+    settings: Settings, tracing: Tracing | None
+) -> tuple[Redis, Producer, Callable[..., Recommender]]:
+    """Return what is another class, or has one more layer, when this server is traced."""
+    if tracing is None:
+        return (
+            connect(settings, timeout_s=_REDIS_TIMEOUT_S),
+            Producer(settings, timeout_s=_KAFKA_TIMEOUT_S),
+            Recommender,
+        )
+    from headrace.tracing.kafka import TracedProducer
+    from headrace.tracing.redis import traced_redis
+    from serving.traced import TracedRecommender
+
+    return (
+        connect(settings, timeout_s=_REDIS_TIMEOUT_S, kind=traced_redis(tracing)),
+        TracedProducer(settings, tracing, timeout_s=_KAFKA_TIMEOUT_S),
+        partial(TracedRecommender, tracing),
     )
 
 
