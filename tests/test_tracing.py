@@ -1,4 +1,4 @@
-"""Traces: one of an event's whole way, as a receiver of OTLP sees it; and none when they are off."""
+"""Traces: that of an event, whole, as a receiver of OTLP sees it; and none while they are off."""
 
 from __future__ import annotations
 
