@@ -70,9 +70,9 @@ UPGRADE := --upgrade
 
 lock: install  ## Renew the pinned dependencies; UPGRADE= keeps the versions that still fit
 	@$(PIN) $(UPGRADE) --group dev --all-extras --output-file constraints.txt
-	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra serving \
+	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra serving --extra tracing \
 		--output-file constraints-serving.txt
-	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra training \
+	@$(PIN) --upgrade --constraints constraints.txt --group build --extra streams --extra training --extra tracing \
 		--output-file constraints-training.txt
 
 clean:  ## Remove .venv, build/ and caches; the local stack's data in .headrace stays

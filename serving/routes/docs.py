@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from typing import Any
 
@@ -76,7 +77,22 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for name in ("security", "parameters", "requestBody", "responses")
         if operation.get(name)
     }
-    return _details(title, _json(shown))
+    return _details(title, f"{escape(_curl(method, path, operation))}\n\n{_json(shown)}")
+
+
+def _curl(method: str, path: str, operation: dict[str, Any]) -> str:
+    """Return the call as one types it into a shell, with the examples of the document."""
+    names = {each["name"]: each["example"] for each in operation["parameters"]}
+    words = ["curl -s", f'"$HEADRACE_URL{path.format_map(names)}"']
+    if operation["security"]:
+        words.append('-H "Authorization: Bearer $HEADRACE_API_KEY"')
+    body = operation.get("requestBody")
+    if body is not None:
+        example = msgspec.json.encode(body["content"]["application/json"]["example"]).decode()
+        words.append("-d " + shlex.quote(example))
+    if method not in ("get", "post") or (method == "post" and body is None):
+        words.insert(1, f"-X {method.upper()}")
+    return " ".join(words)
 
 
 def _details(summary: str, body: str) -> str:

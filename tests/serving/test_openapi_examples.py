@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,3 +104,14 @@ def _examined(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     for status, response in operation["responses"].items():
         for content in response.get("content", {}).values():
             yield f"the answer {status}", content
+
+
+async def test_the_page_shows_each_call_as_one_types_it(live: httpx.AsyncClient) -> None:
+    page = html.unescape((await live.get("/docs")).text)
+    assert (
+        'curl -s "$HEADRACE_URL/v1/recommendations" -H "Authorization: Bearer $HEADRACE_API_KEY" '
+        """-d '{"user_id":"42","k":10}'"""
+    ) in page
+    assert 'curl -s -X DELETE "$HEADRACE_URL/v1/users/42/hidden/21253"' in page
+    assert 'curl -s "$HEADRACE_URL/readyz"\n' in page
+    assert page.count("curl -s") == len(OPERATIONS)
