@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -52,9 +51,3 @@ def url(system: tuple[Settings, Part]) -> str:
 def server(system: tuple[Settings, Part]) -> Part:
     """The server's process."""
     return system[1]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """A file for what a process says."""
-    return tmp_path / "log"
