@@ -14,7 +14,6 @@ from headrace.dead_letters import NO_KEY, RESENT, RESENT_FROM
 from headrace.erasures import Erasure
 from headrace.events import AnyEvent, Click, ItemId, Purchase, Rating, UserId
 from headrace.settings import ModelId, Settings
-from headrace.tasks import RetrainRequest
 from headrace.topics import (
     COMPACTED,
     DEAD_LETTERS,
@@ -24,7 +23,8 @@ from headrace.topics import (
     RETRAIN,
     Topics,
 )
-from headrace.versions import LiveVersion
+from headrace.training_requests import TrainingRequest
+from headrace.versions import VersionChange
 
 _JSON = "application/json"
 _NOW = 1704060026.5
@@ -102,11 +102,11 @@ CHANNELS: dict[str, Channel] = {
             Message(
                 "retrain",
                 "The same idempotency_key always means the same task.",
-                RetrainRequest(
+                TrainingRequest(
                     idempotency_key="nightly-2026-11-22",
                     reason="nightly",
                     requested_by="cron",
-                    params={"epochs": 10},
+                    epochs=10,
                 ),
                 _TRACED,
             ),
@@ -114,18 +114,21 @@ CHANNELS: dict[str, Channel] = {
         ("receive", "send"),
     ),
     MODEL_VERSIONS: Channel(
-        "Which version of the model of the key went live.",
+        "What changed of the versions of the model of the key.",
         ModelId,
         (
             Message(
                 "model-version",
-                "A version went live.",
-                LiveVersion(
+                "A version went live, was pinned or deleted, and how the model stands since.",
+                VersionChange(
                     model_id="default",
+                    change="live",
                     version=_VERSION,
-                    live_since=_NOW,
-                    sequence=7,
+                    at=_NOW,
                     reason="trained",
+                    sequence=7,
+                    live=_VERSION,
+                    pinned=None,
                 ),
             ),
         ),
@@ -289,7 +292,12 @@ def _as_json(example: Any) -> Any:
     """Return a value as a record holds it; of an event, the topic gives the type."""
     built = msgspec.to_builtins(example)
     built.pop("type", None)
-    return {name: value for name, value in built.items() if value is not None}
+    optional = {
+        field.encode_name for field in msgspec.structs.fields(example) if not field.required
+    }
+    return {
+        name: value for name, value in built.items() if value is not None or name not in optional
+    }
 
 
 def _servers(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:

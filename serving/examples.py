@@ -13,7 +13,7 @@ from headrace.events import AnyEvent, Rating
 from headrace.sessions import Interaction
 from headrace.tasks import Task
 from headrace.tokens import Token
-from headrace.versions import LiveVersion, Manifest, TrainingData, describe
+from headrace.versions import LiveVersion, Manifest, ModelState, TrainingData, describe
 from serving import schemas
 
 NOW = 1704060026.0
@@ -37,6 +37,7 @@ _ITEMS = [schemas.Recommendation("318", 0.41), schemas.Recommendation("50", 0.37
 _LIVE = LiveVersion(
     model_id=MODEL_ID, version=VERSION, live_since=NOW, sequence=7, reason="trained"
 )
+_MODEL = schemas.Model(MODEL_ID, _LIVE)
 _MANIFEST = Manifest(
     model_id=MODEL_ID,
     version=VERSION,
@@ -58,12 +59,9 @@ _MANIFEST = Manifest(
 _TASK = Task(
     id=TASK_ID,
     model_id=MODEL_ID,
-    status="RUNNING",
-    progress=0.4,
-    step="fit",
+    queue_position=1,
     created_at=NOW,
-    started_at=NOW + 1,
-    updated_at=NOW + 20,
+    updated_at=NOW,
     requested_by="http",
     reason="a new season",
 )
@@ -95,15 +93,22 @@ _ANSWERS: tuple[Struct, ...] = (
     schemas.HiddenItems(USER_ID, {ITEM_ID: NOW}),
     schemas.ItemList(_ITEMS),
     schemas.ItemsAccepted(1),
-    schemas.ModelList([schemas.Model(MODEL_ID, _LIVE)]),
+    _MODEL,
+    schemas.ModelList([_MODEL]),
     schemas.Ready(ready=True, redis=True, kafka=True, model=VERSION),
     schemas.TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
     schemas.UserInteractions(
         USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}
     ),
-    schemas.VersionList([dict(describe(_MANIFEST, _LIVE))]),
+    schemas.VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
 )
-_BY_TYPE = {type(answer): answer for answer in _ANSWERS}
+_BY_TYPE: dict[type, Any] = {type(answer): answer for answer in _ANSWERS}
+_BY_TYPE[str] = "epoch 1 of 8: loss 6.1\n"
+
+FILE = "user_id,item_id,timestamp,rating\n42,21253,1704060026,4.5\n"
+"""A file of events that is sent with a request for a training."""
+UPLOAD = {"reason": "a new season", "schema": {"type": "rating"}}
+"""What says how it is to be read."""
 
 _DETAILS = {
     400: "The request cannot be read.",
@@ -142,5 +147,10 @@ def problem_of(status: int, answer: Any) -> dict[str, Any]:
             "code": "stale",
             "missing": [TOKEN],
             "answer": answer_of(answer),
+        }
+    if status == HTTPStatus.CONFLICT and answer is Task:
+        problem |= {
+            "detail": f"Model {MODEL_ID} is being trained already; `task` is that training.",
+            "task": answer_of(answer),
         }
     return problem

@@ -4,6 +4,7 @@ threads of the one for asyncio. `make clients` runs it; a test sees when that wa
 
 from __future__ import annotations
 
+import keyword
 import re
 import subprocess
 import sys
@@ -73,16 +74,21 @@ def sync_code() -> str:
 def _struct(name: str, schema: dict[str, Any]) -> str:
     options = "frozen=True, kw_only=True, omit_defaults=True"
     required = set(schema.get("required", ()))
-    fields = []
+    fields: list[str] = []
+    renamed: dict[str, str] = {}
     for field, of in schema["properties"].items():
         if field in required and len(of.get("enum", ())) == 1:
             options += f', tag_field="{field}", tag="{of["enum"][0]}"'
             continue
         default = "" if field in required else f" = {_default(of)}"
-        fields.append(f"    {field}: {_type(of)}{default}")
+        attribute = f"{field}_" if keyword.iskeyword(field) else field
+        renamed |= {attribute: field} if attribute != field else {}
+        absent = field not in required and "default" not in of
+        fields.append(f"    {attribute}: {_type(of)}{' | None' * absent}{default}")
         described = (each.get("description") for each in (of, *of.get("anyOf", ())))
         if (said := next(filter(None, described), None)) is not None:
             fields.append(_docstring(said))
+    options += f", rename={renamed!r}" if renamed else ""
     what = schema.get("description", name)
     return "\n".join((f"class {name}(Struct, {options}):", _docstring(what), "", *fields))
 

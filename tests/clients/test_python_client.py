@@ -16,6 +16,7 @@ from headrace_client import (
     AcceptedEvent,
     AsyncClient,
     Client,
+    Conflict,
     Invalid,
     Item,
     ItemBody,
@@ -26,7 +27,7 @@ from headrace_client import (
     Retries,
     Stale,
     TokenRequest,
-    TrainRequest,
+    TrainingRequest,
     Unauthorized,
     Unreachable,
     click,
@@ -160,16 +161,27 @@ async def test_the_rest_of_the_calls(call: Call, user: str) -> None:
     await call("erase", user)
     assert (await call("interactions", user)).interactions == {}
 
-    assert [model.id for model in (await call("models")).models] == ["default"]
+    assert "default" in [model.id for model in (await call("models")).models]
     assert (await call("versions", "default")).versions == []
-    asked = TrainRequest(reason="a new season", idempotency_key=uuid.uuid4().hex)
+    asked = TrainingRequest(reason="a new season", idempotency_key=uuid.uuid4().hex)
     task = await call("train", "default", asked)
     assert (await call("train", "default", asked)).id == task.id
     assert (await call("task", task.id)).reason == "a new season"
-    assert task.id in [each.id for each in (await call("tasks")).tasks]
+    assert task.id in [each.id for each in (await call("tasks", kind="retrieval")).tasks]
+    assert (await call("cancel", task.id)).status == "CANCELLED"
+    assert (await call("tasks", status="QUEUED", limit=5)).tasks == []
     assert (await call("ready")).ready
+    version = "20240101T000000Z-00000a"
+    for name in ("activate", "pin", "delete_version"):
+        with pytest.raises(NotFound):
+            await call(name, "default", version)
+    other = f"of-{user}"
+    assert (await call("create_model", other)).id == other
+    await call("delete_model", other)
+    with pytest.raises(Conflict):
+        await call("unpin", other)
     with pytest.raises(NotFound):
-        await call("activate", "default", "20240101T000000Z-00000a")
+        await call("task_log", uuid.uuid4().hex)
     with pytest.raises(Exception, match="no other version"):
         await call("roll_back", "default")
 

@@ -16,8 +16,8 @@ from headrace.catalog import parse_item
 from headrace.erasures import decode_erasure
 from headrace.events import parse_event
 from headrace.settings import KafkaSecuritySettings, Settings, TopicSettings
-from headrace.tasks import parse_request
 from headrace.topics import ALL, COMPACTED, EVENT_TOPICS
+from headrace.training_requests import parse_request
 from serving.app import create_app
 from serving.services import create_services
 
@@ -72,7 +72,7 @@ def test_what_reads_the_topics_takes_the_examples() -> None:
     for topic, kind in EVENT_TOPICS.items():
         assert parse_event(_example(topic), kind, received_at=2e9).kind == kind
     assert parse_item(_example("items")).item_id == "21253"
-    assert parse_request(_example("retrain")).model_id == "default"
+    assert parse_request(_example("retrain")).epochs == 10
     assert decode_erasure(_example("erasures")).user_id == "42"
 
 

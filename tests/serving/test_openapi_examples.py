@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,21 +54,23 @@ async def test_the_server_takes_the_examples_of_requests_and_answers_like_those_
     event = {**_example("/v1/events", "post"), "timestamp": NOW}
     await live.put(f"/v1/items/{examples.ITEM_ID}", json=_example("/v1/items/{item_id}", "put"))
     assert (await live.post("/v1/events", json=event)).status_code == 202
-    asked = _example("/v1/models/{model_id}/train", "post")
-    task = (await live.post("/v1/models/default/train", json=asked)).json()["id"]
-    names = {"task_id": task, "item_id": examples.ITEM_ID, "model_id": "default"}
+    train = "/v1/models/{model_id}/train"
+    task = (await live.post(train.format(model_id="default"), json=_example(train, "post"))).json()
+    names = {"task_id": task["id"], "item_id": examples.ITEM_ID, "model_id": "default"}
     names |= {"user_id": examples.USER_ID, "version": (await live.get("/readyz")).json()["model"]}
 
     taken = 0
     for path, method, operation in (each.values for each in OPERATIONS):
-        if path.endswith(("/stream", "/rollback")) or (method == "delete" and "items" in path):
+        # One never ends, one needs a version before; the others end what the rest speak of.
+        never = ("/stream", "/rollback", "/train", "/log")
+        if path.endswith(never) or (method == "delete" and "/hidden/" not in path):
             continue
         answer = await live.request(
             method.upper(),
             path.format(**names),
             json=_example(path, method),
             params={
-                each["name"]: str(each["example"]).lower()
+                each["name"]: _in_query(each["example"])
                 for each in operation["parameters"]
                 if each["in"] == "query"
             },
@@ -88,6 +91,10 @@ async def test_the_example_of_a_stale_answer_is_like_a_real_one(live: httpx.Asyn
     shown = content["application/problem+json"]["example"]
     assert shown.keys() == problem.keys()
     assert shown["answer"].keys() == problem["answer"].keys()
+
+
+def _in_query(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _example(path: str, method: str) -> Any:

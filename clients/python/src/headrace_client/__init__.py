@@ -40,7 +40,7 @@ from headrace_client.types import (
     RecommendationRequest,
     RefusedEvent,
     TokenRequest,
-    TrainRequest,
+    TrainingRequest,
     UnknownEvent,
 )
 
@@ -74,7 +74,7 @@ __all__ = [
     "TokenRequest",
     "TooLarge",
     "TooManyRequests",
-    "TrainRequest",
+    "TrainingRequest",
     "Unauthorized",
     "Unavailable",
     "UnknownEvent",

@@ -40,6 +40,7 @@ from headrace_client.types import (
     ItemList,
     ItemsAccepted,
     LiveVersion,
+    Model,
     ModelList,
     Ready,
     RecommendationAnswer,
@@ -48,7 +49,7 @@ from headrace_client.types import (
     TaskList,
     TokenAnswer,
     TokenRequest,
-    TrainRequest,
+    TrainingRequest,
     UserInteractions,
     VersionList,
 )
@@ -313,6 +314,32 @@ class AsyncClient:
             "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
         )
 
+    async def create_model(self, model_id: str) -> Model:
+        """Let a model be trained, again if it was deleted."""
+        return await self._call("PUT", "/v1/models/{model_id}", Model, {"model_id": model_id})
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model with all its versions."""
+        await self._send("DELETE", "/v1/models/{model_id}", {"model_id": model_id})
+
+    async def delete_version(self, model_id: str, version: str) -> None:
+        """Delete a version that is not live."""
+        names = {"model_id": model_id, "version": version}
+        await self._send("DELETE", "/v1/models/{model_id}/versions/{version}", names)
+
+    async def pin(self, model_id: str, version: str) -> Model:
+        """Put a version live, and let no training put another one in its place."""
+        return await self._call(
+            "PUT",
+            "/v1/models/{model_id}/versions/{version}/pin",
+            Model,
+            {"model_id": model_id, "version": version},
+        )
+
+    async def unpin(self, model_id: str) -> None:
+        """Let new versions go live by themselves again."""
+        await self._send("DELETE", "/v1/models/{model_id}/pin", {"model_id": model_id})
+
     async def activate(self, model_id: str, version: str) -> LiveVersion:
         """Put a version live."""
         return await self._call(
@@ -332,22 +359,35 @@ class AsyncClient:
             safe=False,
         )
 
-    async def train(self, model_id: str, request: TrainRequest | None = None) -> Task:
+    async def train(self, model_id: str, request: TrainingRequest | None = None) -> Task:
         """Ask for a training; without an `idempotency_key` of yours it gets one."""
-        asked = request or TrainRequest()
+        asked = request or TrainingRequest()
         if asked.idempotency_key is None:
             asked = msgspec.structs.replace(asked, idempotency_key=uuid.uuid4().hex)
         return await self._call(
             "POST", "/v1/models/{model_id}/train", Task, {"model_id": model_id}, body=asked
         )
 
-    async def tasks(self) -> TaskList:
-        """Return the newest trainings, newest first."""
-        return await self._call("GET", "/v1/tasks", TaskList)
+    async def tasks(
+        self, *, kind: str | None = None, status: str | None = None, limit: int = 100
+    ) -> TaskList:
+        """Return the newest trainings, of a kind and in a status if one is named, newest first."""
+        asked = {"kind": kind, "status": status, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return await self._call("GET", "/v1/tasks", TaskList, params=params)
 
     async def task(self, task_id: str) -> Task:
         """Return one training. Raises `NotFound`."""
         return await self._call("GET", "/v1/tasks/{task_id}", Task, {"task_id": task_id})
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancel a training; it may still be RUNNING for a moment."""
+        return await self._call("DELETE", "/v1/tasks/{task_id}", Task, {"task_id": task_id})
+
+    async def task_log(self, task_id: str) -> str:
+        """Return the end of a training's log."""
+        raw = await self._send("GET", "/v1/tasks/{task_id}/log", {"task_id": task_id})
+        return raw.decode(errors="replace")
 
     # The server
 

@@ -30,6 +30,18 @@ class Click(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ty
     context: dict[str, str | int | float | bool | None] | None = None
 
 
+class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the rows of a file of events are, as `headrace import` takes it."""
+
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    type: Literal["click", "purchase", "rating"] | None = None
+    columns: dict[str, str] = {}
+    constants: dict[str, str] = {}
+    leave_out: list[str] = []
+    time_unit: Literal["iso", "ms", "s", "us"] = "s"
+    delimiter: str | None = None
+
+
 class EventsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `POST /v1/events`."""
 
@@ -87,7 +99,7 @@ class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message of `model-versions`: what went live, when, and why."""
+    """What went live, when, and why."""
 
     model_id: str
     version: str
@@ -101,6 +113,9 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     live: LiveVersion | None
+    pinned: str | None = None
+    rollback: str | None = None
+    deleted: bool = False
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,6 +142,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     missing: list[str] = []
     answer: RecommendationAnswer | None = None
+    task: Task | None = None
 
 
 class Purchase(
@@ -165,6 +181,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
     redis: bool
     kafka: bool
     model: str | None
+    refused: Refusal | None = None
 
 
 class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,6 +239,13 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Whether each item tells which interactions moved it, in `because`."""
 
 
+class Refusal(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version that is not served, and why."""
+
+    version: str
+    reason: str
+
+
 class RefusedEvent(
     Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="status", tag="invalid"
 ):
@@ -247,17 +271,18 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     model_id: str
     object: str = "task"
-    kind: str = "retrieval"
-    status: Literal["FAILED", "QUEUED", "RUNNING", "SUCCEEDED"] = "QUEUED"
+    kind: Literal["items", "ranking", "retrieval"] = "retrieval"
+    status: Literal["CANCELLED", "FAILED", "QUEUED", "REJECTED", "RUNNING", "SUCCEEDED"] = "QUEUED"
     progress: float = 0.0
     step: str = "queued"
+    queue_position: int | None = None
     created_at: float
     started_at: float | None = None
     updated_at: float
     finished_at: float | None = None
     requested_by: str = ""
     reason: str = ""
-    params: dict[str, float] = {}
+    params: dict[str, Any] = {}
     data: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     version: str | None = None
@@ -286,12 +311,29 @@ class TokenRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_s: int = 900
 
 
-class TrainRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Body of `POST /v1/models/{model_id}/train`."""
+class TrainingRequest(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}
+):
+    """Asks for a training: the body of `POST …/train`, a message of the `retrain` topic."""
 
-    reason: str = ""
+    model_id: str | None = None
+    kind: Literal["items", "ranking", "retrieval"] = "retrieval"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    algorithm: str | None = None
+    mode: Literal["full", "incremental"] | None = None
+    train_split_ratio: float | None = None
+    with_feedback: bool = False
+    global_data: bool = False
+    seed: int | None = None
+    from_: float | str | dict[str, dict[str, int]] | None = None
+    to: float | str | dict[str, dict[str, int]] | None = None
+    schema: DataSchema | None = None
     params: dict[str, float] = {}
+    force: bool = False
     idempotency_key: str | None = None
+    reason: str = ""
+    requested_by: str = ""
 
 
 class UnknownEvent(
