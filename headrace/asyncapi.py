@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from headrace import __version__
 from headrace.catalog import Item
 from headrace.dead_letters import NO_KEY, RESENT, RESENT_FROM
 from headrace.erasures import Erasure
 from headrace.events import AnyEvent, Click, ItemId, Purchase, Rating, UserId
+from headrace.impressions import Asked, Impression, Newest, SessionState
 from headrace.settings import ModelId, Settings
 from headrace.topics import (
     COMPACTED,
     DEAD_LETTERS,
     ERASURES,
+    IMPRESSIONS,
     ITEMS,
     MODEL_VERSIONS,
     RETRAIN,
@@ -92,6 +94,34 @@ CHANNELS: dict[str, Channel] = {
                 _TRACED,
             ),
             Message("item-deleted", "Deletes the item of the key.", None, _TRACED),
+        ),
+        ("receive", "send"),
+    ),
+    IMPRESSIONS: Channel(
+        "What was served. The key is the user_id, or the list's id for a session without a user.",
+        Annotated[str, Meta(min_length=1, max_length=256)],
+        (
+            Message(
+                "impression",
+                "A list that was served: to whom, from which version and session.",
+                Impression(
+                    id="5c0f9a7be2d4435a8b1f0c9d7e6a3b2c",
+                    user_id="42",
+                    served_at=_NOW,
+                    item_ids=("318", "50"),
+                    scores=(0.41, 0.37),
+                    model_id="default",
+                    version=_VERSION,
+                    asked=Asked(k=2),
+                    session=SessionState(
+                        interactions=1,
+                        applied=1,
+                        updated_at=_NOW,
+                        marks={"ratings/3": 4711},
+                        newest=Newest(("21253",), (_NOW,), ("rating",), (4.5,)),
+                    ),
+                ),
+            ),
         ),
         ("receive", "send"),
     ),

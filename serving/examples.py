@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from headrace.catalog import Item
 from headrace.events import AnyEvent, Rating
+from headrace.impressions import Asked
 from headrace.sessions import Interaction
 from headrace.tasks import Task
 from headrace.tokens import Token
@@ -74,6 +75,21 @@ _LIST = schemas.RecommendationAnswer(
     cursor="eAEzNjQAAAEsAJQ",
 )
 
+_SERVED = schemas.ServedList(
+    id=LIST_ID,
+    user_id=USER_ID,
+    served_at=NOW,
+    by="request",
+    recommendations=_ITEMS,
+    message=None,
+    model=schemas.ModelInfo(MODEL_ID, VERSION),
+    experiment=None,
+    asked=Asked(k=2),
+    session=schemas.ServedSession(
+        12, 14, NOW, {"ratings/3": 4711}, {ITEM_ID: Interaction(NOW, 4.5, "rating")}
+    ),
+)
+
 _ANSWERS: tuple[Struct, ...] = (
     _ITEM,
     _LIVE,
@@ -94,6 +110,7 @@ _ANSWERS: tuple[Struct, ...] = (
     schemas.ItemList(_ITEMS),
     schemas.ItemsAccepted(1),
     _MODEL,
+    _SERVED,
     schemas.ModelList([_MODEL]),
     schemas.Ready(ready=True, redis=True, kafka=True, model=VERSION),
     schemas.TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),

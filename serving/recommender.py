@@ -46,7 +46,7 @@ FEWER = "There are fewer items left to recommend than were asked for."
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prepared:
     """A request, and what was read to answer it."""
 
     request: RecommendationRequest
@@ -66,6 +66,13 @@ class Asked:
         least, most = _POOL
         k = self.request.k
         return max(least, min(4 * k, most)) if self.request.diversity else k + 1
+
+
+class Made(Struct, frozen=True):
+    """An answer, and the session that it was made from."""
+
+    answer: RecommendationAnswer
+    session: Session
 
 
 class RankedList(Struct, frozen=True):
@@ -94,7 +101,7 @@ class Recommender:
         self._trending = trending
         self._new_id = new_id
 
-    async def answer(self, request: RecommendationRequest) -> RecommendationAnswer:
+    async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
 
         Raises `InvalidFilter`, `InvalidCursor`.
@@ -102,15 +109,15 @@ class Recommender:
         asked = await self._read(request)
         # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
         # that the catalogue's news is known.
-        retriever = self._live.retriever
+        retriever = self._live.retriever_for(request.user_id)
         ranked = self._ranked(asked, retriever)
         if ranked is None:
             shares = dict(await self._trending.items())
-            retriever = self._live.retriever
+            retriever = self._live.retriever_for(request.user_id)
             ranked = self._trending_list(asked, retriever, shares)
         page = _page(asked, ranked.found, retriever)
         more = len(ranked.found.item_ids) > len(page.item_ids)
-        return RecommendationAnswer(
+        answer = RecommendationAnswer(
             id=self._new_id(),
             recommendations=await _explained(asked, page, retriever if ranked.from_model else None),
             message=ranked.message,
@@ -125,15 +132,16 @@ class Recommender:
             ),
             cursor=write_cursor([*asked.shown, *page.item_ids]) if more else None,
         )
+        return Made(answer, asked.session)
 
-    async def _read(self, request: RecommendationRequest) -> Asked:
+    async def _read(self, request: RecommendationRequest) -> Prepared:
         """Check the request, and read what it takes to answer it: one round trip or two."""
         asked_filter = None if request.filter is None else parse_filter(request.filter)
         shown = [] if request.cursor is None else read_cursor(request.cursor)
         session, trouble = await self._session(request)
         met: Sequence[str] = () if request.recommend_seen else session.item_ids
         met_before = await self._met_before(request, session)
-        return Asked(
+        return Prepared(
             request,
             session,
             met,
@@ -167,7 +175,7 @@ class Recommender:
             logger.warning("seen items cannot be read: %r", exc)
             return ()
 
-    def _ranked(self, asked: Asked, retriever: Retriever | None) -> RankedList | None:
+    def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         """Return the best items by the model; None when it cannot say and trending ones must do."""
         if asked.request.candidate_ids is not None:
             return self._ranked_candidates(asked, retriever)
@@ -180,7 +188,7 @@ class Recommender:
             return None
         return RankedList(found, _shortage(asked, len(found.item_ids)))
 
-    def _ranked_candidates(self, asked: Asked, retriever: Retriever | None) -> RankedList:
+    def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""
         left_out = {*asked.met, *asked.limits.exclude}
         candidate_ids = [
@@ -201,7 +209,7 @@ class Recommender:
         return RankedList(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.", False)
 
     def _trending_list(
-        self, asked: Asked, retriever: Retriever | None, shares: dict[str, float]
+        self, asked: Prepared, retriever: Retriever | None, shares: dict[str, float]
     ) -> RankedList:
         """Return trending items, then popular ones of the version, then any of the catalogue."""
         trending = [item_id for item_id in shares if item_id not in self._live.deleted]
@@ -217,7 +225,7 @@ class Recommender:
         some = bool(trending or len(self._live.shelf) or retriever is not None)
         return RankedList(found, _shortage(asked, 0) if some else NO_ITEMS, False)
 
-    def _without_version(self, asked: Asked, trending: Sequence[str]) -> list[str]:
+    def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
         """Return trending items, known to the catalogue or not, then others of the catalogue."""
         shelf, limits = self._live.shelf, asked.limits
         left_out = {*asked.met, *limits.exclude}
@@ -231,7 +239,7 @@ class Recommender:
         return first + shelf.ids(rest)
 
 
-def _page(asked: Asked, found: Recommendations, retriever: Retriever | None) -> Recommendations:
+def _page(asked: Prepared, found: Recommendations, retriever: Retriever | None) -> Recommendations:
     """Return the k items to show; without a model there is no saying which are alike."""
     k, diversity = asked.request.k, asked.request.diversity
     if diversity and retriever is not None:
@@ -240,7 +248,7 @@ def _page(asked: Asked, found: Recommendations, retriever: Retriever | None) -> 
 
 
 async def _explained(
-    asked: Asked, page: Recommendations, retriever: Retriever | None
+    asked: Prepared, page: Recommendations, retriever: Retriever | None
 ) -> list[Recommendation]:
     """Return the items as they are shown, with reasons when they are asked for and known."""
     if not asked.request.explain or retriever is None:
@@ -265,7 +273,7 @@ def _unscored(item_ids: Sequence[str], shares: dict[str, float] | None = None) -
     return Recommendations(list(item_ids), scores, [False] * len(item_ids))
 
 
-def _without_model(asked: Asked, retriever: Retriever | None) -> str:
+def _without_model(asked: Prepared, retriever: Retriever | None) -> str:
     """Return why the list does not come from the model."""
     if asked.trouble is not None:
         return asked.trouble
@@ -274,7 +282,7 @@ def _without_model(asked: Asked, retriever: Retriever | None) -> str:
     return UNKNOWN_ITEMS if asked.session.item_ids else UNKNOWN_USER
 
 
-def _shortage(asked: Asked, found: int) -> str | None:
+def _shortage(asked: Prepared, found: int) -> str | None:
     """Return in words that there are fewer items than were asked for, None when there are not."""
     if found >= asked.request.k:
         return None

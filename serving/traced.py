@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.tracing.spans import Tracing, propagator
 from models.retrieval.retriever import Retriever
-from serving.recommender import Asked, RankedList, Recommender
+from serving.recommender import Prepared, RankedList, Recommender
 from serving.schemas import RecommendationRequest
 
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
@@ -64,13 +64,13 @@ class TracedRecommender(Recommender):
         super().__init__(*parts)
         self._tracing = tracing
 
-    async def _read(self, request: RecommendationRequest) -> Asked:
+    async def _read(self, request: RecommendationRequest) -> Prepared:
         with self._tracing.span("read session") as span:
             asked = await super()._read(request)
             span.set_attribute("headrace.session.interactions", len(asked.session.item_ids))
         return asked
 
-    def _ranked(self, asked: Asked, retriever: Retriever | None) -> RankedList | None:
+    def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         with self._tracing.span("rank") as span:
             ranked = super()._ranked(asked, retriever)
             span.set_attribute("headrace.ranked", ranked is not None and ranked.from_model)

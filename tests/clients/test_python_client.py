@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from client_parts import KEY
+from parts import eventually
 
 from headrace_client import (
     AcceptedEvent,
@@ -84,6 +85,15 @@ async def test_an_answer_knows_the_events_whose_tokens_it_was_asked_for(
     assert known.interactions["a cup/of ß?"].event == "click"
     again = await call("recommend", RecommendationRequest(user_id=user), model_id="default")
     assert again.session.applied == 2
+
+    async def kept() -> bool:
+        try:
+            served = await call("served", again.id)
+        except NotFound:
+            return False
+        return bool(served.session.interactions == 2)
+
+    await eventually(kept, "what was served can be looked at")
 
 
 async def test_each_event_has_its_outcome(call: Call, user: str) -> None:

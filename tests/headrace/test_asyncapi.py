@@ -15,6 +15,7 @@ from headrace.asyncapi import document
 from headrace.catalog import parse_item
 from headrace.erasures import decode_erasure
 from headrace.events import parse_event
+from headrace.impressions import parse_impression
 from headrace.settings import KafkaSecuritySettings, Settings, TopicSettings
 from headrace.topics import ALL, COMPACTED, EVENT_TOPICS
 from headrace.training_requests import parse_request
@@ -71,6 +72,7 @@ def test_each_message_shows_an_example_that_fits_its_schema() -> None:
 def test_what_reads_the_topics_takes_the_examples() -> None:
     for topic, kind in EVENT_TOPICS.items():
         assert parse_event(_example(topic), kind, received_at=2e9).kind == kind
+    assert parse_impression(_example("impressions")).item_ids == ("318", "50")
     assert parse_item(_example("items")).item_id == "21253"
     assert parse_request(_example("retrain")).epochs == 10
     assert decode_erasure(_example("erasures")).user_id == "42"

@@ -45,6 +45,7 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ServedList,
     Task,
     TaskList,
     TokenAnswer,
@@ -221,6 +222,15 @@ class AsyncClient:
                 pass
             parser.restart()
             await asyncio.sleep(max(pause_s, parser.retry_s or _RETRY_S))
+
+    async def served(self, recommendation_id: str) -> ServedList:
+        """Return what was recommended under this id, and why. Raises `NotFound`."""
+        return await self._call(
+            "GET",
+            "/v1/recommendations/{recommendation_id}",
+            ServedList,
+            {"recommendation_id": recommendation_id},
+        )
 
     async def trending(self, *, k: int = 10) -> ItemList:
         """Return what is trending, with shares of all events of late."""

@@ -45,6 +45,7 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ServedList,
     Task,
     TaskList,
     TokenAnswer,
@@ -219,6 +220,15 @@ class Client:
                 pass
             parser.restart()
             time.sleep(max(pause_s, parser.retry_s or _RETRY_S))
+
+    def served(self, recommendation_id: str) -> ServedList:
+        """Return what was recommended under this id, and why. Raises `NotFound`."""
+        return self._call(
+            "GET",
+            "/v1/recommendations/{recommendation_id}",
+            ServedList,
+            {"recommendation_id": recommendation_id},
+        )
 
     def trending(self, *, k: int = 10) -> ItemList:
         """Return what is trending, with shares of all events of late."""

@@ -19,6 +19,19 @@ class AcceptedEvent(
     token: str
 
 
+class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request asked for."""
+
+    k: int
+    recommend_seen: bool = False
+    candidates: int | None = None
+    excluded: int = 0
+    shown: int = 0
+    filter: dict[str, Any] | None = None
+    diversity: float = 0.0
+    stability: int | None = None
+
+
 class Click(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="click"):
     """The user opened the item."""
 
@@ -40,6 +53,16 @@ class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     leave_out: list[str] = []
     time_unit: Literal["iso", "ms", "s", "us"] = "s"
     delimiter: str | None = None
+
+
+class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How lists fared with the users who were served them, in the window until now."""
+
+    k: int
+    events: int
+    hit_rate: float
+    ndcg: float
+    window_s: float
 
 
 class EventsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -182,6 +205,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kafka: bool
     model: str | None
     refused: Refusal | None = None
+    arms: dict[str, str] = {}
 
 
 class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -254,6 +278,31 @@ class RefusedEvent(
     event_id: str | None
     field: str
     reason: str
+
+
+class ServedList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/recommendations/{id}`: a list that was served, and why."""
+
+    id: str
+    user_id: str | None
+    served_at: float
+    by: Literal["request", "stream"]
+    recommendations: list[Recommendation]
+    message: str | None
+    model: ModelInfo | None
+    experiment: str | None
+    asked: Asked
+    session: ServedSession
+
+
+class ServedSession(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The session that a served list was made from."""
+
+    interactions: int
+    applied: int
+    updated_at: float | None
+    marks: dict[str, int]
+    newest: dict[str, Interaction]
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -358,6 +407,7 @@ class VersionList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `GET /v1/models/{model_id}/versions`, newest first."""
 
     versions: list[dict[str, Any]]
+    trending: Evaluation | None = None
 
 
 class WrongField(Struct, frozen=True, kw_only=True, omit_defaults=True):
