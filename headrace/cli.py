@@ -286,6 +286,27 @@ def recommend(
     show.recommendations(answer, Console())
 
 
+@app.command(rich_help_panel=ASK)
+def openapi() -> None:
+    """Print the HTTP API as OpenAPI 3.1."""
+    import msgspec
+
+    with _extra("serving"):
+        from serving.app import ROUTES
+        from serving.openapi import document
+    typer.echo(msgspec.json.format(msgspec.json.encode(document(ROUTES)), indent=2))
+
+
+@app.command(rich_help_panel=ASK)
+def asyncapi() -> None:
+    """Print the topics as AsyncAPI 3.0."""
+    import msgspec
+
+    from headrace.asyncapi import document
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(document(_found_settings())), indent=2))
+
+
 # Run it
 
 

@@ -343,6 +343,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where clients (the command line) find the server."""
     api_key: str = ""
     """The bearer key: the server asks for it when it is set; clients send it."""
+    tracing: bool = False
+    """Whether traces are sent (OpenTelemetry); the variables `OTEL_*` say where to."""
     log_level: Annotated[str, Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)(?!\n)$")] = "INFO"
     topics: TopicSettings = TopicSettings()
     sessions: SessionSettings = SessionSettings()

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from headrace.cancellation import cancel_until_done
 from headrace.settings import Settings
+from headrace.tracing import start_tracing
 from serving.bodies import MAX_BULK_BYTES
 from serving.middleware import Measured
 from serving.paths import EncodedPath
@@ -35,6 +37,9 @@ from serving.routes import (
 )
 from serving.routing import Guarded
 from serving.services import create_services
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -112,16 +117,18 @@ ROUTES = [
     Route("/readyz", health.readyz),
     Route("/metrics", health.metrics),
     Route("/openapi.json", docs.openapi),
+    Route("/asyncapi.json", docs.asyncapi),
     Route("/docs", docs.page),
 ]  # fmt: skip
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Return the application of one server."""
+    """Return the application of one server. Raises `HeadraceError` when it cannot be traced."""
+    tracing = start_tracing(settings, "headrace-server")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        services = create_services(settings)
+        services = create_services(settings, tracing)
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
@@ -144,11 +151,14 @@ def create_app(settings: Settings) -> Starlette:
             await services.eraser.close()
             await services.producer.close()
             await services.redis.aclose()
+            if tracing is not None:
+                await tracing.close()
 
     return Starlette(
         routes=ROUTES,
         middleware=[
             Middleware(EncodedPath),
+            *_traced(tracing),
             Middleware(Measured),
             *_cors(settings),
         ],
@@ -158,6 +168,15 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+def _traced(tracing: Tracing | None) -> list[Middleware]:
+    """Return what makes a span of each request, if the server is traced."""
+    if tracing is None:
+        return []
+    from serving.traced import Traced
+
+    return [Middleware(Traced, tracing=tracing)]
 
 
 def _cors(settings: Settings) -> list[Middleware]:

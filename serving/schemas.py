@@ -10,6 +10,7 @@ from headrace.catalog import ShortText
 from headrace.events import Context, ItemId, UserId
 from headrace.impressions import Asked, Impression, ImpressionId
 from headrace.sessions import Interaction
+from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
@@ -285,6 +286,12 @@ class ItemsAccepted(Struct, frozen=True):
 
 
 TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
+
+
+class TaskList(Struct, frozen=True):
+    """Answer of `GET /v1/tasks`, newest first."""
+
+    tasks: list[Task]
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

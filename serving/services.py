@@ -7,6 +7,8 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -42,6 +44,9 @@ from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
 from serving.version_loader import VersionLoader
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -80,10 +85,9 @@ class Services:
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
 
-def create_services(settings: Settings) -> Services:
+def create_services(settings: Settings, tracing: Tracing | None = None) -> Services:
     """Return the services of a server; they connect when they are first used."""
-    redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
-    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
+    redis, producer, recommender_kind = _traceable(settings, tracing)
     sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
@@ -92,7 +96,7 @@ def create_services(settings: Settings) -> Services:
     loader = VersionLoader(settings)
     live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
-    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    recommender = recommender_kind(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     impressions = ImpressionLog(
         settings, experiment, Producer(settings, timeout_s=_KAFKA_TIMEOUT_S), time.time
     )
@@ -123,6 +127,27 @@ def create_services(settings: Settings) -> Services:
         ),
         metrics=Metrics(live, feed, impressions, evaluation),
         request_log=RequestLog(settings, sys.stderr.write),
+    )
+
+
+def _traceable(
+    settings: Settings, tracing: Tracing | None
+) -> tuple[Redis, Producer, Callable[..., Recommender]]:
+    """Return what is another class, or has one more layer, when this server is traced."""
+    if tracing is None:
+        return (
+            connect(settings, timeout_s=_REDIS_TIMEOUT_S),
+            Producer(settings, timeout_s=_KAFKA_TIMEOUT_S),
+            Recommender,
+        )
+    from headrace.tracing.kafka import TracedProducer
+    from headrace.tracing.redis import traced_redis
+    from serving.traced import TracedRecommender
+
+    return (
+        connect(settings, timeout_s=_REDIS_TIMEOUT_S, kind=traced_redis(tracing)),
+        TracedProducer(settings, tracing, timeout_s=_KAFKA_TIMEOUT_S),
+        partial(TracedRecommender, tracing),
     )
 
 
