@@ -186,6 +186,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example={"scopes": ["recommend"], "expires_s": 900},
         errors=(413, 422),
     ),
+    ("POST", "/v1/users/{user_id}/merge"): Operation(
+        answer=schemas.MergeAnswer,
+        body=schemas.MergeRequest,
+        example={"from": "anon-7d1f"},
+        errors=(409, 413, 422, 503),
+    ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,

@@ -30,6 +30,7 @@ from serving.feed import Feed
 from serving.freshness import Freshness
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
+from serving.merger import Merger
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
@@ -52,6 +53,7 @@ class Services:
     topics: Topics
     sessions: SessionStore
     eraser: Eraser
+    merger: Merger
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
@@ -81,13 +83,16 @@ def create_services(settings: Settings) -> Services:
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
+    eraser = Eraser(settings, producer, sessions, transitions, time.time)
+    freshness = Freshness(redis, sessions, PositionStore(redis, settings))
     return Services(
         settings=settings,
         redis=redis,
         producer=producer,
         topics=Topics(settings),
         sessions=sessions,
-        eraser=Eraser(settings, producer, sessions, transitions, time.time),
+        eraser=eraser,
+        merger=Merger(settings, producer, sessions, freshness, eraser),
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
@@ -95,7 +100,7 @@ def create_services(settings: Settings) -> Services:
         live=live,
         trending=trending,
         recommender=recommender,
-        freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
+        freshness=freshness,
         feed=feed,
         key_ring=KeyRing(
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)

@@ -80,6 +80,7 @@ CONTEXT = {"page": "home", "slot": 3, "ratio": -0.5, "mobile": True, "none": Non
         ("click", raw(user_id="用户 a/b", context=CONTEXT, recommendation_id="r" * 128)),
         ("click", json.dumps({**BASE, "context": CONTEXT}, indent=None).encode()),
         ("click", msgspec.json.encode(Click(**BASE))),
+        ("click", msgspec.json.encode(Click(**BASE, merged=True))),
         ("rating", raw(rating=4)),
         ("rating", msgspec.json.encode(Rating(**BASE, rating=-2.5))),
         ("purchase", raw(quantity=2, price=9.99, currency="EUR", rating=3)),
