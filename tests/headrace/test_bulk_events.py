@@ -207,6 +207,7 @@ values_of = {
     "item_id": st.text(max_size=5) | scalars,
     "timestamp": st.floats(0, 2 * NOW) | st.integers(0, int(NOW)) | scalars,
     "recommendation_id": st.text(max_size=3) | scalars,
+    "merged": scalars,
     "context": st.dictionaries(st.text(max_size=3), scalars, max_size=3) | scalars,
     "type": st.sampled_from(KINDS) | scalars,
     "rating": st.floats(-1_001, 1_001) | st.integers(-1_001, 1_001) | scalars,
