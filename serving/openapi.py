@@ -103,6 +103,12 @@ _RECOMMEND_SEEN = {
     "description": "Whether items that the user has met may be recommended.",
     "schema": {"type": "boolean", "default": False},
 }
+_CATEGORY = {
+    "name": "category",
+    "in": "query",
+    "description": "Only items of this category, letter for letter.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
 _STABILITY = {
     "name": "stability",
     "in": "query",
@@ -166,7 +172,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         errors=(404, 409, 413, 422),
     ),
-    ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
+    ("GET", "/v1/trending"): Operation(
+        answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
+    ),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)
     ),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.catalog import ShortText
 from headrace.events import ItemId, UserId
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
@@ -18,8 +21,11 @@ from serving.problems import Problem, wrong_field
 from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
+from serving.trending import in_category
 from serving.values import cut
 
+NOT_TRENDING = "No item of this category is trending."
+NO_SUCH_CATEGORY = "No item of the catalogue has this category."
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
 _DEFAULT_K = 10
@@ -105,12 +111,28 @@ async def get_bought_together(request: Request) -> Response:
 
 
 async def get_trending(request: Request) -> Response:
-    """Return the items with the largest decayed counts, each with its share of all of them."""
-    k, live = _k(request), services(request).live
+    """Return the items with the largest decayed counts, each with its share of all of them.
+
+    With `category` those of this category, as the catalogue has them; the shares stay the same. Of
+    a category that no item has the list is empty, and `message` says so.
+    """
+    k, category = _k(request), _category(request)
+    live, trending = services(request).live, services(request).trending
     await live.hear()
-    rows = await services(request).trending.items()
-    items = [Recommendation(at, share) for at, share in rows if at not in live.deleted][:k]
-    return json_response(ItemList(items, None if items else "There have been no events yet."))
+    catalogued = live.retriever or live.shelf
+    rows = (
+        await trending.items()
+        if category is None
+        else await trending.of_category(category, catalogued)
+    )
+    there = (Recommendation(at, share) for at, share in rows if at not in live.deleted)
+    items = list(islice(there, k))
+    if items:
+        return json_response(ItemList(items))
+    if category is None:
+        return json_response(ItemList([], "There have been no events yet."))
+    some = catalogued.has(in_category(category))
+    return json_response(ItemList([], NOT_TRENDING if some else NO_SUCH_CATEGORY))
 
 
 async def _of_item(
@@ -135,6 +157,15 @@ async def _of_item(
 
 def _k(request: Request) -> int:
     return _number(request, "k", 1, _MAX_K) or _DEFAULT_K
+
+
+def _category(request: Request) -> str | None:
+    """Return the category of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get("category")
+    try:
+        return None if raw is None else str(msgspec.convert(raw, ShortText))
+    except msgspec.ValidationError as exc:
+        raise _wrong("category", str(exc), raw or "") from exc
 
 
 def _number(request: Request, name: str, least: int, most: int) -> int | None:
