@@ -22,7 +22,7 @@ from headrace.tokens import Token, newest
 from headrace.topics import EVENT_TOPICS, Topics
 from serving.eraser import Eraser
 from serving.freshness import Freshness
-from serving.problems import RETRY_AFTER_S, Problem
+from serving.problems import Problem
 
 _TOPIC_OF = {kind: topic for topic, kind in EVENT_TOPICS.items()}
 _TYPES: dict[str, type[AnyEvent]] = {"click": Click, "purchase": Purchase, "rating": Rating}
@@ -67,7 +67,7 @@ class Merger:
         4. The erasure is written. It covers what was read in step 2, and no more: what came since
            is the anonymous user's still, and can be merged again.
 
-        Broken off anywhere it is to be called again. Raises `Problem` 503 when workers are
+        Broken off anywhere it is to be called again. Raises `Problem` 409 when workers are
         behind, `TooManyHidden`, `aiokafka.errors.KafkaError`, `redis.exceptions.RedisError`,
         `OSError`.
         """
@@ -94,10 +94,10 @@ class Merger:
         missing = await self._freshness.unseen(now.user_id, ends, within_s)
         if missing:
             raise Problem(
-                503,
+                409,
                 f"Workers have not come to {missing[0]} within {within_s:g} s, so the session may "
                 "lack events that were acknowledged. Nothing was merged; try again.",
-                retry_after_s=RETRY_AFTER_S,
+                more={"code": "stale", "missing": list(map(str, missing))},
             )
 
     async def _repeat(

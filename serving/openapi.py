@@ -67,11 +67,11 @@ class Problem(Struct, frozen=True):
     detail: str
     errors: list[dict[str, Any]] = []
     code: str | None = None
-    """`stale`: the session has not seen an event of `after` in time."""
+    """`stale`: the session has not seen an event in time, of `after` or of those to be merged."""
     missing: list[TokenText] = []
     """Of `stale`: the tokens of the events not seen."""
     answer: schemas.RecommendationAnswer | None = None
-    """Of `stale`: what there is without them."""
+    """Of `stale` recommendations: what there is without them."""
 
 
 class TaskList(Struct, frozen=True):

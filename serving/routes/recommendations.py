@@ -14,7 +14,7 @@ from headrace.events import ItemId, UserId
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
-from serving.callers import act_for
+from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
@@ -74,15 +74,24 @@ async def get_stream(request: Request) -> Response:
 
     Each is a whole list, the first at once and a new one whenever the user's session changes,
     another version is live, or an item of the list is deleted. With `Last-Event-ID` the first is
-    left out when it says what the client has already.
+    left out when it says what the client has already. The stream ends with an event named `end`,
+    whose `reason` says why, once its key or token has expired or was revoked.
     """
     user_id, feed = path_id(request, "user_id", UserId), services(request).feed
+    key_ring, caller = services(request).key_ring, caller_of(request)
     asked = RecommendationRequest(
         user_id=user_id, k=_k(request), recommend_seen=_yes_or_no(request, "recommend_seen")
     )
     stability = _number(request, "stability", 0, _MAX_K)
     feed.check_room()
-    return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
+    return EventStream(
+        feed.stream(
+            asked,
+            stability,
+            request.headers.get("last-event-id", ""),
+            lambda: key_ring.refusal(caller, "recommend"),
+        )
+    )
 
 
 async def post_model_recommendations(request: Request) -> Response:
