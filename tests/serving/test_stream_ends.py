@@ -18,6 +18,7 @@ from serving_tools import ring, walk
 from state_tools import succeeds
 
 from headrace import changed_users
+from headrace.cancellation import cancel_until_done
 from headrace.keys import SCOPES, ApiKey, KeyStore, make_key
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
@@ -45,8 +46,7 @@ async def running(settings: Settings, api_key: str = "") -> AsyncIterator[Servic
         yield services
     finally:
         for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+            await cancel_until_done(task)
         await services.eraser.close()
         await services.producer.close()
         await services.redis.aclose()
