@@ -30,6 +30,7 @@ from serving.routes import (
     recommendations,
     tasks,
     tokens,
+    training,
     users,
 )
 from serving.routing import Guarded
@@ -45,6 +46,10 @@ ROUTES = [
     Guarded(
         "/v1/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True,
+    ),
+    Guarded(
+        "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
+        for_users=True,
     ),
     Guarded("/v1/trending", recommendations.get_trending, "recommend"),
     Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
@@ -82,14 +87,29 @@ ROUTES = [
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],
     ),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}/pin", models.pin_version, "admin",
+        methods=["PUT"],
+    ),
+    Guarded("/v1/models/{model_id}/pin", models.unpin_model, "admin", methods=["DELETE"]),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}", models.delete_version, "admin",
+        methods=["DELETE"],
+    ),
+    Guarded("/v1/models/{model_id}", models.put_model, "admin", methods=["PUT"]),
+    Guarded("/v1/models/{model_id}", models.delete_model, "admin", methods=["DELETE"]),
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
     Guarded(
         "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
         "recommend", methods=["POST"], for_users=True,
     ),
-    Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
+    Guarded(
+        "/v1/models/{model_id}/train", training.train, "train", methods=["POST"], takes_files=True
+    ),
     Guarded("/v1/tasks", tasks.get_tasks, "train"),
     Guarded("/v1/tasks/{task_id}", tasks.get_task, "train"),
+    Guarded("/v1/tasks/{task_id}", tasks.delete_task, "train", methods=["DELETE"]),
+    Guarded("/v1/tasks/{task_id}/log", tasks.get_task_log, "train"),
     # What needs no key tells of no user and changes nothing.
     Route("/livez", health.livez),
     Route("/readyz", health.readyz),
@@ -111,6 +131,8 @@ def create_app(settings: Settings) -> Starlette:
             asyncio.create_task(services.live.follow(), name="follow the live version"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.impressions.follow(), name="log what is served"),
+            asyncio.create_task(services.evaluation.follow(), name="follow how versions fare"),
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -120,6 +142,7 @@ def create_app(settings: Settings) -> Starlette:
             services.feed.close()
             for follower in followers:
                 await cancel_until_done(follower)
+            await services.impressions.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

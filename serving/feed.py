@@ -17,10 +17,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from headrace.settings import Settings
+from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 from serving.problems import RETRY_AFTER_S, Problem
-from serving.recommender import Recommender
-from serving.schemas import Recommendation, RecommendationAnswer, RecommendationRequest
+from serving.recommender import Made, Recommender
+from serving.schemas import Recommendation, RecommendationRequest
 from serving.stability import settle
 from serving.user_changes import UserChanges
 
@@ -46,14 +47,16 @@ class _Open:
     shown: Sequence[Recommendation] = ()
 
 
-@dataclass(frozen=True)
-class _Made:
+@dataclass(eq=False)
+class _Listed:
     """A list as it is sent."""
 
-    answer: RecommendationAnswer
+    made: Made
     id: str
     """Shared by two lists that say the same."""
     frame: bytes
+    is_noted: bool = False
+    """Whether it stands among the impressions."""
 
 
 @dataclass(eq=False)
@@ -61,19 +64,25 @@ class _Wanted:
     """A list that waits to be made, for all streams that ask for the same."""
 
     streams: list[_Open] = field(default_factory=list)
-    made: asyncio.Task[_Made] | None = None
+    made: asyncio.Task[_Listed] | None = None
 
 
 class Feed:
     """The open streams of one server."""
 
     def __init__(
-        self, settings: Settings, recommender: Recommender, live: LiveModel, changes: UserChanges
+        self,
+        settings: Settings,
+        recommender: Recommender,
+        live: LiveModel,
+        changes: UserChanges,
+        impressions: ImpressionLog,
     ) -> None:
         self._settings = settings.serving
         self._recommender = recommender
         self._live = live
         self._changes = changes
+        self._impressions = impressions
         self._open: set[_Open] = set()
         self._wanted: dict[tuple[str | None, int, bool], _Wanted] = {}
         """By what a request of a stream can differ in."""
@@ -116,11 +125,12 @@ class Feed:
                     if (why := refusal()) is not None:
                         yield _end(why)
                         return
-                    made = await self._list(stream)
-                    stream.shown = made.answer.recommendations
-                    if made.id != last_id:
-                        last_id = made.id
-                        yield made.frame
+                    listed = await self._list(stream)
+                    stream.shown = listed.made.answer.recommendations
+                    if listed.id != last_id:
+                        last_id = listed.id
+                        self._note(stream, listed)
+                        yield listed.frame
                     while not await self._is_set(changed):
                         yield _HEARTBEAT
             finally:
@@ -139,11 +149,11 @@ class Feed:
         await asyncio.gather(self._changes.follow(), self._follow_live())
 
     async def _follow_live(self) -> None:
-        version, heard = self._live.version, self._live.deleted.heard
+        versions, heard = self._live.versions, self._live.deleted.heard
         while True:
             await asyncio.sleep(self._settings.follow_s)
-            if self._live.version != version:
-                version = self._live.version
+            if self._live.versions != versions:
+                versions = self._live.versions
                 self._changes.wake_all()
             if self._live.deleted.heard != heard:
                 heard = self._live.deleted.heard
@@ -165,7 +175,19 @@ class Feed:
             return False
         return True
 
-    async def _list(self, stream: _Open) -> _Made:
+    def _note(self, stream: _Open, listed: _Listed) -> None:
+        """Note what is served, once for all streams that share the list."""
+        if not listed.is_noted:
+            listed.is_noted = True
+            self._impressions.note(
+                stream.asked,
+                listed.made.answer,
+                listed.made.session,
+                by="stream",
+                stability=stream.stability,
+            )
+
+    async def _list(self, stream: _Open) -> _Listed:
         """Return the stream's next list, made from the session as it is from now on."""
         asked = stream.asked
         key = (asked.user_id, asked.k, asked.recommend_seen)
@@ -174,34 +196,38 @@ class Feed:
         if wanted.made is None:
             wanted.made = asyncio.create_task(self._make(key, asked), name="make a list")
         # Others may wait for the same list: a client that goes away must not cancel it.
-        made = await asyncio.shield(wanted.made)
+        listed = await asyncio.shield(wanted.made)
         if stream.stability is None or not stream.shown:
-            return made
+            return listed
         async with self._making:
-            return await self._settled(made, stream, stream.stability)
+            return await self._settled(listed.made, stream, stream.stability)
 
-    async def _make(self, key: tuple[str | None, int, bool], asked: RecommendationRequest) -> _Made:
+    async def _make(
+        self, key: tuple[str | None, int, bool], asked: RecommendationRequest
+    ) -> _Listed:
         async with self._making:
             # Here, not before the wait: what has changed until now is in this list, and what
             # changes from now on is another one.
             for stream in self._wanted.pop(key).streams:
                 stream.changed.clear()
-            return _made(await self._recommender.answer(asked))
+            return _listed(await self._recommender.answer(asked))
 
-    async def _settled(self, made: _Made, stream: _Open, stability: int) -> _Made:
+    async def _settled(self, made: Made, stream: _Open, stability: int) -> _Listed:
         """Return the list with no more items changed than `stability` says."""
         left = await self._still_allowed(stream.asked, stream.shown)
         settled = settle(made.answer.recommendations, left, stability)
-        return _made(msgspec.structs.replace(made.answer, recommendations=settled))
+        answer = msgspec.structs.replace(made.answer, recommendations=settled)
+        return _listed(Made(answer, made.session))
 
     async def _still_allowed(
         self, asked: RecommendationRequest, shown: Sequence[Recommendation]
     ) -> list[Recommendation]:
         """Return what may still be shown of a list, with its scores as they are now."""
         candidates = [row.id for row in shown if row.id not in self._live.deleted]
-        ranked = await self._recommender.answer(
+        made = await self._recommender.answer(
             msgspec.structs.replace(asked, candidate_ids=candidates, k=max(1, len(candidates)))
         )
+        ranked = made.answer
         if ranked.model is not None:
             return ranked.recommendations
         allowed = {row.id for row in ranked.recommendations}
@@ -224,12 +250,12 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-def _made(answer: RecommendationAnswer) -> _Made:
-    raw = msgspec.json.encode(answer)
+def _listed(made: Made) -> _Listed:
+    raw = msgspec.json.encode(made.answer)
     # All but the answer's own id, which comes first.
     said = raw.partition(b",")[2]
     list_id = hashlib.blake2b(said, digest_size=8).hexdigest()
-    return _Made(answer, list_id, _frame(EVENT, raw, list_id))
+    return _Listed(made, list_id, _frame(EVENT, raw, list_id))
 
 
 def _end(why: str) -> bytes:

@@ -12,22 +12,28 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.evaluation import EvaluationStore
+from headrace.experiment import experiment_of
+from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
+from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
 from serving.feed import Feed
 from serving.freshness import Freshness
+from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.merger import Merger
@@ -36,6 +42,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -57,12 +64,16 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     trending: TrendingCache
     recommender: Recommender
     freshness: Freshness
     feed: Feed
+    impressions: ImpressionLog
+    served: ImpressionStore
+    evaluation: EvaluationCache
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
@@ -79,11 +90,17 @@ def create_services(settings: Settings) -> Services:
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
-    live = LiveModel(settings, versions, catalog, transitions)
+    experiment = experiment_of(settings.experiment)
+    loader = VersionLoader(settings)
+    live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
-    feed = Feed(settings, recommender, live, UserChanges(redis, settings))
-    eraser = Eraser(settings, producer, sessions, transitions, time.time)
+    impressions = ImpressionLog(
+        settings, experiment, Producer(settings, timeout_s=_KAFKA_TIMEOUT_S), time.time
+    )
+    feed = Feed(settings, recommender, live, UserChanges(redis, settings), impressions)
+    evaluation = EvaluationCache(settings.evaluation, EvaluationStore(redis, settings), time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
     freshness = Freshness(redis, sessions, PositionStore(redis, settings))
     return Services(
         settings=settings,
@@ -96,16 +113,20 @@ def create_services(settings: Settings) -> Services:
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
+        loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,
         recommender=recommender,
         freshness=freshness,
         feed=feed,
+        impressions=impressions,
+        served=ImpressionStore(redis, settings),
+        evaluation=evaluation,
         key_ring=KeyRing(
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
         ),
-        metrics=Metrics(live, feed),
+        metrics=Metrics(live, feed, impressions, evaluation),
         request_log=RequestLog(settings, sys.stderr.write),
     )
 

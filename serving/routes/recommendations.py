@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from headrace.catalog import ShortText
 from headrace.events import ItemId, UserId
+from headrace.impressions import ImpressionId
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
@@ -18,8 +19,9 @@ from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
+from serving.queries import number, yes_or_no
 from serving.routes.models import model_id_of
-from serving.schemas import ItemList, Recommendation, RecommendationRequest
+from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
 from serving.services import services
 from serving.trending import in_category
 from serving.values import cut
@@ -45,7 +47,9 @@ async def post_recommendations(request: Request) -> Response:
         reason = "only a user's session can have seen events: send user_id"
         raise Problem(422, f"after: {reason}", [wrong_field("after", reason, None)])
     missing = await _unseen(request, asked)
-    answer = await services(request).recommender.answer(asked)
+    made = await services(request).recommender.answer(asked)
+    answer = made.answer
+    services(request).impressions.note(asked, answer, made.session)
     if missing:
         raise Problem(
             409,
@@ -69,6 +73,25 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     ]
 
 
+async def get_recommendation(request: Request) -> Response:
+    """Return a list that was served: what was asked for, from which version and session it came.
+
+    It can be found a moment after the answer, on every server, and for as long as
+    `HEADRACE_IMPRESSIONS_TTL_S` says while it is among its user's newest. A user's token finds that
+    user's own.
+    """
+    impression_id = path_id(request, "recommendation_id", ImpressionId, "32 hexadecimal digits")
+    impression = await services(request).served.find(impression_id)
+    if impression is None:
+        raise Problem(
+            404,
+            f"No list with the id {impression_id} is known: it was never served, was served just "
+            "now, or too long ago.",
+        )
+    caller_of(request).check_user(impression.user_id)
+    return json_response(ServedList.of(impression))
+
+
 async def get_stream(request: Request) -> Response:
     """Keep a stream of recommendations open: server-sent events named `recommendations`.
 
@@ -80,9 +103,9 @@ async def get_stream(request: Request) -> Response:
     user_id, feed = path_id(request, "user_id", UserId), services(request).feed
     key_ring, caller = services(request).key_ring, caller_of(request)
     asked = RecommendationRequest(
-        user_id=user_id, k=_k(request), recommend_seen=_yes_or_no(request, "recommend_seen")
+        user_id=user_id, k=_k(request), recommend_seen=yes_or_no(request, "recommend_seen")
     )
-    stability = _number(request, "stability", 0, _MAX_K)
+    stability = number(request, "stability", 0, _MAX_K)
     feed.check_room()
     return EventStream(
         feed.stream(
@@ -165,7 +188,7 @@ async def _of_item(
 
 
 def _k(request: Request) -> int:
-    return _number(request, "k", 1, _MAX_K) or _DEFAULT_K
+    return number(request, "k", 1, _MAX_K) or _DEFAULT_K
 
 
 def _category(request: Request) -> str | None:
@@ -174,28 +197,7 @@ def _category(request: Request) -> str | None:
     try:
         return None if raw is None else str(msgspec.convert(raw, ShortText))
     except msgspec.ValidationError as exc:
-        raise _wrong("category", str(exc), raw or "") from exc
-
-
-def _number(request: Request, name: str, least: int, most: int) -> int | None:
-    """Return a whole number of the query, None where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get(name)
-    if raw is None:
-        return None
-    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
-        raise _wrong(name, f"Expected a whole number from {least} to {most}", raw)
-    return int(raw)
-
-
-def _yes_or_no(request: Request, name: str) -> bool:
-    """Return a truth value of the query, False where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get(name, "false")
-    if raw not in ("true", "false"):
-        raise _wrong(name, "Expected true or false", raw)
-    return raw == "true"
-
-
-def _wrong(name: str, reason: str, raw: str) -> Problem:
-    """Return what is wrong with a parameter of the query."""
-    value = cut(raw)
-    return Problem(422, f"{name}: {reason}; it is {value}", [wrong_field(name, reason, value)])
+        value = cut(raw or "")
+        raise Problem(
+            422, f"category: {exc}; it is {value}", [wrong_field("category", str(exc), value)]
+        ) from exc

@@ -24,10 +24,10 @@ from headrace.erasures import Erasure
 from headrace.keys import KeyStore, make_key
 from headrace.log import end_offsets, read_columns
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import Interaction, LoggedEvent, Session, SessionStore
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
-from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from serving.eraser import Eraser
 from serving.services import create_services
@@ -209,7 +209,7 @@ async def test_a_merge_that_died_half_way_is_repeated_and_counts_once(
     expected = await union(settings)
     services = create_services(settings)
     producer, sessions = Producer(settings), SessionStore(redis, settings)
-    eraser = DiesOnce(settings, producer, sessions, TransitionStore(redis, settings), time.time)
+    eraser = DiesOnce(settings, producer, RedisEraser(redis, settings), time.time)
     merger = Merger(settings, producer, sessions, services.freshness, eraser)
     try:
         with Part("worker", settings, tmp_path) as worker:
