@@ -1,9 +1,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install kafka clients demo test chaos bench lint format lock clean
+.PHONY: help install kafka clients demo test chaos fuzz bench lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ := event bulk item erasure body filters credentials
+FUZZ_S := 60
 INSTALLED := $(VENV)/.installed
 
 # Options for the command behind a goal: `make demo ARGS="--stay"`. The words that begin with dashes in
@@ -49,6 +51,12 @@ test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" ch
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py -s --show-capture=no $(ARGS)
+
+# Atheris stays out of .venv: it has no wheel for Python 3.10, and is of use here alone.
+fuzz: install  ## Fuzz what reads foreign bytes, FUZZ_S=60 seconds each; FUZZ="event body" chooses; finds go to build/fuzz
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target build/fuzz/lib --requirement tools/fuzz.txt
+	@for target in $(FUZZ); do echo "--- $$target"; \
+	  PYTHONPATH="build/fuzz/lib:$(CURDIR)" $(BIN)/python tests/fuzz/run.py $$target build/fuzz $(FUZZ_S) || exit 1; done
 
 bench: install  ## Measure the streams (20 minutes, on a machine that does nothing else); JSON in build/
 	@$(BIN)/headrace bench streams --json build/streams.json $(ARGS)

@@ -212,6 +212,9 @@ def trainer() -> None:
 def serve() -> None:
     """Run a server: recommendations and events over HTTP."""
     settings = _settings()
+    # Read when NumPy is imported. Its threads wait for each other in every product, which takes
+    # longer than a product of one session with all items; on a busy machine, a hundred times so.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _extra("serving"):
         from serving.main import run
     run(settings)

@@ -72,6 +72,9 @@ ROUTES = [
         methods=["DELETE"], for_users=True,
     ),
     Guarded("/v1/users/{user_id}/token", tokens.post_token, "recommend", methods=["POST"]),
+    Guarded(
+        "/v1/users/{user_id}/merge", users.post_merge, "events", methods=["POST"], for_users=True
+    ),
     Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
     Guarded(
         "/v1/items", items.post_items, "admin", methods=["POST"], max_bytes=MAX_BULK_BYTES

@@ -87,11 +87,11 @@ class Problem(Struct, frozen=True):
     detail: str
     errors: list[WrongField] = []
     code: str | None = None
-    """`stale`: the session has not seen an event of `after` in time."""
+    """`stale`: the session has not seen an event in time, of `after` or of those to be merged."""
     missing: list[TokenText] = []
     """Of `stale`: the tokens of the events not seen."""
     answer: schemas.RecommendationAnswer | None = None
-    """Of `stale`: what there is without them."""
+    """Of `stale` recommendations: what there is without them."""
     task: Task | None = None
     """Of a model that is being trained already: that training."""
 
@@ -143,6 +143,12 @@ _RECOMMEND_SEEN = {
     "description": "Whether items that the user has met may be recommended.",
     "schema": {"type": "boolean", "default": False},
     "example": False,
+}
+_CATEGORY = {
+    "name": "category",
+    "in": "query",
+    "description": "Only items of this category, letter for letter.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 _STABILITY = {
     "name": "stability",
@@ -204,7 +210,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
         answer=schemas.ServedList, errors=(404, 422, 503)
     ),
-    ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
+    ("GET", "/v1/trending"): Operation(
+        answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
+    ),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)
     ),
@@ -223,6 +231,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_body=False,
         example={"scopes": ["recommend"], "expires_s": 900},
         errors=(413, 422),
+    ),
+    ("POST", "/v1/users/{user_id}/merge"): Operation(
+        answer=schemas.MergeAnswer,
+        body=schemas.MergeRequest,
+        example={"from": "anon-7d1f"},
+        errors=(409, 413, 422, 503),
     ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(

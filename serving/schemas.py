@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Union
 
+import msgspec
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
@@ -260,6 +261,41 @@ class UserInteractions(Struct, frozen=True):
     interactions: dict[str, Interaction]
     applied: int
     marks: dict[str, int]
+
+
+class MergeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/users/{id}/merge`."""
+
+    anonymous_id: UserId = msgspec.field(name="from")
+    """The anonymous user, of whom nothing is left afterwards."""
+    from_token: (
+        Annotated[
+            str,
+            Meta(
+                max_length=4_096,
+                description="The anonymous user's token, with the scope `events`: who calls with "
+                "a user's token must bring it.",
+            ),
+        ]
+        | None
+    ) = None
+    timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] = 5_000
+    """Longest wait for workers to apply what was acknowledged before, in milliseconds."""
+
+
+class MergeAnswer(Struct, frozen=True):
+    """Answer of `POST /v1/users/{id}/merge`."""
+
+    user_id: str
+    anonymous_id: str = msgspec.field(name="from")
+    interactions: int
+    """How many the known user took over."""
+    hidden: int
+    """Items hidden from the known user by the merge."""
+    tokens: list[TokenText]
+    """For `after` of a request that must know of them."""
+    message: str | None = None
+    """Says in words that there was nothing to merge."""
 
 
 class HiddenItems(Struct, frozen=True):

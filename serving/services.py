@@ -38,6 +38,7 @@ from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
+from serving.merger import Merger
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
@@ -64,6 +65,7 @@ class Services:
     topics: Topics
     sessions: SessionStore
     eraser: Eraser
+    merger: Merger
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
@@ -102,13 +104,16 @@ def create_services(settings: Settings, tracing: Tracing | None = None) -> Servi
     )
     feed = Feed(settings, recommender, live, UserChanges(redis, settings), impressions)
     evaluation = EvaluationCache(settings.evaluation, EvaluationStore(redis, settings), time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
+    freshness = Freshness(redis, sessions, PositionStore(redis, settings))
     return Services(
         settings=settings,
         redis=redis,
         producer=producer,
         topics=Topics(settings),
         sessions=sessions,
-        eraser=Eraser(settings, producer, RedisEraser(redis, settings), time.time),
+        eraser=eraser,
+        merger=Merger(settings, producer, sessions, freshness, eraser),
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
@@ -117,7 +122,7 @@ def create_services(settings: Settings, tracing: Tracing | None = None) -> Servi
         live=live,
         trending=trending,
         recommender=recommender,
-        freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
+        freshness=freshness,
         feed=feed,
         impressions=impressions,
         served=ImpressionStore(redis, settings),

@@ -92,6 +92,11 @@ class Retriever:
         with self._lock:
             return self._items.holding(item_ids, asked)
 
+    def has(self, asked: Filter) -> bool:
+        """Return whether there is an item to recommend of which the filter holds."""
+        with self._lock:
+            return self._items.has(asked)
+
     def popular_items(
         self,
         k: int,
