@@ -26,7 +26,7 @@ from models.retrieval import artifact as layout
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
-from models.retrieval.features import SLOTS, interaction_features
+from models.retrieval.features import INTERACTION_FEATURES, SLOTS, interaction_features
 from models.retrieval.rules import Rules
 from models.retrieval.tower import QueryTower
 from models.training.export import (
@@ -47,6 +47,9 @@ _WITHIN = 0.5
 """Deviation of an item's vector from its cluster's, whose own is 1."""
 _RULES = 20
 """Items that rules lead to from each item."""
+_DAMPED = 0.3
+"""Of what a tower's blocks add to an item's vector: a trained one points where the next items lie,
+an untrained one anywhere."""
 _SESSIONS = 300
 """On which the index is tuned."""
 _POPULAR = 200
@@ -116,6 +119,16 @@ def _untrained(parameters: TrainingSettings, seed: int) -> SessionModel:
         rating_mean=3.0,
         rating_stddev=1.0,
     )
+    length, width = parameters.session_length, parameters.width
+    # The first call makes the weights.
+    query_tower.last(
+        np.zeros((1, length, width), np.float32),
+        np.zeros((1, length, INTERACTION_FEATURES), np.float32),
+        np.ones(1, np.int32),
+    )
+    for block in query_tower.blocks:
+        for layer in (block.out, block.outer):
+            layer.kernel.assign(_DAMPED * layer.kernel)
     return SessionModel(candidate_tower, query_tower, items=1, negatives=0)
 
 
