@@ -29,6 +29,7 @@ from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
+from serving.shared_reads import SharedReads
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class LiveModel:
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._refused: int | None = None
+        self._reads = SharedReads(self._read_now)
 
     @property
     def retriever(self) -> Retriever | None:
@@ -87,6 +89,9 @@ class LiveModel:
         When this returns deleted items are out, and added ones in unless there are very many; one
         round trip more serves all requests that come upon a change. Raises `RedisError`, `OSError`.
         """
+        return await self._reads.read(*readings)
+
+    async def _read_now(self, readings: Sequence[Reading[Any]]) -> list[Any]:
         deletions, found = await self._catalog.read_with_deletions(self._deleted.heard, *readings)
         self._hear(deletions)
         behind = deletions.sequence - self._deleted.settled

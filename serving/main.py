@@ -32,10 +32,15 @@ def run(settings: Settings) -> None:
     _check_tls(settings)
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = _listen(settings)
+    listener = listen(settings)
     _allow_open_files()
     app = create_app(settings)
-    config = uvicorn.Config(
+    _Server(uvicorn_config(settings, app), app).run(sockets=[listener])
+
+
+def uvicorn_config(settings: Settings, app: Starlette) -> uvicorn.Config:
+    """Return how uvicorn runs an application."""
+    return uvicorn.Config(
         app,
         loop="uvloop",
         http="httptools",
@@ -47,7 +52,6 @@ def run(settings: Settings) -> None:
         ssl_keyfile=settings.serving.tls_key or None,
         ssl_keyfile_password=settings.serving.tls_key_password or None,
     )
-    _Server(config, app).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -91,7 +95,7 @@ def _check_tls(settings: Settings) -> None:
         ) from exc
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens. Raises `InvalidSetting` when the address cannot be had."""
     host, port = settings.serving.host, settings.serving.port
     try:

@@ -13,7 +13,7 @@ added to a bounded table (`LiveTable`); `LiveRules` looks at both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -313,6 +313,36 @@ def _extended(array: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
 
 
+class Ruled(NamedTuple):
+    """The items that rules lead to, and how probably."""
+
+    positions: NDArray[np.int64]
+    """`[n]`, each once, rising."""
+    probabilities: NDArray[np.float64]
+    """`[n]`."""
+
+    def among(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return at which places those of these positions stand that rules lead to."""
+        if not len(self.positions):
+            return np.zeros(0, np.int64)
+        at, there = self._found(positions)
+        return np.asarray(at[there])
+
+    def of(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the probability of each of these positions, 0 for one no rule leads to."""
+        if not len(self.positions):
+            return np.zeros(len(positions))
+        at, there = self._found(positions)
+        return np.where(there, self.probabilities[at], 0.0)
+
+    def _found(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        at = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
+        return at, self.positions[at] == positions
+
+
+NOT_RULED = Ruled(np.zeros(0, np.int64), np.zeros(0))
+
+
 class LiveRules:
     """Rules counted at a training and, summed with them, those of the transitions since."""
 
@@ -325,13 +355,10 @@ class LiveRules:
         """Add transitions: see `LiveTable.add`. Positions beyond the training's are cold items."""
         self._live.add(previous, items)
 
-    def candidates(
-        self, recent: NDArray[np.int64], decay: float, smoothing: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def candidates(self, recent: NDArray[np.int64], decay: float, smoothing: float) -> Ruled:
         """Return the items that follow the `[L]` recent ones, newest first, and how probably.
 
-        The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j. Each item stands there
-        once, in the order of positions.
+        The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j.
         """
         shares = decay ** np.arange(len(recent))
         shares /= shares.sum() if len(recent) else 1.0
@@ -350,4 +377,4 @@ class LiveRules:
         weights = np.concatenate([self._base.weights[entries], live_weights])
         positions, place = np.unique(targets, return_inverse=True)
         parts = weights * shares[source] / (totals[source] + smoothing)
-        return positions.astype(np.int64), _sums(place, parts, len(positions))
+        return Ruled(positions.astype(np.int64), _sums(place, parts, len(positions)))

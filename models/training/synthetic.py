@@ -136,7 +136,7 @@ def _vectors(rng: np.random.Generator, items: int, width: int) -> NDArray[np.flo
     """Return `[items, width]`, the cluster's vector and the item's own, about 1 long together."""
     clusters = rng.standard_normal((items // CLUSTER, width), np.float32)
     own = rng.standard_normal((items, width), np.float32)
-    vectors = np.repeat(clusters, CLUSTER, axis=0) + np.float32(_WITHIN) * own
+    vectors: NDArray[np.float32] = np.repeat(clusters, CLUSTER, axis=0) + np.float32(_WITHIN) * own
     vectors /= np.float32(np.sqrt(width * (1 + _WITHIN**2)))
     # The last coordinate is the item's bias.
     vectors[:, -1] = 0.0

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from headrace.errors import StackError
 from headrace.events import Click
 from headrace.keys import KeyStore, make_key
 from headrace.local.process import ChildProcess, last_lines
-from headrace.errors import StackError
 from headrace.producer import Producer
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.settings import Settings
@@ -65,7 +65,9 @@ async def prepare(
         rng = np.random.default_rng(0)
         for first in range(0, users, _USERS_AT_ONCE):
             some = user_ids[first : first + _USERS_AT_ONCE]
-            await sessions.apply([event for user_id in some for event in _walk(rng, user_id, items)])
+            await sessions.apply(
+                [event for user_id in some for event in _walk(rng, user_id, items)]
+            )
     finally:
         await redis.aclose()
     return Ground(settings, environ, logs, user_ids, text)

@@ -1,14 +1,13 @@
-"""Server processes that are measured: the shipped one and the plain one, and clients beside them."""
+"""Server processes that are measured, the shipped one and the plain one, and their clients."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -54,12 +53,8 @@ class Server:
 @asynccontextmanager
 async def shipped_server(ground: Ground, version: str) -> AsyncIterator[Server]:
     """A process of `headrace serve`, with this version live, until the block ends."""
-    port = claim_port(0, host=_HOST, use="a server", option="")
-    settings = msgspec.structs.replace(
-        ground.settings,
-        url=f"http://{_HOST}:{port}",
-        serving=msgspec.structs.replace(ground.settings.serving, port=port),
-    )
+    settings = _at_free_port(ground.settings)
+    port = settings.serving.port
 
     async def is_ready() -> bool:
         return await _live(port) == version
@@ -71,15 +66,15 @@ async def shipped_server(ground: Ground, version: str) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def plain_server(ground: Ground, body: str) -> AsyncIterator[Server]:
     """A process whose only route answers with this, until the block ends."""
-    port = claim_port(0, host=_HOST, use="a server", option="")
-    path = ground.logs / f"answer-{port}.json"
+    settings = _at_free_port(ground.settings)
+    path = ground.logs / f"answer-{settings.serving.port}.json"
     path.write_text(body, encoding="utf-8")
-    command = (sys.executable, "-m", "serving.bench.plain", str(port), str(path))
 
     async def is_ready() -> bool:
-        return await _status(port, "/") is not None
+        return await _get(settings.serving.port, "/") is not None
 
-    async with _started(ground, ground.settings, command, "plain", is_ready) as server:
+    command = (sys.executable, "-m", "serving.bench.plain", str(path))
+    async with _started(ground, settings, command, "plain server", is_ready) as server:
         yield server
 
 
@@ -103,3 +98,51 @@ async def ask(ground: Ground, load: Load) -> Seen:
     if process.returncode:
         raise StackError(f"The client failed:\n{err.decode(errors='replace')}")
     return msgspec.json.decode(out, type=Seen)
+
+
+def _at_free_port(settings: Settings) -> Settings:
+    port = claim_port(0, host=_HOST, use="a server", option="")
+    return msgspec.structs.replace(
+        settings,
+        url=f"http://{_HOST}:{port}",
+        serving=msgspec.structs.replace(settings.serving, port=port),
+    )
+
+
+@asynccontextmanager
+async def _started(
+    ground: Ground,
+    settings: Settings,
+    command: Sequence[str],
+    name: str,
+    is_ready: Callable[[], Awaitable[bool]],
+) -> AsyncIterator[Server]:
+    log = ground.logs / f"{name}-{settings.serving.port}.log"
+    began = time.perf_counter()
+    child = await ChildProcess.start(
+        command, environ=part_environ(ground.environ, settings), log=log
+    )
+    try:
+        process = psutil.Process(child.pid)
+        while not await is_ready():
+            waited = time.perf_counter() - began
+            if waited > _PATIENCE_S or process.status() == psutil.STATUS_ZOMBIE:
+                raise StackError(f"The {name} is not ready; its log:\n{last_lines(log)}")
+            await asyncio.sleep(_LOOK_S)
+        yield Server(settings.serving.port, process, time.perf_counter() - began)
+    finally:
+        await child.stop(_STOP_WITHIN_S)
+
+
+async def _live(port: int) -> str | None:
+    """Return the version that the server there calls live; None for none, or without an answer."""
+    answer = await _get(port, "/readyz")
+    return None if answer is None else answer.json().get("model")
+
+
+async def _get(port: int, path: str) -> httpx.Response | None:
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.get(f"http://{_HOST}:{port}{path}")
+    except httpx.HTTPError:
+        return None
