@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -206,9 +207,15 @@ def trainer() -> None:
 
 
 @app.command(rich_help_panel=PART)
-def serve() -> None:
+def serve(
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes; of the settings if not given."),
+    ] = None,
+) -> None:
     """Run a server: recommendations and events over HTTP."""
-    settings = _settings()
+    own = {} if workers is None else {"HEADRACE_SERVING_WORKERS": str(workers)}
+    settings = _settings(own)
     with _extra("serving"):
         from serving.main import run
     run(settings)
@@ -474,10 +481,11 @@ def settings() -> None:
     Console().print(table(_settings()))
 
 
-def _settings() -> Settings:
+def _settings(chosen: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings, with what options say in place of variables."""
     from headrace.settings import load_settings
 
-    return load_settings(os.environ)
+    return load_settings({**os.environ, **(chosen or {})})
 
 
 def _found_settings() -> Settings:

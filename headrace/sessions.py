@@ -332,7 +332,7 @@ def _session(
     rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
 ) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
-    # The id, which no two have, before the rating, which may be missing and compares with none then.
+    # The id, which no two have, comes before the rating, which may be missing and compares ill.
     ordered = sorted(
         [
             (timestamp, kind, partition, offset, item_id.decode(), rating)

@@ -34,6 +34,7 @@ from serving.routes import (
 )
 from serving.routing import Guarded
 from serving.services import create_services
+from serving.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ ROUTES = [
     ),
     Guarded(
         "/v1/recommendations", recommendations.post_recommendations, "recommend",
-        methods=["POST"], for_users=True,
+        methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded("/v1/trending", recommendations.get_trending, "recommend"),
     Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
@@ -69,7 +70,10 @@ ROUTES = [
     Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
     Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
     Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
-    Guarded("/v1/items/{item_id}/similar", recommendations.get_similar, "recommend"),
+    Guarded(
+        "/v1/items/{item_id}/similar", recommendations.get_similar, "recommend",
+        admitted=True,
+    ),
     Guarded(
         "/v1/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
@@ -82,7 +86,7 @@ ROUTES = [
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
     Guarded(
         "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
-        "recommend", methods=["POST"], for_users=True,
+        "recommend", methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
     Guarded("/v1/tasks", tasks.get_tasks, "train"),
@@ -96,18 +100,23 @@ ROUTES = [
 ]  # fmt: skip
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Return the application of one server."""
+def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Starlette:
+    """Return the application of one server.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        services = create_services(settings)
+        services = create_services(settings, workers)
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
             asyncio.create_task(services.live.follow(), name="follow the live version"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
+            asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -121,6 +130,7 @@ def create_app(settings: Settings) -> Starlette:
             await services.eraser.close()
             await services.producer.close()
             await services.redis.aclose()
+            services.request_log.flush()
 
     return Starlette(
         routes=ROUTES,

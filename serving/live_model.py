@@ -9,6 +9,7 @@ version's rules follow what users do.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
@@ -211,6 +212,8 @@ class LiveModel:
             self._deleted.replace(aside.settled, aside.numbers)
             retriever.remove_items(self._deleted.numbers)
             self._retriever, self._rules, self._shelf = retriever, rules, ItemTable()
+        # The garbage collector goes through what was made since, not through the items each time.
+        gc.freeze()
         logger.info("version %s is live here", version)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -17,7 +18,12 @@ from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
 from serving.exposure import check_exposure
+from serving.worker_metrics import WorkerMetrics
+from serving.workers import run_workers
 
+_GARBAGE = 20_000
+"""Objects made and not yet gone after which the garbage collector looks at the youngest ones. A
+request makes hundreds and lets them go by itself; at Python's 700 each third one would pay."""
 _GRACE_S = 2
 """How long a server that is stopping finishes the requests it has begun."""
 
@@ -30,11 +36,25 @@ def run(settings: Settings) -> None:
     configure_logging(settings)
     check_exposure(settings)
     _check_tls(settings)
+    listener = listen(settings)
+    if settings.serving.workers > 1:
+        run_workers(settings, listener, os.environ)
+    else:
+        serve_on(settings, listener)
+
+
+def serve_on(
+    settings: Settings, listener: socket.socket, workers: WorkerMetrics | None = None
+) -> None:
+    """Serve what comes to this socket, in this process, until SIGTERM or SIGINT.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = listen(settings)
     _allow_open_files()
-    app = create_app(settings)
+    gc.set_threshold(_GARBAGE)
+    app = create_app(settings, workers)
     _Server(uvicorn_config(settings, app), app).run(sockets=[listener])
 
 

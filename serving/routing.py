@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.keys import Scope
+from serving.admission import Admitted
 from serving.guard import MAX_BYTES, Guard
 
 
@@ -31,12 +32,14 @@ class Guarded(Route):
         for_users: bool = False,
         streams: bool = False,
         max_bytes: int = MAX_BYTES,
+        admitted: bool = False,
     ) -> None:
-        """`max_bytes`: the longest body that it takes."""
+        """`max_bytes`: of the longest body; `admitted`: taken only when the server has time."""
         self.scope: Scope = scope
         self.for_users = for_users
         self.streams = streams
         guard = Middleware(
             Guard, scope=scope, for_users=for_users, streams=streams, max_bytes=max_bytes
         )
-        super().__init__(path, endpoint, methods=methods, middleware=[guard])
+        first = [Middleware(Admitted)] if admitted else []
+        super().__init__(path, endpoint, methods=methods, middleware=[*first, guard])

@@ -23,6 +23,7 @@ from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
+from serving.admission import Admission
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
 from serving.exposure import is_loopback
@@ -35,6 +36,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.worker_metrics import WorkerMetrics
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -64,13 +66,17 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    admission: Admission
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
 
-def create_services(settings: Settings) -> Services:
-    """Return the services of a server; they connect when they are first used."""
+def create_services(settings: Settings, workers: WorkerMetrics | None = None) -> Services:
+    """Return the services of a server; they connect when they are first used.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
     redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
     producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
     sessions = SessionStore(redis, settings)
@@ -81,6 +87,7 @@ def create_services(settings: Settings) -> Services:
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
+    admission = Admission(settings.serving)
     return Services(
         settings=settings,
         redis=redis,
@@ -100,9 +107,17 @@ def create_services(settings: Settings) -> Services:
         key_ring=KeyRing(
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
         ),
-        metrics=Metrics(live, feed),
-        request_log=RequestLog(settings, sys.stderr.write),
+        metrics=Metrics(live, feed, admission, workers),
+        admission=admission,
+        request_log=RequestLog(settings, _write_log),
     )
+
+
+def _write_log(raw: bytes) -> None:
+    """Write to standard error, past the text layer that others write to."""
+    sys.stderr.flush()
+    sys.stderr.buffer.write(raw)
+    sys.stderr.buffer.flush()
 
 
 def services(request: Request) -> Services:
