@@ -94,11 +94,14 @@ def _walk(rng: np.random.Generator, user_id: str, items: int) -> list[LoggedEven
     ]
 
 
-async def build_version(ground: Ground, items: int) -> str:
-    """Write a made-up version of so many items; return its name. Raises `StackError`."""
-    version = version_name(time.time(), f"{items % 0xFFFFFF:06x}")
+async def build_version(ground: Ground, items: int, number: int) -> str:
+    """Write a made-up version of so many items; return its name, which ends with the number.
+
+    Raises `StackError`.
+    """
+    version = version_name(time.time(), f"{number:06x}")
     folder = version_folder(Path(ground.settings.artifacts), ground.settings.model_id, version)
-    log = ground.logs / f"build-{items}.log"
+    log = ground.logs / f"build-{number}.log"
     command = (sys.executable, "-m", "models.training.synthetic", str(folder), str(items))
     process = await ChildProcess.start(command, environ=ground.environ, log=log)
     try:
