@@ -32,6 +32,7 @@ _EVENTS_AT_ONCE = 1 << 19
 _TRANSITIONS_AT_ONCE = 4_096
 """Bounds the memory of adding: some arrays of `STEPS * LIVE_TARGETS` times as many numbers."""
 _ROWS_AT_FIRST = 1_024
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -361,20 +362,30 @@ class LiveRules:
         The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j.
         """
         shares = decay ** np.arange(len(recent))
-        shares /= shares.sum() if len(recent) else 1.0
         trained = np.flatnonzero(recent < self._base.items)
+        items = recent[trained]
         totals = self._live.totals(recent)
-        totals[trained] += self._base.totals[recent[trained]]
-        begins = self._base.starts[recent[trained]]
-        lengths = self._base.starts[recent[trained] + 1] - begins
-        of_base = np.repeat(trained, lengths)
-        entries = np.arange(len(of_base)) + np.repeat(
+        totals[trained] += self._base.totals[items]
+        begins = self._base.starts[items]
+        lengths = self._base.starts[items + 1] - begins
+        source = np.repeat(trained, lengths)
+        entries = np.arange(len(source)) + np.repeat(
             begins - (np.cumsum(lengths) - lengths), lengths
         )
-        of_live, live_targets, live_weights = self._live.entries(recent)
-        source = np.concatenate([of_base, of_live])
-        targets = np.concatenate([self._base.targets[entries], live_targets])
-        weights = np.concatenate([self._base.weights[entries], live_weights])
-        positions, place = np.unique(targets, return_inverse=True)
-        parts = weights * shares[source] / (totals[source] + smoothing)
-        return Ruled(positions.astype(np.int64), _sums(place, parts, len(positions)))
+        targets, weights = self._base.targets[entries], self._base.weights[entries]
+        if len(self._live):
+            of_live, live_targets, live_weights = self._live.entries(recent)
+            source = np.concatenate([source, of_live])
+            targets = np.concatenate([targets, live_targets])
+            weights = np.concatenate([weights, live_weights])
+        if not len(targets):
+            return NOT_RULED
+        # Each item once: sorted, its parts stand side by side.
+        order = np.argsort(targets, kind="stable")
+        targets = targets[order]
+        first = np.flatnonzero(np.diff(targets, prepend=-1))
+        # Of an item from which no rule leads there is nothing to divide.
+        heaps = np.maximum(totals + smoothing, _TINY)
+        factors = shares / (shares.sum() * heaps)
+        parts = weights[order] * factors[source[order]]
+        return Ruled(targets[first].astype(np.int64), np.add.reduceat(parts, first))

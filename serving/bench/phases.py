@@ -22,8 +22,6 @@ CONNECTIONS = 16
 _OPEN_CONNECTIONS = 64
 _SHARE_OF_FULL = 0.6
 _TIMES_FULL = 10
-_CROWD = 200
-"""Connections of those who ask for more than there is."""
 _LOOK_S = 0.05
 _SWAPPED_WITHIN_S = 120.0
 
@@ -119,7 +117,9 @@ async def swap(
 async def overload(ground: Ground, server: Server, full_per_s: float, seconds: float) -> Overload:
     """Ask for many times what the server can do."""
     rate = _TIMES_FULL * full_per_s
-    seen = await ask(ground, _load(ground, server, seconds, connections=_CROWD, rate=rate))
+    seen = await ask(
+        ground, _load(ground, server, seconds, connections=_OPEN_CONNECTIONS, rate=rate)
+    )
     refused = seen.of("503") if seen.of("503").count else seen.of("429")
     lost = seen.of("lost").count
     return Overload(rate, seen.asked_per_s, seen.of("200"), refused, lost)
