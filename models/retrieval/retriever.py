@@ -303,9 +303,10 @@ class Retriever:
         if not len(rows):
             return None
         times = np.array(session.timestamps, np.float64)
-        gaps = np.diff(times, prepend=times[0])[rows]
+        gaps = np.zeros(len(times))
+        np.subtract(times[1:], times[:-1], out=gaps[1:])
         features = interaction_features(
-            gaps,
+            gaps[rows],
             kind_codes(session.kinds)[rows],
             # NumPy reads None as NaN.
             np.array(session.ratings, np.float32)[rows],
@@ -332,18 +333,23 @@ class Retriever:
             positions, dots = nearest_allowed(
                 self._index, self._items.vectors, query, k, allowed, (positions, dots)
             )
-        wanted[ruled.among(positions)] = False
-        wanted[ruled.among(met)] = False
-        more = ruled.positions[wanted]
+        probabilities = np.zeros(len(positions))
+        if len(ruled.positions):
+            at, there = ruled.found(positions)
+            probabilities[there] = ruled.probabilities[at[there]]
+            wanted[at[there]] = False
+            at, there = ruled.found(met)
+            wanted[at[there]] = False
+            # What rules lead to and the towers do not.
+            more = ruled.positions[wanted]
+            positions = np.concatenate([positions, more])
+            dots = np.concatenate([dots, self._items.vectors[more] @ query])
+            probabilities = np.concatenate([probabilities, ruled.probabilities[wanted]])
         scores = blended_scores(
-            np.concatenate([dots, self._items.vectors[more] @ query]),
-            np.concatenate([ruled.of(positions), ruled.probabilities[wanted]]),
-            normaliser,
-            blend.rules,
-            self._items.are_cold(np.concatenate([positions, more])),
+            dots, probabilities, normaliser, blend.rules, self._items.are_cold(positions)
         )
         best = np.argsort(-scores, kind="stable")[:k]
-        return np.concatenate([positions, more])[best], scores[best]
+        return positions[best], scores[best]
 
     def _ruled(self, places: NDArray[np.int64]) -> Ruled:
         """Return the items that rules lead to from a session's items, the oldest first."""

@@ -32,6 +32,7 @@ _EVENTS_AT_ONCE = 1 << 19
 _TRANSITIONS_AT_ONCE = 4_096
 """Bounds the memory of adding: some arrays of `STEPS * LIVE_TARGETS` times as many numbers."""
 _ROWS_AT_FIRST = 1_024
+_YES = np.ones(1, np.bool_)
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -322,21 +323,18 @@ class Ruled(NamedTuple):
     probabilities: NDArray[np.float64]
     """`[n]`."""
 
-    def among(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return at which places those of these positions stand that rules lead to."""
-        if not len(self.positions):
-            return np.zeros(0, np.int64)
-        at, there = self._found(positions)
-        return np.asarray(at[there])
-
     def of(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the probability of each of these positions, 0 for one no rule leads to."""
         if not len(self.positions):
             return np.zeros(len(positions))
-        at, there = self._found(positions)
+        at, there = self.found(positions)
         return np.where(there, self.probabilities[at], 0.0)
 
-    def _found(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def found(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return where each of these positions stands, and whether it does.
+
+        There must be an item that rules lead to.
+        """
         at = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
         return at, self.positions[at] == positions
 
@@ -383,7 +381,7 @@ class LiveRules:
         # Each item once: sorted, its parts stand side by side.
         order = np.argsort(targets, kind="stable")
         targets = targets[order]
-        first = np.flatnonzero(np.diff(targets, prepend=-1))
+        first = np.flatnonzero(np.concatenate([_YES, targets[1:] != targets[:-1]]))
         # Of an item from which no rule leads there is nothing to divide.
         heaps = np.maximum(totals + smoothing, _TINY)
         factors = shares / (shares.sum() * heaps)
