@@ -32,14 +32,24 @@ class Guarded(Route):
         for_users: bool = False,
         streams: bool = False,
         max_bytes: int = MAX_BYTES,
+        takes_files: bool = False,
         admitted: bool = False,
     ) -> None:
-        """`max_bytes`: of the longest body; `admitted`: taken only when the server has time."""
+        """`max_bytes`: the longest body that it takes.
+
+        `takes_files`: a form with a file may be as long as settings say; `admitted`: a request is
+        taken only when the server has time for it.
+        """
         self.scope: Scope = scope
         self.for_users = for_users
         self.streams = streams
         guard = Middleware(
-            Guard, scope=scope, for_users=for_users, streams=streams, max_bytes=max_bytes
+            Guard,
+            scope=scope,
+            for_users=for_users,
+            streams=streams,
+            max_bytes=max_bytes,
+            takes_files=takes_files,
         )
         first = [Middleware(Admitted)] if admitted else []
         super().__init__(path, endpoint, methods=methods, middleware=[*first, guard])

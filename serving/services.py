@@ -18,7 +18,7 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
@@ -36,6 +36,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 from serving.worker_metrics import WorkerMetrics
 
 _KAFKA_TIMEOUT_S = 5.0
@@ -57,6 +58,7 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     trending: TrendingCache
@@ -83,7 +85,8 @@ def create_services(settings: Settings, workers: WorkerMetrics | None = None) ->
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
-    live = LiveModel(settings, versions, catalog, transitions)
+    loader = VersionLoader(settings)
+    live = LiveModel(settings, versions, catalog, transitions, loader)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
@@ -98,6 +101,7 @@ def create_services(settings: Settings, workers: WorkerMetrics | None = None) ->
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
+        loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
         trending=trending,
