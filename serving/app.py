@@ -48,6 +48,10 @@ ROUTES = [
         "/v1/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True, admitted=True,
     ),
+    Guarded(
+        "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
+        for_users=True,
+    ),
     Guarded("/v1/trending", recommendations.get_trending, "recommend"),
     Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
     Guarded(
@@ -131,6 +135,8 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
             asyncio.create_task(services.live.follow(), name="follow the live version"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.impressions.follow(), name="log what is served"),
+            asyncio.create_task(services.evaluation.follow(), name="follow how versions fare"),
             asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
             asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
@@ -142,6 +148,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
             services.feed.close()
             for follower in followers:
                 await cancel_until_done(follower)
+            await services.impressions.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -14,10 +14,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from headrace.errors import InvalidSetting
+from headrace.experiment import experiment_of
 from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
 from serving.exposure import check_exposure
+from serving.version_loader import VersionLoader
 from serving.worker_metrics import WorkerMetrics
 from serving.workers import run_workers
 
@@ -34,11 +36,15 @@ _GRACE_S = 2
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises `InvalidSetting` when the server would be open to other machines without a key.
+    Raises `InvalidSetting` when the server would be open to other machines without a key, and for
+    settings that it cannot use.
     """
     configure_logging(settings)
     check_exposure(settings)
     _check_tls(settings)
+    experiment_of(settings.experiment)
+    # What is wrong with where versions lie, or with whose they are, is told before anything starts.
+    VersionLoader(settings)
     listener = listen(settings)
     if settings.serving.workers > 1:
         run_workers(settings, listener, os.environ)
