@@ -378,16 +378,21 @@ def _session(
     rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
 ) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
-    item_ids_found = [item_id.decode() for item_id in rows]
-    # Not by the rating, which may be missing: the offset settles all but a topic made anew.
-    ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
+    # The id, which no two have, comes before the rating, which may be missing and compares ill.
+    ordered = sorted(
+        [
+            (timestamp, kind, partition, offset, item_id.decode(), rating)
+            for item_id, (timestamp, kind, partition, offset, rating) in zip(
+                rows, values, strict=True
+            )
+        ]
+    )
     applied = int(fields.get(b"applied", 0))
     marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
     hidden = tuple(item_id.decode() for item_id in hidden_ids)
     if not ordered:
         return Session(applied=applied, marks=marks, hidden=hidden)
-    columns, item_ids = zip(*ordered, strict=True)
-    timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
+    timestamps, kinds, _, _, item_ids, ratings = zip(*ordered, strict=True)
     return Session(item_ids, timestamps, kinds, ratings, applied, marks, hidden)
 
 

@@ -189,6 +189,15 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a server looks for a new live version and for changes of the catalogue."""
     trending_s: Seconds = 1.0
     """How often a server reads the trending items anew."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes of one server, which share its port."""
+    admission_target_ms: Annotated[float, Meta(ge=0, le=60_000)] = 10.0
+    """When even the quickest recommendations take longer, in milliseconds, fewer requests are taken
+    in hand and others get 503 at once; 0: all are taken."""
+    admission_least: Count = 4
+    """Requests for recommendations that are taken in hand at once, however slow they are."""
+    admission_most: Count = 256
+    """Requests for recommendations in hand at the most, however quick they are."""
     streams_limit: Annotated[int, Meta(ge=1, le=60_000)] = 4_000
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0

@@ -37,6 +37,7 @@ from serving.routes import (
 )
 from serving.routing import Guarded
 from serving.services import create_services
+from serving.worker_metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from headrace.tracing.spans import Tracing
@@ -50,7 +51,7 @@ ROUTES = [
     ),
     Guarded(
         "/v1/recommendations", recommendations.post_recommendations, "recommend",
-        methods=["POST"], for_users=True,
+        methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded(
         "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
@@ -82,7 +83,10 @@ ROUTES = [
     Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
     Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
     Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
-    Guarded("/v1/items/{item_id}/similar", recommendations.get_similar, "recommend"),
+    Guarded(
+        "/v1/items/{item_id}/similar", recommendations.get_similar, "recommend",
+        admitted=True,
+    ),
     Guarded(
         "/v1/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
@@ -106,7 +110,7 @@ ROUTES = [
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
     Guarded(
         "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
-        "recommend", methods=["POST"], for_users=True,
+        "recommend", methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded(
         "/v1/models/{model_id}/train", training.train, "train", methods=["POST"], takes_files=True
@@ -125,13 +129,16 @@ ROUTES = [
 ]  # fmt: skip
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Return the application of one server. Raises `HeadraceError` when it cannot be traced."""
+def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Starlette:
+    """Return the application of one server. Raises `HeadraceError` when it cannot be traced.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
     tracing = start_tracing(settings, "headrace-server")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        services = create_services(settings, tracing)
+        services = create_services(settings, tracing, workers)
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
@@ -140,6 +147,8 @@ def create_app(settings: Settings) -> Starlette:
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
             asyncio.create_task(services.impressions.follow(), name="log what is served"),
             asyncio.create_task(services.evaluation.follow(), name="follow how versions fare"),
+            asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
+            asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -156,6 +165,7 @@ def create_app(settings: Settings) -> Starlette:
             await services.redis.aclose()
             if tracing is not None:
                 await tracing.close()
+            services.request_log.flush()
 
     return Starlette(
         routes=ROUTES,

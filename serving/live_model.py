@@ -9,6 +9,7 @@ version's rules follow what users do.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -331,6 +332,8 @@ class LiveModel:
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
         await asyncio.to_thread(_warm_up, retriever)
+        # The garbage collector goes through what was made since, not through the items each time.
+        gc.freeze()
         return _Loaded(retriever, rules), aside
 
     def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:

@@ -29,6 +29,7 @@ from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
+from serving.admission import Admission
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
 from serving.evaluation import EvaluationCache
@@ -45,6 +46,7 @@ from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
 from serving.version_loader import VersionLoader
+from serving.worker_metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from headrace.tracing.spans import Tracing
@@ -82,13 +84,19 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    admission: Admission
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
 
-def create_services(settings: Settings, tracing: Tracing | None = None) -> Services:
-    """Return the services of a server; they connect when they are first used."""
+def create_services(
+    settings: Settings, tracing: Tracing | None = None, workers: WorkerMetrics | None = None
+) -> Services:
+    """Return the services of a server; they connect when they are first used.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
     redis, producer, recommender_kind = _traceable(settings, tracing)
     sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
@@ -106,6 +114,7 @@ def create_services(settings: Settings, tracing: Tracing | None = None) -> Servi
     evaluation = EvaluationCache(settings.evaluation, EvaluationStore(redis, settings), time.time)
     eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
     freshness = Freshness(redis, sessions, PositionStore(redis, settings))
+    admission = Admission(settings.serving)
     return Services(
         settings=settings,
         redis=redis,
@@ -130,8 +139,9 @@ def create_services(settings: Settings, tracing: Tracing | None = None) -> Servi
         key_ring=KeyRing(
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
         ),
-        metrics=Metrics(live, feed, impressions, evaluation),
-        request_log=RequestLog(settings, sys.stderr.write),
+        metrics=Metrics(live, feed, impressions, evaluation, admission, workers),
+        admission=admission,
+        request_log=RequestLog(settings, _write_log),
     )
 
 
@@ -154,6 +164,13 @@ def _traceable(
         TracedProducer(settings, tracing, timeout_s=_KAFKA_TIMEOUT_S),
         partial(TracedRecommender, tracing),
     )
+
+
+def _write_log(raw: bytes) -> None:
+    """Write to standard error, past the text layer that others write to."""
+    sys.stderr.flush()
+    sys.stderr.buffer.write(raw)
+    sys.stderr.buffer.flush()
 
 
 def services(request: Request) -> Services:

@@ -66,11 +66,11 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
         return []
     texts = [asked.after] if isinstance(asked.after, str) else asked.after
     tokens = newest(map(Token.parse, texts))
-    freshness = services(request).freshness
-    return [
-        str(token)
-        for token in await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
-    ]
+    freshness, admission = services(request).freshness, services(request).admission
+    # While it waits it is no work for this server.
+    with admission.aside():
+        unseen = await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+    return [str(token) for token in unseen]
 
 
 async def get_recommendation(request: Request) -> Response:
