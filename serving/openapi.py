@@ -264,7 +264,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(
-        answer=schemas.VersionList, errors=(422, 503)
+        answer=schemas.VersionList, errors=(404, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
         answer=LiveVersion, errors=(404, 409, 422, 503)

@@ -37,6 +37,9 @@ def list_(context: typer.Context) -> None:
     console = Console()
     with _client() as client:
         for model in client.get("/v1/models")["models"]:
+            if model["deleted"]:
+                show.deleted(model, console)
+                continue
             found = client.get(f"/v1/models/{model['id']}/versions")
             show.versions(model, found, console)
 

@@ -77,6 +77,12 @@ def _tasks(found: Iterable[Json]) -> Table:
     return table
 
 
+def deleted(model: Json, console: Console) -> None:
+    """Show a model that was deleted."""
+    name = escape(model["id"])
+    console.print(f"[bold]{name}[/] [red]deleted[/]; `headrace models create {name}` creates it.")
+
+
 def versions(model: Json, found: Json, console: Console) -> None:
     """Show the versions of a model, newest first: metrics, verdicts, and how users take them."""
     k, window = _evaluated(found)
@@ -100,8 +106,7 @@ def versions(model: Json, found: Json, console: Console) -> None:
     if found["trending"] is not None:
         # It has neither a day nor events of its own.
         table.add_row("trending items", "", "", "", *_figures(found["trending"]), "")
-    deleted = " [red]deleted[/]" if model["deleted"] else ""
-    console.print(f"[bold]{escape(model['id'])}[/]{deleted}")
+    console.print(f"[bold]{escape(model['id'])}[/]")
     _print_or("  no version yet; `headrace train` makes one.", table, console)
     if window:
         console.print(f"[dim]HR and NDCG: {window} until now, after so many positive events[/]")

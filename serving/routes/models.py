@@ -31,8 +31,10 @@ async def get_versions(request: Request) -> Response:
     server = services(request)
     model_id = model_id_of(request)
     state = await server.versions.state(model_id)
+    if state.deleted:
+        raise Problem(404, f"Model {model_id} was deleted; PUT /v1/models/{model_id} creates it.")
     manifests = await asyncio.to_thread(server.loader.store.manifests, model_id)
-    found = [] if state.deleted else [each for each in manifests if each.version not in state.gone]
+    found = [each for each in manifests if each.version not in state.gone]
     await server.evaluation.refresh()
     rows = [
         {
