@@ -11,6 +11,7 @@ calibration.json        slope and intercept: blended score → probability
 popular.json            item ids, the most popular of late first
 bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
+training.npz            the weights, for a training to go on from; serving does not read it
 savedmodel/             for TensorFlow Serving; serving here does not read it
 """
 

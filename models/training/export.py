@@ -30,6 +30,7 @@ from models.training.index_tuning import LEAST_RECALL, tune
 from models.training.samples import Sessions
 from models.training.saved_model import SessionRecommender, save_model
 from models.training.two_tower import SessionModel
+from models.training.weights import save_weights, weights_of
 
 PARITY = 1e-5
 """Largest difference let pass between a tower in LiteRT and in TensorFlow, on values around 1."""
@@ -117,6 +118,8 @@ def export(contents: Contents, folder: Path) -> Exported:
         contents.blend.candidates,
     )
     save_model(recommender, folder / layout.SAVED_MODEL)
+    items = len(contents.item_ids) + 1
+    save_weights(weights_of(contents.model, items, contents.towers_calibration), folder)
     return Exported(layout.file_digests(folder), metrics, notes)
 
 

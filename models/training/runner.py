@@ -22,6 +22,7 @@ from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, training_settings
 from headrace.tasks import Task, TaskStore
 from headrace.topics import event_topic_ids
+from headrace.training_kinds import Kind, Mode
 from headrace.versions import (
     Manifest,
     VersionStore,
@@ -48,6 +49,13 @@ class Job(Struct, frozen=True, kw_only=True):
     topic_ids: dict[str, str] = {}
     """Of the topics that the offsets are of."""
     params: dict[str, float] = {}
+    kind: Kind = "retrieval"
+    mode: Mode = "incremental"
+    """Incremental goes on from `base`, where that can be done; else it is in full, too."""
+    base: str | None = None
+    """The live version, if there is one."""
+    work: str | None = None
+    """The task's folder for checkpoints: the same one each time that the task is begun again."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -130,7 +138,9 @@ class Runner:
     async def _train(self, through: Offsets, topic_ids: dict[str, str]) -> Path:
         """Run the training on the log up to these offsets; return the version's folder."""
         created_at = self._clock()
+        live = await self._versions.live(self._task.model_id)
         job = Job(
+            base=live.version if live else None,
             model_id=self._task.model_id,
             version=version_name(created_at, secrets.token_hex(3)),
             created_at=created_at,
