@@ -17,6 +17,7 @@ from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
 from headrace.commands.keys import keys
 from headrace.commands.topics import topics
+from headrace.commands.training import tasks, train
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -286,34 +287,8 @@ def recommend(
 # Run it
 
 
-@app.command(rich_help_panel=RUN)
-def train(
-    reason: Annotated[str, typer.Option(help="Why; it stays with the task.")] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of it.")] = False,
-    model: ModelOption = None,
-) -> None:
-    """Retrain on all events in the topics; the version goes live."""
-    from rich.console import Console
-
-    from headrace.commands import show
-
-    console = Console()
-    with _client() as client:
-        task = client.post(f"/v1/models/{_model(model)}/train", {"reason": reason})
-        if wait:
-            task = show.follow_task(client, task, console)
-    show.tasks([task], console)
-
-
-@app.command(rich_help_panel=RUN)
-def tasks() -> None:
-    """List the newest trainings: their progress, how they ended."""
-    from rich.console import Console
-
-    from headrace.commands import show
-
-    with _client() as client:
-        show.tasks(client.get("/v1/tasks")["tasks"], Console())
+app.command(rich_help_panel=RUN)(train)
+app.command(rich_help_panel=RUN)(tasks)
 
 
 @app.command(rich_help_panel=RUN)

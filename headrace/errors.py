@@ -77,3 +77,23 @@ class DataUnavailable(HeadraceError):
 
 class NothingToTest(HeadraceError):
     """A benchmark's data are sound, but hold nothing that its protocol could ask for."""
+
+
+class TrainingRefused(HeadraceError):
+    """A training cannot be asked for now; what stands in the way may pass."""
+
+
+class TooSoon(TrainingRefused):
+    """A model was trained less than the shortest interval ago."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelDeleted(TrainingRefused):
+    """The model was deleted, or is being deleted."""
+
+
+class TaskEnded(HeadraceError):
+    """A task cannot be cancelled any more."""

@@ -78,9 +78,15 @@ def read_columns(
     through: Offsets,
     progress: Callable[[float], None] = lambda _: None,
     *,
+    start: Offsets | None = None,
     topic_ids: Mapping[str, str] | None = None,
+    begin: float | None = None,
+    end: float | None = None,
 ) -> EventColumns:
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
+
+    `start` are offsets to begin at, inclusive; of a topic that stands there nothing is read from
+    before it was made anew. Events before `begin` and from `end` on, Unix seconds, are left out.
 
     The log is the archive and, from where that ends, Kafka: see `headrace.replay`. What is not an
     event is passed over: the agents have dead-lettered it; so is what came before its user was
@@ -90,7 +96,9 @@ def read_columns(
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
-    plan = plan_replay(settings, through, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids)
+    plan = plan_replay(
+        settings, through, start=start, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids
+    )
     builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
     count = 0
     progress(0.0)
@@ -99,7 +107,7 @@ def read_columns(
             builder.add(batch)
             count += len(batch.records)
             progress(count / max(plan.offsets, 1))
-    return builder.build(through)
+    return builder.build(through, begin=begin, end=end)
 
 
 class _Consumer:

@@ -17,15 +17,17 @@ import msgspec
 from msgspec import Meta, Struct
 from redis.asyncio import Redis
 
-from headrace.errors import VersionNotFound
+from headrace.errors import HeadraceError, VersionNotFound
 from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
-from headrace.store import text
+from headrace.store import load_script, text
 from headrace.topics import MODEL_VERSIONS, Topics
 from headrace.training_kinds import Kind, Mode
 
 logger = logging.getLogger(__name__)
 
+ROLLED_BACK = "rolled back"
+"""Why a version is live that ops went back to."""
 _HISTORY = 100
 """Changes of a model's live version that are remembered."""
 _PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}(?!\n)$"
@@ -88,6 +90,15 @@ class LiveVersion(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class SupersededTrainer(HeadraceError):
+    """A trainer puts a version live whose task another trainer has taken since."""
+
+
+def is_held(live: LiveVersion | None) -> bool:
+    """Return whether ops chose the live version, so that no training puts an older one live."""
+    return live is not None and live.reason == ROLLED_BACK
+
+
 def version_name(created_at: float, token: str) -> str:
     """Return a version's name: its time to the second, in UTC, and six hexadecimal digits."""
     moment = datetime.fromtimestamp(created_at, tz=timezone.utc)
@@ -134,6 +145,7 @@ class VersionStore:
         self._redis = redis
         self._settings = settings
         self._producer = producer
+        self._advance = redis.register_script(load_script("advance_live.lua"))
 
     async def live(self, model_id: str) -> LiveVersion | None:
         """Return the model's live version, or None before the first."""
@@ -149,30 +161,41 @@ class VersionStore:
         """Return the ids of the models that have, or had, a live version."""
         return sorted(text(model_id) for model_id in await self._redis.smembers(self._models_key()))
 
+    async def fence(self, model_id: str, fence: int) -> None:
+        """Let no trainer with a smaller number put a version of the model live any more."""
+        await self._step(model_id, fence, "fence")
+
     async def activate(
-        self, model_id: str, version: str, *, now: float, reason: str
+        self, model_id: str, version: str, *, now: float, reason: str, fence: int | None = None
     ) -> LiveVersion:
         """Announce a version and put it live; servers take it up within moments.
 
-        Raises `aiokafka.errors.KafkaError` or `redis.exceptions.RedisError`, and then the version
-        is not live.
+        `fence`: the number of the trainer that does it. Raises `aiokafka.errors.KafkaError`,
+        `redis.exceptions.RedisError` or `SupersededTrainer`, and then the version is not live.
         """
         live = LiveVersion(
             model_id=model_id,
             version=version,
             live_since=now,
-            sequence=await self._redis.incr(f"{self._key(model_id)}:sequence"),
+            sequence=await self._step(model_id, fence, "number"),
             reason=reason,
         )
         raw = msgspec.json.encode(live)
         topic = Topics(self._settings).name(MODEL_VERSIONS)
         await self._producer.send([Outgoing(topic, model_id.encode(), raw)])
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.lpush(self._key(model_id), raw)
-            pipeline.ltrim(self._key(model_id), 0, _HISTORY - 1)
-            await pipeline.execute()
+        await self._step(model_id, fence, "live", raw)
         await self._redis.sadd(self._models_key(), model_id)
         return live
+
+    async def _step(self, model_id: str, fence: int | None, step: str, raw: bytes = b"") -> int:
+        key = self._key(model_id)
+        number = await self._advance(
+            keys=[key, f"{key}:sequence", f"{key}:fence"],
+            args=[step, "" if fence is None else fence, raw, _HISTORY],
+        )
+        if int(number) < 0:
+            raise SupersededTrainer(f"Model {model_id} is being trained by another trainer.")
+        return int(number)
 
     def _models_key(self) -> str:
         return self._settings.key("models")

@@ -30,6 +30,7 @@ from serving.routes import (
     recommendations,
     tasks,
     tokens,
+    training,
     users,
 )
 from serving.routing import Guarded
@@ -84,9 +85,13 @@ ROUTES = [
         "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
         "recommend", methods=["POST"], for_users=True,
     ),
-    Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
+    Guarded(
+        "/v1/models/{model_id}/train", training.train, "train", methods=["POST"], takes_files=True
+    ),
     Guarded("/v1/tasks", tasks.get_tasks, "train"),
     Guarded("/v1/tasks/{task_id}", tasks.get_task, "train"),
+    Guarded("/v1/tasks/{task_id}", tasks.delete_task, "train", methods=["DELETE"]),
+    Guarded("/v1/tasks/{task_id}/log", tasks.get_task_log, "train"),
     # What needs no key tells of no user and changes nothing.
     Route("/livez", health.livez),
     Route("/readyz", health.readyz),

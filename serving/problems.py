@@ -19,10 +19,14 @@ from headrace.errors import (
     ArtifactInvalid,
     HeadraceError,
     InvalidEvent,
+    ModelDeleted,
+    TaskEnded,
     TaskNotFound,
     TooManyHidden,
+    TooSoon,
     VersionNotFound,
 )
+from headrace.task_store import TrainingInProgress
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +109,11 @@ def from_error(error: Exception) -> Problem:
         return Problem(422, str(error), [wrong_field(error.field, error.reason, None)])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
-    if isinstance(error, (ArtifactInvalid, TooManyHidden)):
+    if isinstance(error, TrainingInProgress):
+        return Problem(409, str(error), more={"task": error.task})
+    if isinstance(error, TooSoon):
+        return Problem(429, str(error), retry_after_s=error.retry_after_s)
+    if isinstance(error, (ArtifactInvalid, ModelDeleted, TaskEnded, TooManyHidden)):
         return Problem(409, str(error))
     if isinstance(error, KafkaError):
         return Problem(503, "Kafka cannot be reached; send it again.", retry_after_s=RETRY_AFTER_S)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
-from headrace.events import Context, EventId, ItemId, UserId
+from headrace.events import Context, ItemId, UserId
 from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
@@ -213,17 +213,6 @@ class ItemsAccepted(Struct, frozen=True):
 
 
 TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
-ParameterName = Annotated[str, Meta(max_length=64)]
-
-
-class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of `POST /v1/models/{model_id}/train`."""
-
-    reason: Annotated[str, Meta(max_length=512)] = ""
-    params: Annotated[dict[ParameterName, float], Meta(max_length=100)] = {}
-    """Overrides of training parameters, by name; 1 and 0 for yes and no."""
-    idempotency_key: EventId | None = None
-    """The same key gives the same task."""
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore

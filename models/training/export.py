@@ -27,10 +27,11 @@ from models.retrieval.tower import CandidateTower, QueryTower
 from models.training.evaluation import item_vectors
 from models.training.framework import tf
 from models.training.index_tuning import LEAST_RECALL, tune
+from models.training.restoring import weights_of
 from models.training.samples import Sessions
 from models.training.saved_model import SessionRecommender, save_model
 from models.training.two_tower import SessionModel
-from models.training.weights import save_weights, weights_of
+from models.training.weights import save_weights
 
 PARITY = 1e-5
 """Largest difference let pass between a tower in LiteRT and in TensorFlow, on values around 1."""

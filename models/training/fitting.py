@@ -20,8 +20,8 @@ from models.training.inputs import Inputs
 from models.training.metrics import ranking_figures
 from models.training.pace import Pace
 from models.training.parameters import Parameters
+from models.training.restoring import build_towers
 from models.training.two_tower import CandidateTower, QueryTower, SessionModel
-from models.training.weights import build_towers
 
 EpochDone = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch, the number of epochs, and figures."""

@@ -16,16 +16,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import HeadraceError
 from headrace.events import EventColumns
 from headrace.log import Offsets
 from headrace.log_sample import NewEvents
-from headrace.versions import Manifest
+from headrace.settings import Settings
+from headrace.versions import Manifest, read_manifest, version_folder
 from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules, count_rules, counted_on
 from models.training.bought_together import bought_since, count_bought_together
 from models.training.dataset import Histories, histories
 from models.training.parameters import Parameters
+from models.training.runner import Job
 from models.training.weights import Weights, load_weights
 
 _SHAPING = (
@@ -51,6 +54,29 @@ class Base:
     weights: Weights
 
 
+def base_of(settings: Settings, job: Job, parameters: Parameters) -> Base | str | None:
+    """Return the version that this job goes on from, or in words why it is none that is live.
+
+    None where nothing is to be gone on from.
+    """
+    request = job.request
+    if request.mode == "full":
+        return None
+    if job.data is not None or request.from_ is not None or request.to is not None:
+        return "the events are those of a file, or of a part of the log"
+    if job.base is None:
+        return "there is no live version to go on from"
+    folder = version_folder(Path(settings.artifacts), job.model_id, job.base)
+    try:
+        manifest = read_manifest(folder)
+        if manifest is None:
+            return f"version {job.base} is not there"
+        why = unfit(manifest, request.kind, parameters, job.through, job.topic_ids)
+        return why or load_base(folder)
+    except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return f"version {job.base} cannot be read: {exc}"
+
+
 def load_base(folder: Path) -> Base | str:
     """Return the version in this folder, or in words why no training can go on from it.
 
@@ -73,6 +99,10 @@ def unfit(
     version = manifest.version
     if manifest.kind != kind:
         return f"version {version} is of the kind {manifest.kind}"
+    if not manifest.data.through:
+        return f"version {version} was not trained on the log"
+    if manifest.data.through == through:
+        return f"nothing is new since version {version}"
     anew = [
         topic for topic, known in manifest.data.topic_ids.items() if topic_ids.get(topic) != known
     ]

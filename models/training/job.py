@@ -8,128 +8,93 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import msgspec
-import numpy as np
 
 from headrace.catalog import CatalogStore, Item
 from headrace.errors import HeadraceError
-from headrace.events import EventColumns
 from headrace.local.launch import die_with_parent
-from headrace.log import read_columns
-from headrace.log_sample import NewEvents, read_new
-from headrace.settings import Settings, TrainingSettings, load_settings, training_settings
+from headrace.settings import Settings, load_settings
 from headrace.store import connect
-from headrace.topics import event_topic_ids
-from headrace.versions import read_manifest, version_folder
+from models.training.enough import check_events
+from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
+from models.training.incremental import Base, base_of
+from models.training.job_events import READING, read_events, read_new_events
+from models.training.lifeline import end_without_word
+from models.training.resources import give_way
 from models.training.runner import Job, Report
-
-if TYPE_CHECKING:
-    from models.training.incremental import Base
-
-_READING = 0.1
-"""Share of the progress that reading the log is."""
 
 
 def main() -> int:
     """Train as the job on standard input says; return the exit status."""
     die_with_parent(os.getppid())
     settings = load_settings(os.environ)
-    os.nice(settings.trainer.niceness)
+    give_way(settings.trainer.niceness)
     # Libraries print; what the trainer reads must be reports alone.
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        train(settings, msgspec.json.decode(sys.stdin.buffer.read(), type=Job), reports)
+        job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+        end_without_word(sys.stdin.fileno(), settings.trainer.lease_s)
+        train(settings, job, reports)
     except HeadraceError as exc:
         _report(reports, Report(step="failed", fraction=1.0, error=str(exc)))
     return 0
 
 
 def train(settings: Settings, job: Job, reports: TextIO) -> None:
-    """Replay the log, read the catalogue, train, and leave the version's folder."""
-    # Deferred: a job that cannot start should say so before TensorFlow's seconds of import.
+    """Read the events and the catalogue, train, and leave the version's folder.
+
+    Nothing is trained when the model's last success was made from the same.
+    """
+    parameters = job.request.parameters(settings)
+
+    def training(step: str, fraction: float, **figures: float) -> None:
+        done = READING + (1 - READING) * fraction
+        _report(reports, Report(step=step, fraction=done, figures=figures))
+
+    def tell(report: Report) -> None:
+        _report(reports, report)
+
+    # 1. Read the events: what is new since the version to go on from, or all.
+    base = base_of(settings, job, parameters)
+    notes = (f"In full: {base}.",) if isinstance(base, str) else ()
+    if isinstance(base, Base):
+        since = base.artifact.manifest.data.through
+        new = read_new_events(settings, job, since, parameters, tell)
+        columns = new.columns
+        found = fingerprint_onward(base.artifact.manifest.data.fingerprint, fingerprint(columns))
+    else:
+        columns = read_events(settings, job, tell)
+        found = fingerprint(columns)
+
+    # 2. Whether they are those that the last success was made from, or too few.
+    asked = made_with(job.request, parameters)
+    unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
+        found,
+        asked,
+    )
+    of_data = {"events": len(columns), "fingerprint": found}
+    tell(Report(step="the events are read", fraction=READING, data=of_data, unchanged=unchanged))
+    if unchanged:
+        return
+    check_events(columns, parameters)
+
+    # 3. Train. Deferred: a job that has nothing to train should say so before TensorFlow's seconds
+    # of import.
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
 
-    parameters = training_settings(settings, job.params)
-
-    def training(step: str, fraction: float, **figures: float) -> None:
-        done = _READING + (1 - _READING) * fraction
-        _report(reports, Report(step=step, fraction=done, figures=figures))
-
-    base, notes = _base(settings, job, parameters)
-    work = None if job.work is None else Path(job.work)
-    origin = Origin(job.topic_ids, notes, work)
+    items = asyncio.run(_catalogue(settings))
+    origin = Origin(job.topic_ids, notes, Path(job.work) if job.work else None)
     made = (Path(settings.artifacts), job.model_id, job.version, training, origin)
-    if base is None:
-        columns = _read(settings, job, reports)
-        train_in_full(columns, asyncio.run(_catalogue(settings)), parameters, *made)
+    if isinstance(base, Base):
+        train_onward(base, new, items, parameters, *made)
     else:
-        new = _read_new(settings, job, base, parameters, reports)
-        train_onward(base, new, asyncio.run(_catalogue(settings)), parameters, *made)
-
-
-def _base(
-    settings: Settings, job: Job, parameters: TrainingSettings
-) -> tuple[Base | None, tuple[str, ...]]:
-    """Return the version to go on from; None and, where one was wanted, a note why there is none.
-
-    A training that a version does not fit, or whose events would be fewer in full, is in full.
-    """
-    from models.training.incremental import load_base, unfit
-
-    if job.mode == "full":
-        return None, ()
-    if job.base is None:
-        return None, ("In full: there is no live version to go on from.",)
-    folder = version_folder(Path(settings.artifacts), job.model_id, job.base)
-    try:
-        manifest = read_manifest(folder)
-        why: Base | str | None = f"version {job.base} is not there"
-        if manifest is not None:
-            why = unfit(manifest, job.kind, parameters, job.through, job.topic_ids)
-            why = why or load_base(folder)
-    except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-        why = f"version {job.base} cannot be read: {exc}"
-    return (None, (f"In full: {why}.",)) if isinstance(why, str) else (why, ())
-
-
-def _read(settings: Settings, job: Job, reports: TextIO) -> EventColumns:
-    columns = read_columns(settings, job.through, _reading(reports), topic_ids=job.topic_ids)
-    _check_topics(settings, job)
-    return columns
-
-
-def _read_new(
-    settings: Settings, job: Job, base: Base, parameters: TrainingSettings, reports: TextIO
-) -> NewEvents:
-    new = read_new(
-        settings,
-        base.artifact.manifest.data.through,
-        job.through,
-        job.topic_ids,
-        share=parameters.incremental_sample,
-        least=parameters.incremental_least,
-        rng=np.random.default_rng(parameters.seed),
-        progress=_reading(reports),
-    )
-    _check_topics(settings, job)
-    return new
-
-
-def _check_topics(settings: Settings, job: Job) -> None:
-    if event_topic_ids(settings) != job.topic_ids:
-        raise HeadraceError("A topic was made anew while it was read; train again.")
-
-
-def _reading(reports: TextIO) -> Callable[[float], None]:
-    return lambda fraction: _report(
-        reports, Report(step="reading the log", fraction=fraction * _READING)
-    )
+        train_in_full(columns, items, parameters, *made)
 
 
 async def _catalogue(settings: Settings) -> Sequence[Item]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
-from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.log_sample import NewEvents
 from headrace.versions import Manifest, TrainingData
@@ -27,17 +26,19 @@ from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.checkpoint import NO_WORK, Work
 from models.training.dataset import Histories, before, histories
+from models.training.enough import check_events
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
+from models.training.fingerprint import fingerprint, fingerprint_onward
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.incremental import Base, Counted, onward, slower
 from models.training.inputs import Inputs
 from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
+from models.training.restoring import put_weights
 from models.training.samples import sample_sessions
 from models.training.two_tower import SessionModel
-from models.training.weights import put_weights
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
 _SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.0, 0.6, 0.7, 0.8, 0.9)
@@ -87,7 +88,7 @@ def train(
     parameters and seed make the same version, also when the training was broken off and gone on
     with.
     """
-    _check(columns, parameters)
+    check_events(columns, parameters)
     data = _training_data(columns, origin.topic_ids)
     course = course_by_time(columns, parameters)
     made = _Made(artifacts, model_id, version, data, origin)
@@ -109,7 +110,7 @@ def train_onward(
 
     Raises and promises what `train` does.
     """
-    _check(new.columns, parameters)
+    check_events(new.columns, parameters)
     course, columns = course_onward(base, new, parameters)
     data = _data_onward(base, new, _training_data(columns, origin.topic_ids))
     made = _Made(artifacts, model_id, version, data, origin)
@@ -341,21 +342,6 @@ def write_version(
     return manifest
 
 
-def _check(columns: EventColumns, parameters: Parameters) -> None:
-    if len(columns) < parameters.min_events:
-        raise TooFewEvents(
-            f"There are {len(columns):,} events; a training needs {parameters.min_events:,}. "
-            "Send more, or lower HEADRACE_TRAINING_MIN_EVENTS."
-        )
-    targets = int(histories(columns, parameters).is_target.sum())
-    if targets < 2:
-        raise TooFewEvents(
-            f"{targets} of {len(columns):,} events are positive; a training needs 2 at the least. "
-            "Send more, or lower HEADRACE_TRAINING_POSITIVE_THRESHOLD, which is "
-            f"{parameters.positive_threshold:g}."
-        )
-
-
 def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:
     """Return `[ids + 1, SLOTS]`, the unknown item's first; zeros for what is no item's id."""
     of_id = {item.item_id: item for item in items}
@@ -427,26 +413,16 @@ def _popular(columns: EventColumns, events: int) -> list[str]:
 
 def _data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData:
     before = base.artifact.manifest.data
-    both = f"{before.fingerprint} {read.fingerprint}"
     return msgspec.structs.replace(
         read,
         events=before.events + int(new.is_new.sum()),
-        fingerprint=hashlib.sha256(both.encode()).hexdigest(),
+        fingerprint=fingerprint_onward(before.fingerprint, read.fingerprint),
         from_timestamp=min(before.from_timestamp, read.from_timestamp),
         to_timestamp=max(before.to_timestamp, read.to_timestamp),
     )
 
 
 def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
-    digest = hashlib.sha256(msgspec.msgpack.encode([columns.user_ids, columns.item_ids]))
-    for column in (
-        columns.user,
-        columns.item,
-        columns.timestamp,
-        columns.kind,
-        columns.rating,
-    ):
-        digest.update(column.tobytes())
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
@@ -454,7 +430,7 @@ def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> Train
         read=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint(columns),
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
     )

@@ -1,25 +1,20 @@
-"""Models, their versions, and the trainings asked for."""
+"""Models and their versions."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import InvalidSetting
-from headrace.producer import Outgoing
-from headrace.settings import ModelId, training_settings
-from headrace.tasks import RetrainRequest
-from headrace.topics import RETRAIN
-from headrace.versions import describe, read_manifests, version_folder
+from headrace.settings import ModelId
+from headrace.versions import ROLLED_BACK, describe, read_manifests, version_folder
 from models.retrieval.artifact import load_artifact
-from serving.bodies import json_response, read_json
+from serving.bodies import json_response
 from serving.paths import path_id
-from serving.problems import Problem, wrong_field
-from serving.schemas import Model, ModelList, TrainRequest, VersionList
+from serving.problems import Problem
+from serving.schemas import Model, ModelList, VersionList
 from serving.services import Services, services
 
 
@@ -57,30 +52,7 @@ async def roll_back(request: Request) -> Response:
     before = next((each for each in history if each.version != history[0].version), None)
     if before is None:
         raise Problem(409, f"Model {model_id} has had no other version live to go back to.")
-    return await _activate(server, model_id, before.version, "rolled back")
-
-
-async def train(request: Request) -> Response:
-    """Ask for a training; 202 with the task that stands for it."""
-    server = services(request)
-    model_id = model_id_of(request)
-    body = await read_json(request, TrainRequest)
-    try:
-        training_settings(server.settings, body.params)
-    except InvalidSetting as exc:
-        raise Problem(422, str(exc), [wrong_field("params", str(exc), None)]) from exc
-    asked = RetrainRequest(
-        idempotency_key=body.idempotency_key or server.new_id(),
-        model_id=model_id,
-        reason=body.reason,
-        requested_by="http",
-        params=body.params,
-    )
-    topic = server.topics.name(RETRAIN)
-    await server.producer.send([Outgoing(topic, model_id.encode(), msgspec.json.encode(asked))])
-    # The trainer makes the same task from the message, whichever of the two comes first.
-    task = await server.tasks.create(asked, server.new_id(), now=server.clock())
-    return json_response(task, 202, {"Location": f"/v1/tasks/{task.id}"})
+    return await _activate(server, model_id, before.version, ROLLED_BACK)
 
 
 async def _activate(server: Services, model_id: str, version: str, reason: str) -> Response:
