@@ -162,6 +162,8 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0
     """How often an open stream shows that it is, while there is nothing new."""
+    similar_model_id: ModelId = "items"
+    """The model of the kind `items` that answers what is similar; none live: the served model."""
     rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
     """Requests a second of a key on one server, unless it has its own number; 0: any."""
     burst: Count = 1_000
@@ -253,6 +255,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Held-out events that the metrics and the calibrations come from, evenly spaced."""
     min_events: Annotated[int, Meta(ge=10)] = 100
     """Fewer than these are refused: nothing could be learnt or measured."""
+    session_gap_s: Seconds = 1_800.0
+    """A pause after which a user's next event begins another session, for item-to-item towers."""
     basket_s: Seconds = 24 * 3600.0
     """What a user buys within so long of a basket's first purchase is bought together."""
     incremental_sample: Annotated[float, Meta(ge=0, le=1_000)] = 2.0

@@ -49,8 +49,12 @@ class LiveModel:
         versions: VersionStore,
         catalog: CatalogStore,
         transitions: TransitionStore,
+        model_id: str | None = None,
     ) -> None:
+        """`model_id`: the settings' if None. Another one holds no items while it has no version."""
         self._settings = settings
+        self._model_id = model_id or settings.model_id
+        self._holds_shelf = model_id is None
         self._versions = versions
         self._catalog = catalog
         self._transitions = transitions
@@ -123,7 +127,7 @@ class LiveModel:
 
     async def _follow_version(self) -> None:
         """Look once for a new version."""
-        live = await self._versions.live(self._settings.model_id)
+        live = await self._versions.live(self._model_id)
         if live is not None and live.version != self.version and live.sequence != self._refused:
             taken = await self._take_up(live)
             if not taken and self._retriever is None:
@@ -166,7 +170,7 @@ class LiveModel:
         self._remove([at for at in changes if at in self._deleted])
         if self._retriever is not None:
             self._retriever.add_items(there)
-        else:
+        elif self._holds_shelf:
             self._shelf.take(there)
 
     def _remove(self, item_ids: Collection[str]) -> None:
@@ -178,7 +182,7 @@ class LiveModel:
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
         refused = self._refused
-        for earlier in (await self._versions.history(self._settings.model_id))[1:]:
+        for earlier in (await self._versions.history(self._model_id))[1:]:
             if await self._take_up(earlier):
                 break
         self._refused = refused
@@ -187,9 +191,7 @@ class LiveModel:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
         try:
-            folder = version_folder(
-                Path(self._settings.artifacts), self._settings.model_id, version
-            )
+            folder = version_folder(Path(self._settings.artifacts), self._model_id, version)
             retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.

@@ -57,6 +57,8 @@ class Services:
     versions: VersionStore
     tasks: TaskStore
     live: LiveModel
+    similar: LiveModel
+    """The model that says which items are like one, once it has a version."""
     trending: TrendingCache
     recommender: Recommender
     freshness: Freshness
@@ -78,6 +80,8 @@ def create_services(settings: Settings) -> Services:
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
     live = LiveModel(settings, versions, catalog, transitions)
+    similar_id = settings.serving.similar_model_id
+    similar = LiveModel(settings, versions, catalog, transitions, similar_id)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
@@ -93,6 +97,7 @@ def create_services(settings: Settings) -> Services:
         versions=versions,
         tasks=TaskStore(redis, settings),
         live=live,
+        similar=similar,
         trending=trending,
         recommender=recommender,
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),

@@ -81,6 +81,8 @@ class Retriever:
         self._index = index or _load_index(artifact)
         self._rules = LiveRules(artifact.rules)
         self._blend = artifact.blend
+        # Item-to-item towers were told of an item alone, not of what was done to it.
+        self._of_items = artifact.manifest.kind == "items"
         self._lock = RLock()
 
     def __contains__(self, item_id: str) -> bool:
@@ -206,10 +208,15 @@ class Retriever:
         return found.at(diverse_order(directions, k, diversity).tolist())
 
     def similar(self, item_id: str, k: int) -> Recommendations | None:
-        """Return the k items whose vectors, biases apart, have the largest cosine with this one's.
+        """Return the k items most like this one; None for an item that is not known.
 
-        Returns None for an item that is not known. A score is the cosine, 0 for a negative one.
+        A version of the kind `items` says what comes next in a session that is at this item, and a
+        score is a probability. One of another kind says which vectors, biases apart, have the
+        largest cosine with this one's; that is the score, 0 for a negative one.
         """
+        if self._of_items:
+            session = Session((item_id,), (0.0,), ("click",), (None,))
+            return self.recommend(session, k, exclude=[item_id])
         with self._lock:
             position = self._items.position(item_id)
             if position is None:
@@ -309,6 +316,8 @@ class Retriever:
             # NumPy reads None as NaN.
             np.array([session.ratings[row] for row in rows], np.float32),
         )
+        if self._of_items:
+            features = np.zeros_like(features)
         return self._query_tower(self._items.vectors[positions], features)
 
     def _best(

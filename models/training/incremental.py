@@ -8,7 +8,7 @@ counts, and what the events that were read say with the new ones more than witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules, count_rules, counted_on
 from models.training.bought_together import bought_since, count_bought_together
-from models.training.dataset import Histories, histories
+from models.training.dataset import Histories
 from models.training.parameters import Parameters
 from models.training.runner import Job
 from models.training.weights import Weights, load_weights
@@ -42,6 +42,7 @@ _SHAPING = (
     "click_rating",
     "purchase_rating",
     "basket_s",
+    "session_gap_s",
 )
 """Parameters that weights and counts were made with and do not fit without."""
 
@@ -150,11 +151,16 @@ class Counted:
         return bought_since(self.base.artifact.bought_together, before, after)
 
 
-def onward(base: Base, new: NewEvents, parameters: Parameters) -> tuple[NewEvents, Counted]:
-    """Return the new events with the base's codes of items, and what has been counted."""
+def onward(
+    base: Base, new: NewEvents, of: Callable[[EventColumns], Histories]
+) -> tuple[NewEvents, Counted]:
+    """Return the new events with the base's codes of items, and what has been counted.
+
+    `of`: makes histories of columns.
+    """
     columns = with_items(new.columns, base.artifact.item_ids)
     past = _only(columns, ~new.is_new)
-    return replace(new, columns=columns), Counted(base, past, histories(past, parameters))
+    return replace(new, columns=columns), Counted(base, past, of(past))
 
 
 def slower(parameters: Parameters) -> Parameters:

@@ -89,7 +89,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     from models.training.pipeline import train as train_in_full
 
     items = asyncio.run(_catalogue(settings))
-    origin = Origin(job.topic_ids, notes, Path(job.work) if job.work else None)
+    origin = Origin(job.request.kind, job.topic_ids, notes, Path(job.work) if job.work else None)
     made = (Path(settings.artifacts), job.model_id, job.version, training, origin)
     if isinstance(base, Base):
         train_onward(base, new, items, parameters, *made)

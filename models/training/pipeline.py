@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headrace.catalog import Item
 from headrace.events import EventColumns
 from headrace.log_sample import NewEvents
+from headrace.training_kinds import Kind
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
@@ -25,15 +26,24 @@ from models.retrieval.rules import Rules
 from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.checkpoint import NO_WORK, Work
-from models.training.dataset import Histories, before, histories
+from models.training.dataset import Histories, before
 from models.training.enough import check_events
-from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
+from models.training.evaluation import (
+    SEEN_LIMIT,
+    Evaluator,
+    K,
+    RulesSoFar,
+    held_out,
+    rules_of,
+    spaced,
+)
 from models.training.export import Contents, export, fresh_folder, package_versions, publish
 from models.training.fingerprint import fingerprint, fingerprint_onward
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.incremental import Base, Counted, onward, slower
 from models.training.inputs import Inputs
+from models.training.kinds import RETRIEVAL, Shape, shape_of
 from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
 from models.training.restoring import put_weights
@@ -60,8 +70,9 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training comes from, and how it may be gone on with."""
+    """What is trained, where it comes from, and how it may be gone on with."""
 
+    kind: Kind = "retrieval"
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     """Of the topics that the events were read from."""
     notes: tuple[str, ...] = ()
@@ -90,7 +101,9 @@ def train(
     """
     check_events(columns, parameters)
     data = _training_data(columns, origin.topic_ids)
-    course = course_by_time(columns, parameters)
+    shape = shape_of(origin.kind)
+    columns, _ = shape.rows(columns, parameters)
+    course = course_by_time(columns, shape.parameters(parameters), shape)
     made = _Made(artifacts, model_id, version, data, origin)
     return _make(made, course, columns, items, parameters, progress)
 
@@ -111,8 +124,10 @@ def train_onward(
     Raises and promises what `train` does.
     """
     check_events(new.columns, parameters)
-    course, columns = course_onward(base, new, parameters)
-    data = _data_onward(base, new, _training_data(columns, origin.topic_ids))
+    shape = shape_of(origin.kind)
+    shaped = shape.new_events(new, parameters)
+    course, columns = course_onward(base, shaped, shape.parameters(parameters), shape)
+    data = _data_onward(base, new, _training_data(new.columns, origin.topic_ids))
     made = _Made(artifacts, model_id, version, data, origin)
     return _make(made, course, columns, items, parameters, progress)
 
@@ -141,12 +156,14 @@ def _make(
     digest = hashlib.sha256(made.data.fingerprint.encode() + msgspec.json.encode(parameters))
     work = Work(made.origin.work, digest.hexdigest())
     features = features_of(columns.item_ids, items)
-    fitted = fit_course(course, features, parameters, progress, work)
+    shaped = shape_of(made.origin.kind).parameters(parameters)
+    fitted = fit_course(course, features, shaped, progress, work)
     manifest = Manifest(
         model_id=made.model_id,
         version=made.version,
         created_at=made.origin.clock(),
         files={},
+        kind=made.origin.kind,
         mode="incremental" if course.counted else "full",
         base=course.counted.base.artifact.manifest.version if course.counted else None,
         data=made.data,
@@ -157,7 +174,7 @@ def _make(
     )
     progress("export", 0.85)
     folder = made.artifacts / made.model_id / made.version
-    manifest = write_version(fitted, course, columns, parameters, folder, manifest)
+    manifest = write_version(fitted, course, columns, shaped, folder, manifest)
     progress("done", 1.0, **manifest.metrics)
     return manifest
 
@@ -180,13 +197,22 @@ class Course:
     """With the unknown one."""
     unseen: bool = True
     """Items that a user has met are not recommended again."""
+    seen_limit: int = SEEN_LIMIT
+    """Of these, the newest ones that count."""
     counted: Counted | None = None
     """What was counted, and learnt, before; None where all begins anew."""
 
     def evaluator(self, at_most: int, parameters: Parameters) -> Evaluator:
         """Return the judge on at most so many of the events to predict, evenly spaced."""
         positions = spaced(self.positions, at_most)
-        return Evaluator(self.judged, positions, self.items, parameters, unseen=self.unseen)
+        return Evaluator(
+            self.judged,
+            positions,
+            self.items,
+            parameters,
+            unseen=self.unseen,
+            seen_limit=self.seen_limit,
+        )
 
     def rules(self, data: Histories, items: int) -> Rules:
         """Return the rules of these histories, and of all that was counted before.
@@ -217,29 +243,32 @@ class Fitted:
     metrics: dict[str, float]
 
 
-def course_by_time(columns: EventColumns, parameters: Parameters) -> Course:
+def course_by_time(
+    columns: EventColumns, parameters: Parameters, shape: Shape = RETRIEVAL
+) -> Course:
     """Return the course of a log whose newest events are held out."""
     split = int(len(columns) * parameters.train_split_ratio)
-    everything = histories(columns, parameters)
+    everything = shape.histories(columns, parameters)
     return Course(
-        known=histories(before(columns, split), parameters),
+        known=shape.histories(before(columns, split), parameters),
         judged=everything,
         positions=held_out(everything, split),
         split=split,
         everything=everything,
         items=len(columns.item_ids) + 1,
+        seen_limit=shape.seen_limit,
     )
 
 
 def course_onward(
-    base: Base, new: NewEvents, parameters: Parameters
+    base: Base, new: NewEvents, parameters: Parameters, shape: Shape = RETRIEVAL
 ) -> tuple[Course, EventColumns]:
     """Return the course of going on from a version, and the columns with the version's codes.
 
     Held out are the newest of all events read, as far as they are new.
     """
-    new, counted = onward(base, new, parameters)
-    course = course_by_time(new.columns, parameters)
+    new, counted = onward(base, new, lambda columns: shape.histories(columns, parameters))
+    course = course_by_time(new.columns, parameters, shape)
     positions = course.positions[new.is_new[course.everything.event[course.positions]]]
     return replace(course, positions=positions, counted=counted), new.columns
 

@@ -170,7 +170,7 @@ class ProductModel:
         )
         if lesson.validation is None:
             return course_onward(base, new, parameters)
-        new, counted = onward(base, new, parameters)
+        new, counted = onward(base, new, lambda columns: histories(columns, parameters))
         course = self._judged(lesson, lesson.validation, new.columns)
         return replace(course, counted=counted), new.columns
 
