@@ -311,7 +311,7 @@ class Runner:
         # What no server could load must not be announced.
         manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
         await self._go_live(manifest.version)
-        await self._finish("live", manifest)
+        await self._finish("live", manifest, trained=True)
 
     async def _keep_last(self) -> None:
         """End a training that had nothing to train, with the last version live again."""
@@ -344,7 +344,7 @@ class Runner:
             fence=self._fence,
         )
 
-    async def _finish(self, step: str, manifest: Manifest) -> None:
+    async def _finish(self, step: str, manifest: Manifest, *, trained: bool = False) -> None:
         data = msgspec.to_builtins(manifest.data)
         offsets = data.pop("through")
         parameters = self.task.request.parameters(self._settings)
@@ -356,6 +356,7 @@ class Runner:
         await self._end(
             "SUCCEEDED",
             step,
+            trained=trained,
             success=success,
             progress=1.0,
             data={"offsets": offsets, **data},
@@ -367,19 +368,20 @@ class Runner:
         await self._end("FAILED", self.task.step, error=without_secrets(error, self._settings))
 
     async def _end(
-        self, status: Status, step: str, *, success: Success | None = None, **changes: Any
+        self,
+        status: Status,
+        step: str,
+        *,
+        trained: bool = False,
+        success: Success | None = None,
+        **changes: Any,
     ) -> None:
         now = self._clock()
         self.task = msgspec.structs.replace(
             self.task, status=status, step=step, updated_at=now, finished_at=now, **changes
         )
         try:
-            await self._tasks.finish(
-                self.task,
-                self._fence,
-                trained=status in ("SUCCEEDED", "REJECTED"),
-                success=success,
-            )
+            await self._tasks.finish(self.task, self._fence, trained=trained, success=success)
         except LeaseLost as exc:
             logger.warning("task %s: %s", self.task.id, exc)
             return

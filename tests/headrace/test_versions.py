@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from headrace.topics import ensure_topics
 from headrace.versions import (
     LiveVersion,
     Manifest,
+    SupersededTrainer,
     TrainingData,
     VersionStore,
     describe,
@@ -136,3 +138,24 @@ def test_a_version_as_the_api_shows_it() -> None:
     assert shown["data"]["through"] == {"ratings": {"0": 5}}
     assert describe(manifest(V2), live)["live"] is False
     assert describe(manifest(V2), None)["live"] is False
+
+
+async def test_a_trainer_whose_task_another_has_taken_puts_nothing_live(
+    store: VersionStore, settings: Settings
+) -> None:
+    await store.fence("default", 7)
+    await store.activate("default", V1, now=NOW, reason="task a", fence=7)
+    # Another trainer takes the task, while the first one hangs.
+    await store.fence("default", 8)
+    for late in (
+        store.activate("default", V2, now=NOW, reason="task a", fence=7),
+        store.fence("default", 7),
+    ):
+        with pytest.raises(SupersededTrainer):
+            await late
+    live = await store.live("default")
+    assert live is not None
+    assert (live.version, live.sequence) == (V1, 1)
+    assert len(await asyncio.to_thread(read_topic, settings, "model-versions")) == 1
+    # Ops are no trainer.
+    assert (await store.activate("default", V2, now=NOW, reason="activated")).sequence == 2

@@ -12,16 +12,17 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from kafka_tools import send_raw
+from kafka_tools import send_events, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
 
 from headrace.producer import Producer
-from headrace.settings import RetrainSettings, Settings, TrainerSettings
+from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
 from headrace.task_store import TaskStore
 from headrace.tasks import OPEN, Status, Task
 from headrace.topics import ensure_topics
 from headrace.training_requests import TrainingRequest
+from headrace.versions import ROLLED_BACK, VersionStore, read_manifests
 
 API_KEY = "an api key"
 
@@ -227,7 +228,9 @@ TINY = TrainingSettings(width=8, session_length=4, epochs=3, min_steps=30, final
 async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained_on_again(
     settings: Settings, tasks: TaskStore, redis: Redis, tmp_path: Path
 ) -> None:
-    settings = msgspec.structs.replace(settings, training=TINY)
+    # At no low priority: others may be at work on this machine.
+    trainer = TrainerSettings(lease_s=2.0, niceness=0)
+    settings = msgspec.structs.replace(settings, training=TINY, trainer=trainer)
     clicks = [
         {
             "event_id": f"e{number}",
@@ -254,6 +257,7 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         await eventually(trains, "it trains")
         trainer.end(signal.SIGKILL)
         trainer.start()
+        await fits(tasks, task)
         done = await reaches(tasks, task, "SUCCEEDED")
         artifacts = Path(settings.artifacts)
         [manifest] = read_manifests(artifacts, "shop")
