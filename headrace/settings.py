@@ -164,6 +164,8 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How often an open stream shows that it is, while there is nothing new."""
     similar_model_id: ModelId = "items"
     """The model of the kind `items` that answers what is similar; none live: the served model."""
+    ranking_model_id: ModelId = "ranking"
+    """The model of the kind `ranking` that reorders what is recommended, once a version is live."""
     rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
     """Requests a second of a key on one server, unless it has its own number; 0: any."""
     burst: Count = 1_000

@@ -119,7 +119,6 @@ _LIMITS: Mapping[str, str] = {
 }
 """By field, what it may be."""
 _NOT_YET: Mapping[str, tuple[Any, str]] = {
-    "kind": (("ranking",), "only retrieval and items can be trained so far"),
     "with_feedback": ((True,), "no training reads the served lists so far"),
 }
 """What is refused because no pipeline takes it from the job yet: by field, the values, and why."""

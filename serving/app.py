@@ -114,6 +114,7 @@ def create_app(settings: Settings) -> Starlette:
             asyncio.create_task(
                 services.similar.follow(), name="follow the model of similar items"
             ),
+            asyncio.create_task(services.ranking.follow(), name="follow the second stage"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
         ]

@@ -30,6 +30,7 @@ from serving.feed import Feed
 from serving.freshness import Freshness
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
+from serving.live_ranking import LiveRanking
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
@@ -59,6 +60,7 @@ class Services:
     live: LiveModel
     similar: LiveModel
     """The model that says which items are like one, once it has a version."""
+    ranking: LiveRanking
     trending: TrendingCache
     recommender: Recommender
     freshness: Freshness
@@ -83,7 +85,8 @@ def create_services(settings: Settings) -> Services:
     similar_id = settings.serving.similar_model_id
     similar = LiveModel(settings, versions, catalog, transitions, similar_id)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
-    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    ranking = LiveRanking(settings, versions)
+    recommender = Recommender(settings, sessions, live, ranking, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
     return Services(
         settings=settings,
@@ -98,6 +101,7 @@ def create_services(settings: Settings) -> Services:
         tasks=TaskStore(redis, settings),
         live=live,
         similar=similar,
+        ranking=ranking,
         trending=trending,
         recommender=recommender,
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),

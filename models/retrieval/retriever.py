@@ -60,6 +60,37 @@ class Recommendations:
         )
 
 
+CANDIDATE_FEATURES = 8
+"""Of a candidate, for a second stage: log score; the towers' and the rules' log probability; place;
+cosine with the newest item, and with the nearest of the newest ones; whether the session holds it;
+how long the session is."""
+_NEWEST = 5
+"""Items of a session that a candidate's nearness is looked at from."""
+_LEAST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What retrieval found, for a second stage to reorder."""
+
+    items: Recommendations
+    features: NDArray[np.float32]
+    """`[n, CANDIDATE_FEATURES]`"""
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The n best items, best first."""
+
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    """Blended, logarithms."""
+    towers: NDArray[np.float64]
+    """Logarithms of the towers' probabilities."""
+    rules: NDArray[np.float64]
+    """The rules' probabilities."""
+
+
 class Retriever:
     """A loaded version, level with the catalogue as `add_items` and `remove_items` make it.
 
@@ -134,8 +165,50 @@ class Retriever:
             if query is None:
                 return None
             met = self._items.positions(exclude)
-            positions, scores = self._best(session, query, k, met, limits)
-            return self._recommendations(positions, scores)
+            best = self._best(session, query, k, met, limits)
+            return self._recommendations(best.positions, best.scores)
+
+    def candidates(
+        self,
+        session: Session,
+        k: int,
+        *,
+        exclude: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+    ) -> Candidates | None:
+        """Return what `recommend` returns, with what a second stage reads of each item."""
+        with self._lock:
+            query = self._query(session)
+            if query is None:
+                return None
+            met = self._items.positions(exclude)
+            best = self._best(session, query, k, met, limits)
+            items = self._recommendations(best.positions, best.scores)
+            return Candidates(items, self._features(session, best))
+
+    def _features(self, session: Session, best: _Best) -> NDArray[np.float32]:
+        held = self._items.positions(session.item_ids)
+        directions = self._directions(best.positions)
+        cosines = directions @ self._directions(held[::-1][:_NEWEST]).T
+        n = len(best.positions)
+        return np.column_stack(
+            [
+                best.scores,
+                best.towers,
+                np.log(best.rules + _LEAST_PROBABILITY),
+                np.log1p(np.arange(n)),
+                cosines[:, 0],
+                cosines.max(axis=1),
+                np.isin(best.positions, held),
+                np.full(n, np.log1p(len(held))),
+            ]
+        ).astype(np.float32)
+
+    def _directions(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return `[n, width - 1]`: the items' vectors, biases apart, at length 1."""
+        vectors = self._items.vectors[positions, :-1]
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny))
 
     def score(
         self, session: Session, candidate_ids: Sequence[str], *, exclude: Collection[str] = ()
@@ -327,8 +400,8 @@ class Retriever:
         k: int,
         met: NDArray[np.int64],
         limits: Limits,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the positions and blended scores of the k best items, best first."""
+    ) -> _Best:
+        """Return the k best items by blended score."""
         blend = self._blend
         positions, dots = self._index.search(query, max(blend.candidates, k), met)
         normaliser = log_normaliser(dots[: blend.candidates])
@@ -344,15 +417,13 @@ class Retriever:
         wanted &= ~np.isin(ruled, positions) & ~np.isin(ruled, met)
         more = ruled[wanted]
         positions = np.concatenate([positions, more])
-        scores = blended_scores(
-            np.concatenate([dots, self._items.vectors[more] @ query]),
-            _looked_up(positions, ruled, probabilities),
-            normaliser,
-            blend.rules,
-            self._items.are_cold(positions),
-        )
+        dots = np.concatenate([dots, self._items.vectors[more] @ query])
+        rules = _looked_up(positions, ruled, probabilities)
+        cold = self._items.are_cold(positions)
+        scores = blended_scores(dots, rules, normaliser, blend.rules, cold)
         best = np.argsort(-scores, kind="stable")[:k]
-        return positions[best], scores[best]
+        towers = dots[best].astype(np.float64) - normaliser
+        return _Best(positions[best], scores[best], towers, rules[best])
 
     def _ruled(self, session: Session) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the items that rules lead to from the session, and their probabilities."""

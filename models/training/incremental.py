@@ -63,6 +63,8 @@ def base_of(settings: Settings, job: Job, parameters: Parameters) -> Base | str 
     request = job.request
     if request.mode == "full":
         return None
+    if request.kind == "ranking":
+        return "a second stage is trained on all events each time"
     if job.data is not None or request.from_ is not None or request.to is not None:
         return "the events are those of a file, or of a part of the log"
     if job.base is None:

@@ -87,12 +87,15 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     # of import.
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
+    from models.training.ranking import train_ranking
 
     items = asyncio.run(_catalogue(settings))
     origin = Origin(job.request.kind, job.topic_ids, notes, Path(job.work) if job.work else None)
     made = (Path(settings.artifacts), job.model_id, job.version, training, origin)
     if isinstance(base, Base):
         train_onward(base, new, items, parameters, *made)
+    elif job.request.kind == "ranking":
+        train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
 

@@ -50,7 +50,7 @@ from models.training.restoring import put_weights
 from models.training.samples import sample_sessions
 from models.training.two_tower import SessionModel
 
-_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
+PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy", "scann")
 _SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.0, 0.6, 0.7, 0.8, 0.9)
 """Of the rules in a score, of which the hold-out chooses one; of equally good ones the first."""
 _POPULAR = 200
@@ -100,7 +100,7 @@ def train(
     with.
     """
     check_events(columns, parameters)
-    data = _training_data(columns, origin.topic_ids)
+    data = training_data(columns, origin.topic_ids)
     shape = shape_of(origin.kind)
     columns, _ = shape.rows(columns, parameters)
     course = course_by_time(columns, shape.parameters(parameters), shape)
@@ -127,7 +127,7 @@ def train_onward(
     shape = shape_of(origin.kind)
     shaped = shape.new_events(new, parameters)
     course, columns = course_onward(base, shaped, shape.parameters(parameters), shape)
-    data = _data_onward(base, new, _training_data(new.columns, origin.topic_ids))
+    data = _data_onward(base, new, training_data(new.columns, origin.topic_ids))
     made = _Made(artifacts, model_id, version, data, origin)
     return _make(made, course, columns, items, parameters, progress)
 
@@ -169,7 +169,7 @@ def _make(
         data=made.data,
         parameters=msgspec.to_builtins(parameters),
         metrics=fitted.metrics,
-        packages=package_versions(_PACKAGES),
+        packages=package_versions(PACKAGES),
         notes=made.origin.notes,
     )
     progress("export", 0.85)
@@ -451,7 +451,8 @@ def _data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData
     )
 
 
-def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
+def training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
+    """Return what a manifest says of these events."""
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),

@@ -35,7 +35,7 @@ from headrace.versions import (
     version_folder,
     version_name,
 )
-from models.retrieval.artifact import load_artifact
+from models.retrieval.versions import check_version
 from models.training.fingerprint import made_with
 from models.training.resources import memory_of
 
@@ -309,7 +309,7 @@ class Runner:
 
     async def _succeed(self, folder: Path) -> None:
         # What no server could load must not be announced.
-        manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
+        manifest = await asyncio.to_thread(check_version, folder)
         await self._go_live(manifest.version)
         await self._finish("live", manifest, trained=True)
 
@@ -319,7 +319,7 @@ class Runner:
         if last is None:
             raise HeadraceError("The model's last training is no longer known. Ask again.")
         folder = version_folder(Path(self._settings.artifacts), self.task.model_id, last.version)
-        manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
+        manifest = await asyncio.to_thread(check_version, folder)
         live = await self._versions.live(self.task.model_id)
         nothing_new = f"nothing new since version {last.version}"
         if is_held(live) or _is(live, last.version):

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headrace.settings import ModelId
 from headrace.versions import ROLLED_BACK, describe, read_manifests, version_folder
-from models.retrieval.artifact import load_artifact
+from models.retrieval.versions import check_version
 from serving.bodies import json_response
 from serving.paths import path_id
 from serving.problems import Problem
@@ -59,7 +59,7 @@ async def _activate(server: Services, model_id: str, version: str, reason: str) 
     folder = version_folder(Path(server.settings.artifacts), model_id, version)
     if not await asyncio.to_thread(folder.is_dir):
         raise Problem(404, f"Model {model_id} has no version {version}.")
-    await asyncio.to_thread(load_artifact, folder)
+    await asyncio.to_thread(check_version, folder)
     live = await server.versions.activate(model_id, version, now=server.clock(), reason=reason)
     return json_response(live)
 
