@@ -53,8 +53,12 @@ class Client:
         """Send a value as JSON and return the answer."""
         return self._call("POST", path, json=body)
 
+    def put(self, path: str, body: Any = None) -> Any:
+        """Send a value as JSON, None for no body, and return the answer."""
+        return self._call("PUT", path, json=body)
+
     def delete(self, path: str) -> Any:
-        """Delete what stands at the path and return the answer."""
+        """Delete what stands at the path and return the answer, if there is one."""
         return self._call("DELETE", path)
 
     def get_text(self, path: str) -> str:

@@ -23,7 +23,8 @@ local running = redis.call('HGET', active, model)
 if running then return {'busy', running} end
 local last = redis.call('HGET', trained, model)
 if last then
-  local wait = tonumber(last) + tonumber(interval) - tonumber(now)
+  -- Clocks differ: nobody waits for longer than the interval.
+  local wait = math.min(tonumber(last) - tonumber(now), 0) + tonumber(interval)
   if wait > 0 then return {'soon', tostring(math.ceil(wait))} end
 end
 

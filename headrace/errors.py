@@ -67,6 +67,21 @@ class VersionNotFound(HeadraceError):
     """No version of this model has this name."""
 
 
+class ChangeRefused(HeadraceError):
+    """A version cannot go live, be pinned or be deleted as things stand.
+
+    `why` is one word of `headrace/change_version.lua`: pinned, changed, gone, live, …
+    """
+
+    def __init__(self, why: str, reason: str) -> None:
+        super().__init__(reason)
+        self.why = why
+
+
+class StoreUnavailable(HeadraceError):
+    """The place where versions are kept cannot be reached, or refuses."""
+
+
 class StackError(HeadraceError):
     """The local stack cannot start or go on."""
 

@@ -149,6 +149,35 @@ class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Threads that TensorFlow computes with; 0: as many as there are cores."""
 
 
+class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The comparison that a new version passes before it goes live by itself."""
+
+    tolerance: Share = 0.02
+    """A version whose NDCG@10 is lower by more than this share of the live one's, and not by
+    chance, is rejected."""
+    events: Count = 10_000
+    """Newest events that no version is fitted to, at the most; never more than half of the
+    hold-out."""
+
+
+class VersionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where versions lie, how many, and by whom they must be signed."""
+
+    keep: Annotated[int, Meta(ge=2)] = 10
+    """Versions of a model that are kept, the newest ones; the live one, and the one that a rollback
+    leads to, stay whatever their age."""
+    cache: str = "artifacts-cache"
+    """Folder into which versions are fetched when `artifacts` is an object store's address."""
+    cache_limit: Annotated[int, Meta(ge=2)] = 3
+    """Versions that lie there at the most, those used last."""
+    signing_key: str = ""
+    """File of the trainer's private key, PEM (`headrace models key` makes one); if empty, versions
+    are not signed."""
+    trusted_keys: str = ""
+    """Public keys, `ed25519:…`, separated by commas; when there are any, a server refuses a version
+    that none of them signed."""
+
+
 class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
@@ -286,7 +315,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     namespace: Name = "headrace"
     """Prefix of every key in Redis."""
     artifacts: str = "artifacts"
-    """Folder of model versions."""
+    """Folder of model versions, or an object store's address: `s3://bucket/prefix`."""
     archive: str = "archive"
     """Folder of the archive of topics, which `headrace archive` writes and trainings read."""
     model_id: ModelId = "default"
@@ -303,6 +332,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retrain: RetrainSettings = RetrainSettings()
     training: TrainingSettings = TrainingSettings()
     trainer: TrainerSettings = TrainerSettings()
+    gate: GateSettings = GateSettings()
+    versions: VersionSettings = VersionSettings()
     serving: ServingSettings = ServingSettings()
 
     def key(self, *parts: str) -> str:

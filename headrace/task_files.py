@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from headrace.artifact_store import ArtifactStore
 from headrace.settings import Settings
 from headrace.tasks import Task
 from headrace.training_data import DataFile, data_path, kept_file
@@ -15,7 +16,7 @@ _WORK = ".work"
 
 def work_folder(settings: Settings, task: Task) -> Path:
     """Return the folder in which a task's training keeps what a later attempt goes on from."""
-    return Path(settings.artifacts) / task.model_id / _WORK / task.id
+    return ArtifactStore(settings).local / task.model_id / _WORK / task.id
 
 
 def data_file(task: Task) -> DataFile | None:

@@ -122,7 +122,8 @@ class TaskStore:
         outcome, about = map(text, raw)
         if outcome == "deleted":
             raise ModelDeleted(
-                f"Model {model_id} was deleted, or is being deleted; train under another id."
+                f"Model {model_id} was deleted, or is being deleted; "
+                f"`PUT /v1/models/{model_id}` creates it again."
             )
         if outcome == "soon":
             raise TooSoon(

@@ -80,6 +80,17 @@ ROUTES = [
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],
     ),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}/pin", models.pin_version, "admin",
+        methods=["PUT"],
+    ),
+    Guarded("/v1/models/{model_id}/pin", models.unpin_model, "admin", methods=["DELETE"]),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}", models.delete_version, "admin",
+        methods=["DELETE"],
+    ),
+    Guarded("/v1/models/{model_id}", models.put_model, "admin", methods=["PUT"]),
+    Guarded("/v1/models/{model_id}", models.delete_model, "admin", methods=["DELETE"]),
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
     Guarded(
         "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,

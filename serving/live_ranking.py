@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.settings import Settings
-from headrace.versions import VersionStore, version_folder
+from headrace.versions import VersionStore
 from models.retrieval.ranker import Ranker
+from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 class LiveRanking:
     """The ranker of the version that is live, or None: then retrieval's order stands."""
 
-    def __init__(self, settings: Settings, versions: VersionStore) -> None:
+    def __init__(self, settings: Settings, versions: VersionStore, loader: VersionLoader) -> None:
         self._settings = settings
+        self._loader = loader
         self._versions = versions
         self._refused: int | None = None
         self.ranker: Ranker | None = None
@@ -38,14 +39,20 @@ class LiveRanking:
         model_id = self._settings.serving.ranking_model_id
         live = await self._versions.live(model_id)
         there = self.ranker.manifest.version if self.ranker else None
-        if live is None or live.version == there or live.sequence == self._refused:
+        if live is None:
+            if there is not None and await self._versions.is_deleted(model_id):
+                self.ranker = None
+            return
+        if live.version == there or live.sequence == self._refused:
             return
         try:
-            folder = version_folder(Path(self._settings.artifacts), model_id, live.version)
-            self.ranker = await asyncio.to_thread(Ranker, folder)
+            self.ranker = await asyncio.to_thread(self._loader.load_ranker, model_id, live.version)
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
             logger.error("ranking %s is refused, %s goes on: %s", live.version, there, exc)
+            return
+        except StoreUnavailable as exc:
+            logger.warning("ranking %s cannot be fetched yet: %s", live.version, exc)
             return
         logger.info("ranking %s is live here", live.version)

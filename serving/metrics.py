@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.live_model import LiveModel
@@ -19,6 +19,7 @@ class Metrics:
     def __init__(self, live: LiveModel, open_streams: Sized) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_LiveVersion(live))
+        self._registry.register(_Refusals(live))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -57,3 +58,21 @@ class _LiveVersion(Collector):
         if self._live.version is not None:
             family.add_metric((), {"version": self._live.version})
         return [family]
+
+
+class _Refusals(Collector):
+    def __init__(self, live: LiveModel) -> None:
+        self._live = live
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "headrace_versions_refused",
+            "Versions that this server did not take up.",
+            value=self._live.refusals,
+        )
+        family = InfoMetricFamily(
+            "headrace_refused_model", "The version that is live and not served here, and why."
+        )
+        if (refusal := self._live.refusal) is not None:
+            family.add_metric((), {"version": refusal.version, "reason": refusal.reason})
+        yield family

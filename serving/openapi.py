@@ -243,6 +243,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
         answer=LiveVersion, errors=(404, 409, 422, 503)
     ),
+    ("PUT", "/v1/models/{model_id}/versions/{version}/pin"): Operation(
+        answer=schemas.Model, errors=(404, 409, 422, 503)
+    ),
+    ("DELETE", "/v1/models/{model_id}/pin"): Operation(204, errors=(409, 422, 503)),
+    ("DELETE", "/v1/models/{model_id}/versions/{version}"): Operation(
+        204, errors=(404, 409, 422, 503)
+    ),
+    ("PUT", "/v1/models/{model_id}"): Operation(answer=schemas.Model, errors=(422, 503)),
+    ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
         answer=LiveVersion, errors=(409, 422, 503)
     ),

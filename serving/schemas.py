@@ -12,6 +12,7 @@ from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
+from serving.live_model import Refusal
 from serving.user_tokens import MAX_LIFE_S, UserScope
 
 
@@ -238,6 +239,12 @@ class Model(Struct, frozen=True):
 
     id: str
     live: LiveVersion | None
+    pinned: str | None = None
+    """The version that stays live until somebody puts another one live."""
+    rollback: str | None = None
+    """The version that a rollback leads to."""
+    deleted: bool = False
+    """Whether the model was deleted; it is trained no more."""
 
 
 class ModelList(Struct, frozen=True):
@@ -260,3 +267,5 @@ class Ready(Struct, frozen=True):
     kafka: bool
     model: str | None
     """The version that this server has live."""
+    refused: Refusal | None = None
+    """The version that should be, and why it is not; the one in `model` goes on serving."""

@@ -36,6 +36,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -56,6 +57,7 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     similar: LiveModel
@@ -81,11 +83,12 @@ def create_services(settings: Settings) -> Services:
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
-    live = LiveModel(settings, versions, catalog, transitions)
+    loader = VersionLoader(settings)
+    live = LiveModel(settings, versions, catalog, transitions, loader)
     similar_id = settings.serving.similar_model_id
-    similar = LiveModel(settings, versions, catalog, transitions, similar_id)
+    similar = LiveModel(settings, versions, catalog, transitions, loader, similar_id)
     trending = TrendingCache(TrendingStore(redis, settings), settings)
-    ranking = LiveRanking(settings, versions)
+    ranking = LiveRanking(settings, versions, loader)
     recommender = Recommender(settings, sessions, live, ranking, trending, lambda: uuid.uuid4().hex)
     feed = Feed(settings, recommender, live, UserChanges(redis, settings))
     return Services(
@@ -98,6 +101,7 @@ def create_services(settings: Settings) -> Services:
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
+        loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
         similar=similar,

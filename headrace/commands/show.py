@@ -63,7 +63,7 @@ def watch_tasks(read: Callable[[], Iterable[Json]], console: Console) -> None:
 def _tasks(found: Iterable[Json]) -> Table:
     table = _table("task", "model", "status", "created", "", "progress")
     for task in found:
-        outcome = task["error"] or task["version"]
+        outcome = " ".join(filter(None, (task["version"], task["error"])))
         place = f" {task['queue_position']}." if "queue_position" in task else ""
         table.add_row(
             f"{task['id']}\n  [dim]{escape(outcome)}[/]" if outcome else task["id"],
@@ -77,19 +77,36 @@ def _tasks(found: Iterable[Json]) -> Table:
 
 
 def versions(model: Json, found: Iterable[Json], console: Console) -> None:
-    """Show the versions of a model, newest first, with their metrics."""
+    """Show the versions of a model, newest first, with their metrics and verdicts."""
     table = _table("version", "", "created", "events", "metrics")
     for version in found:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in version["metrics"].items())
+        figures = (
+            f"{name} {value:.4g}"
+            for name, value in version["metrics"].items()
+            if not name.startswith("gate_")
+        )
+        verdict = version["verdict"]
+        said = f"\n[dim]gate: {escape(verdict['reason'])}[/]" if verdict else ""
         table.add_row(
             version["version"],
-            "[green]live[/]" if version["live"] else "",
+            _standing(model, version),
             _moment(version["created_at"]),
             f"{version['data']['events']:,}",
-            escape(metrics),
+            escape(", ".join(figures)) + said,
         )
-    console.print(f"[bold]{escape(model['id'])}[/]")
+    deleted = " [red]deleted[/]" if model["deleted"] else ""
+    console.print(f"[bold]{escape(model['id'])}[/]{deleted}")
     _print_or("  no version yet; `headrace train` makes one.", table, console)
+
+
+def _standing(model: Json, version: Json) -> str:
+    """Return in a word or two what a version is to its model."""
+    if version["live"]:
+        return "[green]live[/], pinned" if version["pinned"] else "[green]live[/]"
+    verdict = version["verdict"]
+    if verdict and not verdict["accepted"]:
+        return "[red]rejected[/]"
+    return "before" if version["version"] == model["rollback"] else ""
 
 
 def follow_task(client: Client, task: Json, console: Console) -> Json:

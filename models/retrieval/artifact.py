@@ -1,6 +1,7 @@
 """The files of one model version, read and checked. Nothing in them is ever unpickled.
 
 manifest.json           sha256 of every other file; data, parameters, metrics, packages
+manifest.sig            the trainer's signature of the manifest, when it has a key to sign with
 query_tower.tflite      a session's item vectors and features → query vector
 candidate_tower.tflite  an item's hashed features → item vector
 items.json              item ids, by position
@@ -9,6 +10,7 @@ rules_*.npy             sequential rules: starts, targets, weights, totals; `Rul
 blend.json              with what towers and rules are blended
 calibration.json        slope and intercept: blended score → probability
 popular.json            item ids, the most popular of late first
+probes.json             made-up sessions, and what this version answers them: `Probes`
 bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
 training.npz            the weights, for a training to go on from; serving does not read it
@@ -28,13 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
-from headrace.versions import Manifest
+from headrace.versions import MANIFEST, SIGNATURE, Check, Manifest
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.rules import Rules
 
-MANIFEST = "manifest.json"
 QUERY_TOWER = "query_tower.tflite"
 CANDIDATE_TOWER = "candidate_tower.tflite"
 ITEMS = "items.json"
@@ -43,6 +44,7 @@ RULES = tuple(f"rules_{name}.npy" for name in ("starts", "targets", "weights", "
 BLEND = "blend.json"
 CALIBRATION = "calibration.json"
 POPULAR = "popular.json"
+PROBES = "probes.json"
 BOUGHT_TOGETHER = "bought_together"
 INDEX = "index"
 SAVED_MODEL = "savedmodel"
@@ -84,12 +86,12 @@ class Artifact:
         return _has_folder(self.manifest, INDEX)
 
 
-def load_artifact(folder: Path) -> Artifact:
-    """Read and check the version in this folder.
+def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
+    """Read and check the version in this folder; `check` is asked of its signature first.
 
     Raises `ArtifactInvalid`, naming the file and what is wrong with it.
     """
-    manifest = read_manifest_of(folder, _REQUIRED)
+    manifest = read_manifest_of(folder, _REQUIRED, check)
     item_ids = decode_file(folder, ITEMS, list[str])
     return Artifact(
         folder=folder,
@@ -106,22 +108,30 @@ def load_artifact(folder: Path) -> Artifact:
     )
 
 
-def read_manifest_of(folder: Path, required: Sequence[str]) -> Manifest:
+def read_manifest_of(
+    folder: Path, required: Sequence[str], check: Check = lambda *_: None
+) -> Manifest:
     """Return the manifest of a version whose files, these among them, are those that it lists.
 
-    Raises `ArtifactInvalid`.
+    `check` is asked of its signature first. Raises `ArtifactInvalid`.
     """
-    manifest: Manifest = decode_file(folder, MANIFEST, Manifest)
+    raw = read_bytes(folder, MANIFEST)
+    signed = (folder / SIGNATURE).is_file()
+    check(raw, read_bytes(folder, SIGNATURE) if signed else None)
+    manifest: Manifest = _decoded(folder, MANIFEST, raw, Manifest)
     _check_files(folder, manifest, required)
     return manifest
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file under the folder but the manifest, by relative path."""
+    """Return the sha256 of every file under the folder, by relative path.
+
+    The manifest, and its signature, are none of them.
+    """
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path not in (folder / MANIFEST, folder / SIGNATURE)
     }
 
 
@@ -189,8 +199,12 @@ def _has_folder(manifest: Manifest, name: str) -> bool:
 
 def decode_file(folder: Path, name: str, of: type[Any]) -> Any:
     """Return what a file of JSON of a version says. Raises `ArtifactInvalid`."""
+    return _decoded(folder, name, read_bytes(folder, name), of)
+
+
+def _decoded(folder: Path, name: str, raw: bytes, of: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(read_bytes(folder, name), type=of)
+        return msgspec.json.decode(raw, type=of)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _invalid(folder, name, str(exc)) from exc
 

@@ -22,7 +22,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
-from headrace.versions import Manifest
+from headrace.versions import Check, Manifest
 from models.retrieval.artifact import ITEMS, decode_file, read_array, read_bytes, read_manifest_of
 from models.retrieval.calibration import Calibration
 from models.retrieval.retriever import CANDIDATE_FEATURES, Candidates, Recommendations
@@ -59,11 +59,18 @@ class ItemFigures:
 class Ranker:
     """A loaded version of the kind `ranking`. One thread calls it at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load and check the version in this folder. Raises `ArtifactInvalid`."""
+    def __init__(self, folder: Path, check: Check = lambda *_: None) -> None:
+        """Load and check the version in this folder; `check` is asked of its signature first.
+
+        Raises `ArtifactInvalid`.
+        """
         self.manifest: Manifest = read_manifest_of(
-            folder, (RANKER, RANKER_CALIBRATION, ITEMS, ITEM_FIGURES)
+            folder, (RANKER, RANKER_CALIBRATION, ITEMS, ITEM_FIGURES), check
         )
+        if self.manifest.kind != "ranking":
+            raise ArtifactInvalid(
+                f"Version {folder.name} is of the kind {self.manifest.kind}, and no second stage."
+            )
         item_ids: list[str] = decode_file(folder, ITEMS, list[str])
         values = read_array(folder, ITEM_FIGURES)
         if values.dtype != np.float32 or values.shape != (len(item_ids), 2):

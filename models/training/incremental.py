@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
 from headrace.events import EventColumns
 from headrace.log import Offsets
 from headrace.log_sample import NewEvents
 from headrace.settings import Settings
-from headrace.versions import Manifest, read_manifest, version_folder
+from headrace.signatures import TrustedKeys
+from headrace.versions import Check, Manifest
 from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules, count_rules, counted_on
@@ -55,7 +58,9 @@ class Base:
     weights: Weights
 
 
-def base_of(settings: Settings, job: Job, parameters: Parameters) -> Base | str | None:
+def base_of(
+    settings: Settings, store: ArtifactStore, job: Job, parameters: Parameters
+) -> Base | str | None:
     """Return the version that this job goes on from, or in words why it is none that is live.
 
     None where nothing is to be gone on from.
@@ -69,26 +74,26 @@ def base_of(settings: Settings, job: Job, parameters: Parameters) -> Base | str 
         return "the events are those of a file, or of a part of the log"
     if job.base is None:
         return "there is no live version to go on from"
-    folder = version_folder(Path(settings.artifacts), job.model_id, job.base)
+    check = partial(TrustedKeys.of(settings.versions).check, job.base)
     try:
-        manifest = read_manifest(folder)
+        manifest = store.manifest(job.model_id, job.base)
         if manifest is None:
             return f"version {job.base} is not there"
         why = unfit(manifest, request.kind, parameters, job.through, job.topic_ids)
-        return why or load_base(folder)
-    except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return why or load_base(store.fetch(job.model_id, job.base, check), check)
+    except HeadraceError as exc:
         return f"version {job.base} cannot be read: {exc}"
 
 
-def load_base(folder: Path) -> Base | str:
+def load_base(folder: Path, check: Check = lambda *_: None) -> Base | str:
     """Return the version in this folder, or in words why no training can go on from it.
 
-    Raises `ArtifactInvalid` for a version that is not whole.
+    `check` is asked of its signature first. Raises `ArtifactInvalid` for one that is not whole.
     """
     weights = load_weights(folder)
     if weights is None:
         return f"version {folder.name} holds no weights to go on from"
-    return Base(load_artifact(folder), weights)
+    return Base(load_artifact(folder, check), weights)
 
 
 def unfit(

@@ -6,19 +6,26 @@ It reads a `Job` from standard input, prints a `Report` a line, and leaves a ver
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import msgspec
 
+from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
-from headrace.errors import HeadraceError
+from headrace.errors import ArtifactInvalid, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
+from headrace.producer import Producer
 from headrace.settings import Settings, load_settings
+from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
+from headrace.versions import VersionStore
+from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
 from models.training.incremental import Base, base_of
@@ -26,6 +33,8 @@ from models.training.job_events import READING, read_events, read_new_events
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 from models.training.runner import Job, Report
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -46,11 +55,12 @@ def main() -> int:
 
 
 def train(settings: Settings, job: Job, reports: TextIO) -> None:
-    """Read the events and the catalogue, train, and leave the version's folder.
+    """Read the events and the catalogue, train, and leave the version where the others are.
 
     Nothing is trained when the model's last success was made from the same.
     """
     parameters = job.request.parameters(settings)
+    store, signs = ArtifactStore(settings), signer(settings.versions)
 
     def training(step: str, fraction: float, **figures: float) -> None:
         done = READING + (1 - READING) * fraction
@@ -60,7 +70,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         _report(reports, report)
 
     # 1. Read the events: what is new since the version to go on from, or all.
-    base = base_of(settings, job, parameters)
+    base = base_of(settings, store, job, parameters)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
     if isinstance(base, Base):
         since = base.artifact.manifest.data.through
@@ -85,27 +95,55 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
 
     # 3. Train. Deferred: a job that has nothing to train should say so before TensorFlow's seconds
     # of import.
+    from models.training.gate import Gate
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
     from models.training.ranking import train_ranking
 
-    items = asyncio.run(_catalogue(settings))
-    origin = Origin(job.request.kind, job.topic_ids, notes, Path(job.work) if job.work else None)
-    made = (Path(settings.artifacts), job.model_id, job.version, training, origin)
+    items, live = asyncio.run(_known(settings, job.model_id))
+    origin = Origin(
+        kind=job.request.kind,
+        topic_ids=job.topic_ids,
+        notes=notes,
+        work=Path(job.work) if job.work else None,
+        gate=Gate(settings.gate, _live(settings, store, job, live), live),
+        signer=signs,
+    )
+    made = (store.local, job.model_id, job.version, training, origin)
     if isinstance(base, Base):
         train_onward(base, new, items, parameters, *made)
     elif job.request.kind == "ranking":
         train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
+    store.put(store.local / job.model_id / job.version)
 
 
-async def _catalogue(settings: Settings) -> Sequence[Item]:
+async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:
+    """Return the catalogue, and the name of the version that is live."""
     redis = connect(settings)
     try:
-        return await CatalogStore(redis, settings).all()
+        live = await VersionStore(redis, settings, Producer(settings)).live(model_id)
+        return await CatalogStore(redis, settings).all(), live.version if live else None
     finally:
         await redis.aclose()
+
+
+def _live(
+    settings: Settings, store: ArtifactStore, job: Job, version: str | None
+) -> Artifact | None:
+    """Return the version that serves; None when there is none, or none that could.
+
+    A second stage is measured beside retrieval alone.
+    """
+    if version is None or job.request.kind == "ranking":
+        return None
+    check = partial(TrustedKeys.of(settings.versions).check, version)
+    try:
+        return load_artifact(store.fetch(job.model_id, version, check), check)
+    except (ArtifactInvalid, VersionNotFound) as exc:
+        logger.warning("the live version cannot be measured beside: %s", exc)
+        return None
 
 
 def _report(reports: TextIO, report: Report) -> None:

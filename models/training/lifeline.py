@@ -7,6 +7,8 @@ import select
 import sys
 import threading
 
+LEFT_ALONE = 75
+"""Exit status of a training that ended because it heard nothing (`EX_TEMPFAIL` of sysexits.h)."""
 _SHARE = 0.9
 """Of the lease: the training ends before another trainer may take the task."""
 
@@ -25,4 +27,4 @@ def _listen(descriptor: int, patience_s: float) -> None:
             break
     sys.stderr.write("The trainer is gone, or hangs; the training ends.\n")
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(LEFT_ALONE)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from headrace.catalog import Item
 from headrace.events import EventColumns
 from headrace.log_sample import NewEvents
+from headrace.signatures import Signer
 from headrace.training_kinds import Kind
-from headrace.versions import Manifest, TrainingData
+from headrace.versions import Manifest, TrainingData, Verdict
+from models.retrieval.artifact import Artifact
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
@@ -37,10 +40,18 @@ from models.training.evaluation import (
     rules_of,
     spaced,
 )
-from models.training.export import Contents, export, fresh_folder, package_versions, publish
+from models.training.export import (
+    Contents,
+    Judge,
+    export,
+    fresh_folder,
+    package_versions,
+    publish,
+)
 from models.training.fingerprint import fingerprint, fingerprint_onward
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
+from models.training.gate import Gate
 from models.training.incremental import Base, Counted, onward, slower
 from models.training.inputs import Inputs
 from models.training.kinds import RETRIEVAL, Shape, shape_of
@@ -79,6 +90,9 @@ class Origin:
     """In words, what is not as it was asked for."""
     work: Path | None = None
     """Folder for checkpoints: a training that was broken off goes on from those that lie there."""
+    gate: Gate | None = None
+    """Judges the version on the newest events, which it is not fitted to; None: fitted to all."""
+    signer: Signer | None = None
     clock: Callable[[], float] = time.time
 
 
@@ -100,12 +114,15 @@ def train(
     with.
     """
     check_events(columns, parameters)
-    data = training_data(columns, origin.topic_ids)
     shape = shape_of(origin.kind)
-    columns, _ = shape.rows(columns, parameters)
-    course = course_by_time(columns, shape.parameters(parameters), shape)
+    shaped, _ = shape.rows(columns, parameters)
+    seen = _seen(shaped, parameters, origin)
+    course = course_by_time(
+        before(shaped, seen), shape.parameters(parameters), shape, _split(shaped, parameters)
+    )
+    data = training_data(columns, origin.topic_ids, float(shaped.timestamp[seen - 1]))
     made = _Made(artifacts, model_id, version, data, origin)
-    return _make(made, course, columns, items, parameters, progress)
+    return _make(made, course, shaped, items, parameters, progress)
 
 
 def train_onward(
@@ -126,10 +143,21 @@ def train_onward(
     check_events(new.columns, parameters)
     shape = shape_of(origin.kind)
     shaped = shape.new_events(new, parameters)
-    course, columns = course_onward(base, shaped, shape.parameters(parameters), shape)
-    data = _data_onward(base, new, training_data(new.columns, origin.topic_ids))
-    made = _Made(artifacts, model_id, version, data, origin)
+    seen = _seen(shaped.columns, parameters, origin)
+    course, columns = course_onward(base, shaped, shape.parameters(parameters), shape, seen)
+    read = training_data(new.columns, origin.topic_ids, float(columns.timestamp[seen - 1]))
+    made = _Made(artifacts, model_id, version, _data_onward(base, new, read), origin)
     return _make(made, course, columns, items, parameters, progress)
+
+
+def _seen(columns: EventColumns, parameters: Parameters, origin: Origin) -> int:
+    """Return how many events towers are fitted to: all but those that the gate judges by."""
+    held_back = origin.gate.held_back(columns, parameters) if origin.gate else 0
+    return len(columns) - held_back
+
+
+def _split(columns: EventColumns, parameters: Parameters) -> int:
+    return int(len(columns) * parameters.train_split_ratio)
 
 
 @dataclass(frozen=True)
@@ -156,7 +184,8 @@ def _make(
     digest = hashlib.sha256(made.data.fingerprint.encode() + msgspec.json.encode(parameters))
     work = Work(made.origin.work, digest.hexdigest())
     features = features_of(columns.item_ids, items)
-    shaped = shape_of(made.origin.kind).parameters(parameters)
+    shape = shape_of(made.origin.kind)
+    shaped = shape.parameters(parameters)
     fitted = fit_course(course, features, shaped, progress, work)
     manifest = Manifest(
         model_id=made.model_id,
@@ -173,8 +202,24 @@ def _make(
         notes=made.origin.notes,
     )
     progress("export", 0.85)
-    folder = made.artifacts / made.model_id / made.version
-    manifest = write_version(fitted, course, columns, shaped, folder, manifest)
+    # Rules learn as they serve, so what they know goes as far as the log.
+    course = replace(course, everything=shape.histories(columns, shaped))
+
+    def judge(exported: Artifact, gate: Gate) -> Verdict:
+        progress("measure beside the live version", 0.9)
+        return gate.judge(exported, columns, items, shaped)
+
+    gate = made.origin.gate
+    manifest = write_version(
+        fitted,
+        course,
+        columns,
+        shaped,
+        made.artifacts / made.model_id / made.version,
+        manifest,
+        judge=partial(judge, gate=gate) if gate else None,
+        signer=made.origin.signer,
+    )
     progress("done", 1.0, **manifest.metrics)
     return manifest
 
@@ -244,10 +289,14 @@ class Fitted:
 
 
 def course_by_time(
-    columns: EventColumns, parameters: Parameters, shape: Shape = RETRIEVAL
+    columns: EventColumns,
+    parameters: Parameters,
+    shape: Shape = RETRIEVAL,
+    split: int | None = None,
 ) -> Course:
-    """Return the course of a log whose newest events are held out."""
-    split = int(len(columns) * parameters.train_split_ratio)
+    """Return the course of a log whose newest events, from the `split`-th on, are held out."""
+    if split is None:
+        split = _split(columns, parameters)
     everything = shape.histories(columns, parameters)
     return Course(
         known=shape.histories(before(columns, split), parameters),
@@ -261,16 +310,24 @@ def course_by_time(
 
 
 def course_onward(
-    base: Base, new: NewEvents, parameters: Parameters, shape: Shape = RETRIEVAL
+    base: Base,
+    new: NewEvents,
+    parameters: Parameters,
+    shape: Shape = RETRIEVAL,
+    seen: int | None = None,
 ) -> tuple[Course, EventColumns]:
     """Return the course of going on from a version, and the columns with the version's codes.
 
-    Held out are the newest of all events read, as far as they are new.
+    Held out are the newest of all events read, as far as they are new. `seen`: the events that
+    towers are fitted to, the oldest ones; None for all.
     """
     new, counted = onward(base, new, lambda columns: shape.histories(columns, parameters))
-    course = course_by_time(new.columns, parameters, shape)
+    columns = new.columns
+    seen = len(columns) if seen is None else seen
+    split = _split(columns, parameters)
+    course = course_by_time(before(columns, seen), parameters, shape, split)
     positions = course.positions[new.is_new[course.everything.event[course.positions]]]
-    return replace(course, positions=positions, counted=counted), new.columns
+    return replace(course, positions=positions, counted=counted), columns
 
 
 def fit_course(
@@ -344,9 +401,12 @@ def write_version(
     parameters: Parameters,
     folder: Path,
     manifest: Manifest,
+    *,
+    judge: Judge | None = None,
+    signer: Signer | None = None,
 ) -> Manifest:
     """Write a version aside, and let it appear whole; return its manifest with the files in it."""
-    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    aside = fresh_folder(folder.with_name(f".{folder.name}.partial"))
     contents = Contents(
         model=fitted.model,
         item_ids=columns.item_ids,
@@ -360,15 +420,14 @@ def write_version(
         sessions=sample_sessions(course.everything, parameters.session_length),
         with_index=len(columns.item_ids) >= parameters.scann_from_items,
     )
-    exported = export(contents, partial)
+    exported = export(contents, aside)
     manifest = msgspec.structs.replace(
         manifest,
         files=exported.files,
         metrics={**manifest.metrics, **exported.metrics},
         notes=(*manifest.notes, *exported.notes),
     )
-    publish(partial, folder, manifest)
-    return manifest
+    return publish(aside, folder, manifest, judge=judge, signer=signer)
 
 
 def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:
@@ -451,8 +510,13 @@ def _data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData
     )
 
 
-def training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
-    """Return what a manifest says of these events."""
+def training_data(
+    columns: EventColumns, topic_ids: Mapping[str, str], fitted_to: float | None = None
+) -> TrainingData:
+    """Return what a manifest says of these events.
+
+    `fitted_to`: Unix seconds of the newest event that towers are fitted to; None for the last.
+    """
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
@@ -463,4 +527,5 @@ def training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> Traini
         fingerprint=fingerprint(columns),
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
+        fitted_to=fitted_to,
     )

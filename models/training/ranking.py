@@ -9,7 +9,7 @@ than they do when serving. The newest events, held out, say what the second stag
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from headrace.catalog import Item
 from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
 from headrace.transitions import Transition
-from headrace.versions import Manifest
+from headrace.versions import Manifest, Verdict
 from models.retrieval import artifact as layout
 from models.retrieval.artifact import load_artifact
 from models.retrieval.calibration import Calibration
@@ -37,14 +37,16 @@ from models.retrieval.ranker import (
 )
 from models.retrieval.retriever import Retriever
 from models.retrieval.rules import STEPS
+from models.training.bootstrap import paired_difference
 from models.training.calibration import fit_calibration
 from models.training.dataset import before, positives
 from models.training.enough import check_events
 from models.training.evaluation import K, held_out, spaced
-from models.training.export import fresh_folder, package_versions, publish
+from models.training.export import appear, fresh_folder, package_versions
 from models.training.framework import keras, tf, tfrs
+from models.training.gate import Gate
 from models.training.kinds import RETRIEVAL
-from models.training.metrics import hr, ndcg
+from models.training.metrics import Ranks, hr, ndcg
 from models.training.parameters import Parameters
 from models.training.pipeline import (
     PACKAGES,
@@ -84,6 +86,8 @@ class Examples:
     """`[q]`: the place of the item that came next; -1 where retrieval did not find it."""
     came_true: NDArray[np.bool_]
     """`[q, CANDIDATES]`: whether the candidate was among the user's next 10 events, positive."""
+    users: NDArray[np.int32]
+    """`[q]`: whose the lists are."""
 
 
 class RankingModel(tfrs.Model):  # type: ignore[misc]
@@ -154,6 +158,9 @@ def train_ranking(
     retrieved = judged.features[..., 0]
     metrics |= {f"without_{name}": each for name, each in _figures(retrieved, judged).items()}
     calibration = _calibrated(logits, judged)
+    gate = origin.gate
+    since = float(columns.timestamp[judged_from - 1])
+    verdict = None if gate is None else _verdict(gate, logits, judged, metrics, since)
 
     # 4. Export.
     manifest = Manifest(
@@ -162,7 +169,8 @@ def train_ranking(
         created_at=origin.clock(),
         files={},
         kind="ranking",
-        data=training_data(columns, origin.topic_ids),
+        data=training_data(columns, origin.topic_ids, since),
+        verdict=verdict,
         parameters=msgspec.to_builtins(parameters),
         metrics=metrics,
         packages=package_versions(PACKAGES),
@@ -170,7 +178,10 @@ def train_ranking(
     )
     figures = item_figures(columns)
     folder = artifacts / model_id / version
-    manifest = _write(model, calibration, columns.item_ids, figures, folder, manifest)
+    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    _write(model, calibration, columns.item_ids, figures, partial)
+    manifest = msgspec.structs.replace(manifest, files=layout.file_digests(partial))
+    appear(partial, folder, manifest, origin.signer)
     progress("done", 1.0, **manifest.metrics)
     return manifest
 
@@ -237,6 +248,7 @@ class _Lists:
             np.zeros((q, CANDIDATES), np.bool_),
             np.full(q, -1),
             np.zeros((q, CANDIDATES), np.bool_),
+            self._data.log.user[rows],
         )
         learnt = begin
         item_ids = self._columns.item_ids
@@ -306,14 +318,54 @@ def _logits(model: RankingModel, examples: Examples) -> NDArray[np.float32]:
     return np.concatenate([model(part).numpy() for part in parts])
 
 
+def _verdict(
+    gate: Gate,
+    logits: NDArray[np.float32],
+    judged: Examples,
+    metrics: Mapping[str, float],
+    since: float,
+) -> Verdict:
+    """Return whether the second stage may go live: it must not make retrieval's order worse."""
+    with_it, without = (_ranks(scores, judged) for scores in (logits, judged.features[..., 0]))
+    after, before_it = (
+        np.where(ranks <= K, 1 / np.log2(1.0 + ranks), 0.0) for ranks in (with_it, without)
+    )
+    difference = paired_difference(after, before_it, judged.users)
+    tolerance = gate.settings.tolerance
+    accepted = not (difference.share < -tolerance and difference.high < 0)
+    return Verdict(
+        accepted=accepted,
+        reason=f"NDCG@10 is {metrics['ndcg_at_10']:.4f} with the second stage and "
+        f"{metrics['without_ndcg_at_10']:.4f} without it: "
+        + (f"not worse by more than {tolerance:.1%}." if accepted else "worse, not by chance."),
+        against="retrieval",
+        live=gate.serving,
+        events=len(judged.wanted),
+        users=len(np.unique(judged.users)),
+        since=since,
+        ndcg_at_10=metrics["ndcg_at_10"],
+        baseline_ndcg_at_10=metrics["without_ndcg_at_10"],
+        hr_at_10=metrics["hr_at_10"],
+        baseline_hr_at_10=metrics["without_hr_at_10"],
+        difference=difference.share,
+        low=difference.low,
+        high=difference.high,
+        tolerance=tolerance,
+    )
+
+
 def _figures(logits: NDArray[np.float32], examples: Examples) -> dict[str, float]:
+    ranks = _ranks(logits, examples)
+    return {"ndcg_at_10": ndcg(ranks, K), "hr_at_10": hr(ranks, K)}
+
+
+def _ranks(logits: NDArray[np.float32], examples: Examples) -> Ranks:
     """Equal scores count against the list, and an item that was not found is a miss."""
     logits = np.where(examples.there, logits, -np.inf)
     row = np.arange(len(logits))
     own = logits[row, np.maximum(examples.wanted, 0)]
     rank = (logits >= own[:, None]).sum(axis=1)
-    ranks = np.where(examples.wanted >= 0, rank, CANDIDATES + 1)
-    return {"ndcg_at_10": ndcg(ranks, K), "hr_at_10": hr(ranks, K)}
+    return np.where(examples.wanted >= 0, rank, CANDIDATES + 1)
 
 
 def _calibrated(logits: NDArray[np.float32], examples: Examples) -> Calibration:
@@ -336,22 +388,17 @@ def _write(
     item_ids: Sequence[str],
     figures: NDArray[np.float32],
     folder: Path,
-    manifest: Manifest,
-) -> Manifest:
+) -> None:
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec([CANDIDATES, FEATURES], tf.float32, "features")]
     )
     def rank(features: Any) -> Any:
         return model(features)
 
-    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [rank.get_concrete_function()], model
     )
-    (partial / RANKER).write_bytes(converter.convert())
-    np.save(partial / ITEM_FIGURES, figures, allow_pickle=False)
-    (partial / layout.ITEMS).write_bytes(msgspec.json.encode(item_ids))
-    (partial / RANKER_CALIBRATION).write_bytes(msgspec.json.encode(calibration))
-    manifest = msgspec.structs.replace(manifest, files=layout.file_digests(partial))
-    publish(partial, folder, manifest)
-    return manifest
+    (folder / RANKER).write_bytes(converter.convert())
+    np.save(folder / ITEM_FIGURES, figures, allow_pickle=False)
+    (folder / layout.ITEMS).write_bytes(msgspec.json.encode(item_ids))
+    (folder / RANKER_CALIBRATION).write_bytes(msgspec.json.encode(calibration))

@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import ChangeRefused, HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, without_secrets
 from headrace.task_files import data_file, remove_files, work_folder
@@ -25,18 +26,11 @@ from headrace.tasks import Status
 from headrace.topics import event_topic_ids
 from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
-from headrace.versions import (
-    LiveVersion,
-    Manifest,
-    SupersededTrainer,
-    VersionStore,
-    is_held,
-    read_manifest,
-    version_folder,
-    version_name,
-)
+from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
 from models.retrieval.versions import check_version
+from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
+from models.training.lifeline import LEFT_ALONE
 from models.training.resources import memory_of
 
 logger = logging.getLogger(__name__)
@@ -111,7 +105,8 @@ class Runner:
         self._fence = claim.fence
         self._attempt = claim.attempt
         self._clock = clock
-        self._log = Path(settings.artifacts) / "logs" / f"{claim.task.id}.log"
+        self._store = ArtifactStore(settings)
+        self._log = self._store.local / "logs" / f"{claim.task.id}.log"
         self._logged = -1
         self.task = claim.task
 
@@ -130,12 +125,12 @@ class Runner:
 
             # 3. Train, unless a trainer died between that and putting its version live.
             unchanged = False
-            if await asyncio.to_thread(read_manifest, self._folder) is None:
+            if await self._manifest(self._version) is None:
                 unchanged = await self._train()
 
             # 4. Put a version live.
-            await (self._keep_last() if unchanged else self._succeed(self._folder))
-        except (LeaseLost, SupersededTrainer) as exc:
+            await (self._keep_last() if unchanged else self._succeed())
+        except LeaseLost as exc:
             logger.warning("task %s: %s", self.task.id, exc)
         except TaskCancelled:
             await self._end("CANCELLED", "cancelled")
@@ -150,9 +145,8 @@ class Runner:
         """The same for every attempt at the task."""
         return version_name(self.task.created_at, self.task.id[:6])
 
-    @property
-    def _folder(self) -> Path:
-        return version_folder(Path(self._settings.artifacts), self.task.model_id, self._version)
+    async def _manifest(self, version: str) -> Manifest | None:
+        return await asyncio.to_thread(self._store.manifest, self.task.model_id, version)
 
     def _check_attempt(self) -> None:
         if self._attempt > _ATTEMPTS:
@@ -198,11 +192,10 @@ class Runner:
     async def _last_success(self) -> Success | None:
         """Return the model's last success, if its version is still there."""
         last = await self._tasks.last_success(self.task.model_id)
-        if last is None:
+        if last is None or await self._manifest(last.version) is None:
             return None
-        artifacts = Path(self._settings.artifacts)
-        folder = version_folder(artifacts, self.task.model_id, last.version)
-        return last if await asyncio.to_thread(read_manifest, folder) is not None else None
+        gone = (await self._versions.state(self.task.model_id)).gone
+        return None if last.version in gone else last
 
     async def _watch(self, process: asyncio.subprocess.Process) -> bool:
         """Follow the training's process to its end; return whether there was nothing to train.
@@ -229,6 +222,9 @@ class Runner:
             raise why
         if last.error is not None:
             raise HeadraceError(last.error)
+        if process.returncode == LEFT_ALONE:
+            # This trainer was too slow to say that it is there; the task is taken again.
+            raise LeaseLost(self.task)
         if process.returncode:
             raise HeadraceError(await asyncio.to_thread(_why, process.returncode, self._log))
         return last.unchanged
@@ -307,57 +303,82 @@ class Runner:
             await self._tasks.save_log(self.task, self._fence, shown)
             self._logged = size
 
-    async def _succeed(self, folder: Path) -> None:
+    async def _succeed(self) -> None:
+        model_id = self.task.model_id
         # What no server could load must not be announced.
-        manifest = await asyncio.to_thread(check_version, folder)
-        await self._go_live(manifest.version)
-        await self._finish("live", manifest, trained=True)
+        manifest = await asyncio.to_thread(self._load, self._version)
+        await self._commit()
+        live = await self._versions.live(model_id)
+        if live is not None and live.version == self._version:
+            # A trainer died between this and saying so.
+            await self._finish(Outcome(step="live"), manifest)
+            return
+        outcome = await admit(
+            self._versions,
+            manifest,
+            reason=f"task {self.task.id}",
+            now=self._clock(),
+            fence=self._fence,
+        )
+        await self._finish(outcome, manifest)
 
     async def _keep_last(self) -> None:
         """End a training that had nothing to train, with the last version live again."""
-        last = await self._tasks.last_success(self.task.model_id)
-        if last is None:
-            raise HeadraceError("The model's last training is no longer known. Ask again.")
-        folder = version_folder(Path(self._settings.artifacts), self.task.model_id, last.version)
-        manifest = await asyncio.to_thread(check_version, folder)
-        live = await self._versions.live(self.task.model_id)
-        nothing_new = f"nothing new since version {last.version}"
-        if is_held(live) or _is(live, last.version):
-            held = "" if _is(live, last.version) else "; the version that ops chose stays live"
-            await self._finish(f"{nothing_new}{held}", manifest)
-            return
-        await self._go_live(last.version)
-        await self._finish(f"{nothing_new}, which is live again", manifest)
+        model_id = self.task.model_id
+        last = await self._tasks.last_success(model_id)
+        manifest = None if last is None else await self._manifest(last.version)
+        if manifest is None:
+            raise HeadraceError("The version of the last training was just deleted. Ask again.")
+        nothing_new = f"nothing new since version {manifest.version}"
+        live = await self._versions.live(model_id)
+        if live is not None and live.version == manifest.version:
+            step = nothing_new
+        elif live is not None and live.reason == ROLLED_BACK:
+            step = f"{nothing_new}; ops rolled it back, and it stays so"
+        else:
+            step = f"{nothing_new}, which {await self._live_again(manifest.version)}"
+        await self._finish(Outcome(step=step), manifest, trained=False)
 
-    async def _go_live(self, version: str) -> None:
+    async def _live_again(self, version: str) -> str:
+        """Put a version live that was, and say what came of it."""
+        await asyncio.to_thread(self._load, version)
+        await self._commit()
+        try:
+            await self._versions.activate(
+                self.task.model_id,
+                version,
+                now=self._clock(),
+                reason=f"task {self.task.id}",
+                unasked=True,
+                fence=self._fence,
+            )
+        except ChangeRefused as exc:
+            return f"is kept, not live: {exc}"
+        return "is live again"
+
+    def _load(self, version: str) -> Manifest:
+        folder = self._store.fetch(self.task.model_id, version)
+        return check_version(folder)
+
+    async def _commit(self) -> None:
+        """Say that a version goes live now. Raises `TaskCancelled` or `LeaseLost`."""
         if await self._tasks.hold(self.task, self._fence, commit=True) == "cancelled":
             raise TaskCancelled
-        live = await self._versions.live(self.task.model_id)
-        if _is(live, version):
-            # A trainer died between this and saying so.
-            return
-        await self._versions.activate(
-            self.task.model_id,
-            version,
-            now=self._clock(),
-            reason=f"task {self.task.id}",
-            fence=self._fence,
-        )
 
-    async def _finish(self, step: str, manifest: Manifest, *, trained: bool = False) -> None:
+    async def _finish(self, outcome: Outcome, manifest: Manifest, *, trained: bool = True) -> None:
         data = msgspec.to_builtins(manifest.data)
         offsets = data.pop("through")
-        parameters = self.task.request.parameters(self._settings)
         success = Success(
             version=manifest.version,
             fingerprint=manifest.data.fingerprint,
-            made_with=made_with(self.task.request, parameters),
+            made_with=made_with(self.task.request, self.task.request.parameters(self._settings)),
         )
         await self._end(
-            "SUCCEEDED",
-            step,
+            outcome.status,
+            outcome.step,
             trained=trained,
-            success=success,
+            success=success if outcome.status == "SUCCEEDED" else None,
+            error=outcome.error,
             progress=1.0,
             data={"offsets": offsets, **data},
             metrics=manifest.metrics,
@@ -392,10 +413,6 @@ class Runner:
     async def _save(self, **changes: Any) -> None:
         self.task = msgspec.structs.replace(self.task, updated_at=self._clock(), **changes)
         await self._tasks.save(self.task, self._fence)
-
-
-def _is(live: LiveVersion | None, version: str) -> bool:
-    return live is not None and live.version == version
 
 
 def _through(ends: Offsets, asked: Offsets | None) -> Offsets:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
@@ -31,6 +32,7 @@ from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.versions import VersionStore
 from models.training.requests import RetrainRequests, ask_or_wait
+from models.training.retention import Retention
 from models.training.runner import Runner
 from models.training.schedule import ClockTrigger
 
@@ -72,6 +74,7 @@ class Trainer:
         self._producer = Producer(settings)
         self._tasks = TaskStore(self._redis, settings)
         self._versions = VersionStore(self._redis, settings, self._producer)
+        self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
         self._clock_trigger = ClockTrigger(self._redis, settings)
         self._running: dict[asyncio.Task[None], str] = {}
         """By the training, its model."""
@@ -85,6 +88,7 @@ class Trainer:
             asyncio.create_task(self._follow_clock()),
             asyncio.create_task(self._work()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(self._retention.run()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.

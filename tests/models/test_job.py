@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from kafka_tools import send_events
 
+from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.settings import Settings, TrainingSettings
@@ -94,7 +95,7 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     # What cannot be gone on from is said in words.
     def why(job: Job, **changes: object) -> object:
         parameters = msgspec.structs.replace(TINY, **changes)
-        return base_of(settings, job, parameters)
+        return base_of(settings, ArtifactStore(settings), job, parameters)
 
     assert isinstance(why(job), Base)
     assert "width is 16 where" in str(why(job, width=16))

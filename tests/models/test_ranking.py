@@ -28,7 +28,7 @@ def lists(count: int, seed: int):  # type: ignore[no-untyped-def]
     there = np.zeros((count, CANDIDATES), np.bool_)
     there[:, :LISTED] = True
     wanted = features[:, :LISTED, 4].argmax(axis=1)
-    return Examples(features, there, wanted, np.zeros_like(there))
+    return Examples(features, there, wanted, np.zeros_like(there), np.arange(count, dtype=np.int32))
 
 
 def test_what_decides_is_found() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def tasks(redis: Redis, settings: Settings) -> TaskStore:
     return TaskStore(redis, settings)
+
+
+@pytest.fixture
+async def versions(redis: Redis, settings: Settings) -> AsyncIterator[VersionStore]:
+    producer = Producer(settings)
+    yield VersionStore(redis, settings, producer)
+    await producer.close()
 
 
 async def ask(tasks: TaskStore, model_id: str, **fields: object) -> Task:
@@ -226,7 +234,7 @@ TINY = TrainingSettings(width=8, session_length=4, epochs=3, min_steps=30, final
 
 @pytest.mark.timeout(280)
 async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained_on_again(
-    settings: Settings, tasks: TaskStore, redis: Redis, tmp_path: Path
+    settings: Settings, tasks: TaskStore, versions: VersionStore, tmp_path: Path
 ) -> None:
     # At no low priority: others may be at work on this machine.
     trainer = TrainerSettings(lease_s=2.0, niceness=0)
@@ -240,8 +248,6 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         }
         for number in range(150)
     ]
-    producer = Producer(settings)
-    versions = VersionStore(redis, settings, producer)
     with Part("trainer", settings, tmp_path) as trainer:
         # 1. Too few events are said to be too few.
         task = await reaches(tasks, await ask(tasks, "shop"), "FAILED")
@@ -284,8 +290,7 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         # 4. But not where ops went back to another one.
         await versions.activate("shop", other, now=0.0, reason=ROLLED_BACK)
         kept = await reaches(tasks, await ask(tasks, "shop"), "SUCCEEDED")
-        assert kept.step.endswith("the version that ops chose stays live")
+        assert kept.step.endswith("ops rolled it back, and it stays so")
         live = await versions.live("shop")
         assert live is not None
         assert live.version == other
-    await producer.close()

@@ -150,7 +150,9 @@ async def test_the_openapi_document_describes_every_route(client: httpx.AsyncCli
         assert {"401", "403", "429"} <= operation["responses"].keys()
         assert any(status.startswith("2") for status in operation["responses"])
         assert all(each["description"] for each in operation["responses"].values())
-        path_says_all = path.endswith(("activate", "rollback", "/hidden/{item_id}"))
+        path_says_all = path.endswith(
+            ("activate", "rollback", "/pin", "/models/{model_id}", "/hidden/{item_id}")
+        )
         has_body = method in ("POST", "PUT") and not path_says_all
         assert ("requestBody" in operation) == has_body, path
     references = list(find_references(document))
@@ -224,8 +226,9 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "redis": True, "kafka": True, "model": None},
+        {"ready": True, "redis": True, "kafka": True, "model": None, "refused": None},
     )
     models = (await client.get("/v1/models")).json()
-    assert models == {"models": [{"id": "default", "live": None}]}
+    nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
+    assert models == {"models": [{"id": "default", **nothing}]}
     assert (await client.get("/v1/models/default/versions")).json() == {"versions": []}
