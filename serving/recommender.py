@@ -183,7 +183,7 @@ class Recommender:
     def _best(self, asked: _Asked, retriever: Retriever) -> Recommendations | None:
         """Return the best items, reordered by the second stage where there is one."""
         ranker = self._ranking.ranker
-        if ranker is None:
+        if ranker is None or (asked.request.recommend_seen and not ranker.knows_met_items):
             return retriever.recommend(
                 asked.session, asked.pool, exclude=asked.met, limits=asked.limits
             )

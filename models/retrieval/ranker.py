@@ -82,6 +82,11 @@ class Ranker:
         except (RuntimeError, ValueError) as exc:
             raise ArtifactInvalid(f"Version {folder.name}: {RANKER}: {exc}; train again.") from exc
 
+    @property
+    def knows_met_items(self) -> bool:
+        """Whether the lists that it learnt from held items that their users had met."""
+        return bool(self.manifest.parameters.get("repeats", False))
+
     def reordered(self, found: Candidates) -> Recommendations:
         """Return the candidates in the second stage's order, with its probabilities.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ _UNITS = 32
 _EPOCHS = 10
 _BATCH = 64
 _RATE = 0.003
+_LEAST_DEVIATION = 1e-3
 _LATE_SHARE = 0.1
 """Of the events, the newest ones, that say how popular an item is of late."""
 
@@ -206,7 +207,9 @@ def fit_ranking(examples: Examples, seed: int) -> RankingModel:
             f"{_LEAST_LISTS}. Send more events, or train a version of the kind retrieval first."
         )
     there = examples.features[examples.there]
-    deviation = np.maximum(there.std(axis=0), 1e-3).astype(np.float32)
+    deviation = there.std(axis=0)
+    # What never varied must not say much of a list in which it does.
+    deviation = np.where(deviation < _LEAST_DEVIATION, 1.0, deviation).astype(np.float32)
     model = RankingModel(there.mean(axis=0), deviation)
     model.compile(optimizer=keras.optimizers.Adam(_RATE))
     data = (examples.features[found], examples.there[found], examples.wanted[found])
@@ -229,6 +232,7 @@ class _Lists:
         self._columns = columns
         self._retriever = retriever
         self._figures = figures
+        self._repeats = parameters.repeats
         self._data = histories(columns)
         self._judged = RETRIEVAL.histories(columns, parameters)
         self._positive = positives(columns, parameters)[self._data.event]
@@ -237,8 +241,12 @@ class _Lists:
 
     def between(self, begin: int, end: int, at_most: int) -> Examples:
         """Return the lists before events from `begin` to `end`, evenly spaced; in order."""
-        positions = held_out(self._judged, begin)
-        positions = positions[self._judged.event[positions] < end]
+        # An item that its user has met is asked for where it may be recommended.
+        wanted = self._judged
+        if self._repeats:
+            wanted = replace(wanted, is_new=wanted.is_target)
+        positions = held_out(wanted, begin)
+        positions = positions[wanted.event[positions] < end]
         positions = positions[self._data.first[positions] < positions]
         rows = spaced(positions, at_most)
         queries = self._data.queries(rows)
@@ -258,6 +266,7 @@ class _Lists:
             learnt = event
             session = session_of(queries, number, item_ids)
             met = [item_ids[at] for at in queries.item[queries.start[number] : row].tolist()]
+            met = [] if self._repeats else met
             found = self._retriever.candidates(session, CANDIDATES, exclude=met)
             if found is None or not found.items.item_ids:
                 continue

@@ -86,8 +86,8 @@ def test_candidates_are_reordered_none_lost(
 ) -> None:
     ranker = Ranker(made[1])
     session = walk("alpha", 1, 2, 3)
-    plain = retriever.recommend(session, 20)
-    found = retriever.candidates(session, 20)
+    plain = retriever.recommend(session, 20, exclude=session.item_ids)
+    found = retriever.candidates(session, 20, exclude=session.item_ids)
     assert plain is not None
     assert found is not None
     assert (found.items, found.features.shape) == (plain, (len(plain.item_ids), FEATURES - 2))
