@@ -294,8 +294,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Old events gone through again for each new one, when a training goes on from a version."""
     incremental_least: Count = 20_000
     """Old events gone through again at the least, if there are so many."""
-    incremental_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3
-    """Of the learning rate: what a training begins with that goes on from a version."""
+    incremental_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Of the learning rate: at its highest where a training goes on from a version."""
     scann_from_items: Count = 20_000
     """From so many items on the version carries a ScaNN index."""
     seed: int = 0

@@ -85,6 +85,24 @@ def base_of(
         return f"version {job.base} cannot be read: {exc}"
 
 
+def nothing_new(store: ArtifactStore, job: Job, asked: str) -> bool:
+    """Return whether the last success went on to where the log ends, asked for the same.
+
+    An incremental version's fingerprint is of its base's and of what was read, so reading the whole
+    log would not tell. `asked`: `made_with` of the request.
+    """
+    if job.last is None or job.last.version != job.base or job.last.made_with != asked:
+        return False
+    manifest = store.manifest(job.model_id, job.last.version)
+    return (
+        manifest is not None
+        and manifest.mode == "incremental"
+        and job.data is None
+        and (job.request.from_, job.request.to) == (None, None)
+        and (manifest.data.through, manifest.data.topic_ids) == (job.through, job.topic_ids)
+    )
+
+
 def load_base(folder: Path, check: Check = lambda *_: None) -> Base | str:
     """Return the version in this folder, or in words why no training can go on from it.
 
@@ -171,7 +189,7 @@ def onward(
 
 
 def slower(parameters: Parameters) -> Parameters:
-    """Return the parameters with the learning rate of a model that knows most already."""
+    """Return the parameters with the learning rate of a training that goes on."""
     rate = parameters.learning_rate * parameters.incremental_rate
     return msgspec.structs.replace(parameters, learning_rate=rate)
 

@@ -28,7 +28,7 @@ from headrace.versions import VersionStore
 from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
-from models.training.incremental import Base, base_of
+from models.training.incremental import Base, base_of, nothing_new
 from models.training.job_events import READING, read_events, read_new_events
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
@@ -69,6 +69,11 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     def tell(report: Report) -> None:
         _report(reports, report)
 
+    asked = made_with(job.request, parameters)
+    if nothing_new(store, job, asked):
+        tell(Report(step="nothing is new", fraction=READING, unchanged=True))
+        return
+
     # 1. Read the events: what is new since the version to go on from, or all.
     base = base_of(settings, store, job, parameters)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
@@ -82,7 +87,6 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         found = fingerprint(columns)
 
     # 2. Whether they are those that the last success was made from, or too few.
-    asked = made_with(job.request, parameters)
     unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
         found,
         asked,

@@ -13,9 +13,11 @@ from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.settings import Settings, TrainingSettings
+from headrace.task_store import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
 from models.retrieval import load_artifact
+from models.training.fingerprint import made_with
 from models.training.incremental import Base, base_of
 from models.training.job import train
 from models.training.runner import Job
@@ -91,6 +93,18 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert (onward.manifest.data.events, onward.manifest.data.through) == (200, job.through)
     assert onward.item_ids == [*once.item_ids, "item-new"]
     assert onward.rules.weights.sum() == pytest.approx(rule_weights(20), rel=1e-4)
+
+    # The same again makes nothing.
+    last = Success(
+        version=second,
+        fingerprint=onward.manifest.data.fingerprint,
+        made_with=made_with(job.request, TINY),
+    )
+    again = msgspec.structs.replace(job_of(settings, "v3", second), last=last)
+    told = io.StringIO()
+    train(settings, again, told)
+    assert '"unchanged":true' in told.getvalue()
+    assert not (artifacts / "v3").exists()
 
     # What cannot be gone on from is said in words.
     def why(job: Job, **changes: object) -> object:
