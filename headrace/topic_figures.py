@@ -23,6 +23,7 @@ from headrace.topics import (
     ALL,
     BOOTSTRAP_MS,
     EVENT_TOPICS,
+    IMPRESSIONS,
     ITEMS,
     Place,
     TopicId,
@@ -30,7 +31,7 @@ from headrace.topics import (
     describe_topics,
 )
 
-READ_BY_WORKERS = frozenset({*EVENT_TOPICS, ITEMS})
+READ_BY_WORKERS = frozenset({*EVENT_TOPICS, ITEMS, IMPRESSIONS})
 _Number = TypeVar("_Number", int, float)
 _NEWEST_S = 5.0
 """Longest wait for the newest records."""

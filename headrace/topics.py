@@ -23,13 +23,14 @@ RETRAIN = "retrain"
 MODEL_VERSIONS = "model-versions"
 DEAD_LETTERS = "dead-letters"
 ERASURES = "erasures"
+IMPRESSIONS = "impressions"
 
 COMPACTED = frozenset({ITEMS, MODEL_VERSIONS, ERASURES})
 BOOTSTRAP_MS = 5_000
 """Longest wait for a broker to answer the first time, in milliseconds."""
 _KNOWN_WITHIN_S = 10.0
 
-ALL = (*EVENT_TOPICS, ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
+ALL = (*EVENT_TOPICS, ITEMS, IMPRESSIONS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
 
 
 _Answer = TypeVar("_Answer")

@@ -47,6 +47,10 @@ ROUTES = [
         "/v1/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True,
     ),
+    Guarded(
+        "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
+        for_users=True,
+    ),
     Guarded("/v1/trending", recommendations.get_trending, "recommend"),
     Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
     Guarded(
@@ -128,6 +132,8 @@ def create_app(settings: Settings) -> Starlette:
             asyncio.create_task(services.ranking.follow(), name="follow the second stage"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.impressions.follow(), name="log what is served"),
+            asyncio.create_task(services.evaluation.follow(), name="follow how versions fare"),
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -137,6 +143,7 @@ def create_app(settings: Settings) -> Starlette:
             services.feed.close()
             for follower in followers:
                 await cancel_until_done(follower)
+            await services.impressions.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -12,10 +12,9 @@ from headrace.erasures import Erasure
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.producer import Outgoing, Producer
-from headrace.sessions import SessionStore
+from headrace.redis_eraser import RedisEraser
 from headrace.settings import Settings
 from headrace.topics import ERASURES, EVENT_TOPICS, TopicLookup, Topics
-from headrace.transitions import TransitionStore
 
 _LOOK_UP_TIMEOUT_MS = 5_000
 _TRIES = 3
@@ -28,16 +27,14 @@ class Eraser:
         self,
         settings: Settings,
         producer: Producer,
-        sessions: SessionStore,
-        transitions: TransitionStore,
+        redis_eraser: RedisEraser,
         clock: Callable[[], float],
     ) -> None:
         """`clock` gives Unix seconds."""
         self._settings = settings
         self._topics = Topics(settings)
         self._producer = producer
-        self._sessions = sessions
-        self._transitions = transitions
+        self._redis_eraser = redis_eraser
         self._clock = clock
         self._lookup = TopicLookup(settings, timeout_ms=_LOOK_UP_TIMEOUT_MS)
 
@@ -54,8 +51,7 @@ class Eraser:
 
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase the user from Redis. Raises `redis.exceptions.RedisError` or `OSError`."""
-        await self._sessions.erase(erasure)
-        await self._transitions.forget(erasure.user_id)
+        await self._redis_eraser.erase(erasure)
 
     async def close(self) -> None:
         """Disconnect."""

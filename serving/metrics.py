@@ -5,21 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from serving.evaluation import EvaluationCache
+from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Requests by route and status, their latency, open streams, and the version that is live."""
+    """Requests by route and status, their latency, open streams, versions and how they fare."""
 
-    def __init__(self, live: LiveModel, open_streams: Sized) -> None:
+    def __init__(
+        self,
+        live: LiveModel,
+        open_streams: Sized,
+        impressions: ImpressionLog,
+        evaluation: EvaluationCache,
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_LiveVersion(live))
+        self._registry.register(_Versions(live))
         self._registry.register(_Refusals(live))
+        self._registry.register(_Impressions(impressions))
+        self._registry.register(_Evaluation(evaluation))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -49,15 +64,70 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _LiveVersion(Collector):
+class _Versions(Collector):
     def __init__(self, live: LiveModel) -> None:
         self._live = live
 
-    def collect(self) -> Iterable[InfoMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         family = InfoMetricFamily("headrace_live_model", "The version that this server has live.")
         if self._live.version is not None:
             family.add_metric((), {"version": self._live.version})
-        return [family]
+        arms = GaugeMetricFamily(
+            "headrace_arm_ready",
+            "Of a version of the A/B test, whether this server answers with it; 0: its users get "
+            "the live one.",
+            labels=("version",),
+        )
+        for version, state in self._live.arms.items():
+            arms.add_metric((version,), state == "ready")
+        return [family, arms]
+
+
+class _Impressions(Collector):
+    def __init__(self, impressions: ImpressionLog) -> None:
+        self._impressions = impressions
+
+    def collect(self) -> Iterable[Metric]:
+        counts = CounterMetricFamily(
+            "headrace_impressions",
+            "Lists served: logged to Kafka, or dropped, for Kafka was away too long.",
+            labels=("outcome",),
+        )
+        counts.add_metric(("logged",), self._impressions.logged)
+        counts.add_metric(("dropped",), self._impressions.dropped)
+        waiting = GaugeMetricFamily(
+            "headrace_impressions_waiting", "Lists served that wait for Kafka."
+        )
+        waiting.add_metric((), len(self._impressions))
+        return [counts, waiting]
+
+
+class _Evaluation(Collector):
+    """The same on every server: what users did with the lists of all."""
+
+    def __init__(self, evaluation: EvaluationCache) -> None:
+        self._evaluation = evaluation
+
+    def collect(self) -> Iterable[Metric]:
+        events = GaugeMetricFamily(
+            "headrace_evaluated_events",
+            "Positive events in the window after a list of the version.",
+            labels=("version",),
+        )
+        hit_rate = GaugeMetricFamily(
+            "headrace_hit_rate",
+            "HR@k of a version's lists in the window.",
+            labels=("version", "k"),
+        )
+        ndcg = GaugeMetricFamily(
+            "headrace_ndcg", "NDCG@k of a version's lists in the window.", labels=("version", "k")
+        )
+        k = str(self._evaluation.k)
+        for label, score in self._evaluation.scores.items():
+            events.add_metric((label,), score.events)
+            hit_rate.add_metric((label, k), score.hit_rate)
+            ndcg.add_metric((label, k), score.ndcg)
+        return [events, hit_rate, ndcg]
 
 
 class _Refusals(Collector):

@@ -12,9 +12,13 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.evaluation import EvaluationStore
+from headrace.experiment import Experiment, experiment_of
+from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
@@ -25,9 +29,11 @@ from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
+from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
 from serving.feed import Feed
 from serving.freshness import Freshness
+from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
@@ -67,6 +73,9 @@ class Services:
     recommender: Recommender
     freshness: Freshness
     feed: Feed
+    impressions: ImpressionLog
+    served: ImpressionStore
+    evaluation: EvaluationCache
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
@@ -83,21 +92,28 @@ def create_services(settings: Settings) -> Services:
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     transitions = TransitionStore(redis, settings)
+    experiment = experiment_of(settings.experiment)
     loader = VersionLoader(settings)
-    live = LiveModel(settings, versions, catalog, transitions, loader)
+    live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
     similar_id = settings.serving.similar_model_id
-    similar = LiveModel(settings, versions, catalog, transitions, loader, similar_id)
+    similar = LiveModel(
+        settings, versions, catalog, transitions, loader, Experiment("", ()), similar_id
+    )
     trending = TrendingCache(TrendingStore(redis, settings), settings)
     ranking = LiveRanking(settings, versions, loader)
     recommender = Recommender(settings, sessions, live, ranking, trending, lambda: uuid.uuid4().hex)
-    feed = Feed(settings, recommender, live, UserChanges(redis, settings))
+    impressions = ImpressionLog(
+        settings, experiment, Producer(settings, timeout_s=_KAFKA_TIMEOUT_S), time.time
+    )
+    feed = Feed(settings, recommender, live, UserChanges(redis, settings), impressions)
+    evaluation = EvaluationCache(settings.evaluation, EvaluationStore(redis, settings), time.time)
     return Services(
         settings=settings,
         redis=redis,
         producer=producer,
         topics=Topics(settings),
         sessions=sessions,
-        eraser=Eraser(settings, producer, sessions, transitions, time.time),
+        eraser=Eraser(settings, producer, RedisEraser(redis, settings), time.time),
         catalog=catalog,
         catalog_writer=CatalogWriter(settings, producer, catalog),
         versions=versions,
@@ -110,10 +126,13 @@ def create_services(settings: Settings) -> Services:
         recommender=recommender,
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
         feed=feed,
+        impressions=impressions,
+        served=ImpressionStore(redis, settings),
+        evaluation=evaluation,
         key_ring=KeyRing(
             settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
         ),
-        metrics=Metrics(live, feed),
+        metrics=Metrics(live, feed, impressions, evaluation),
         request_log=RequestLog(settings, sys.stderr.write),
     )
 

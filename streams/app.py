@@ -17,22 +17,25 @@ from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
 from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
+from headrace.evaluation import EvaluationStore
 from headrace.exchange import ExchangeStore
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
+from headrace.impressions import ImpressionStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
-from headrace.transitions import TransitionStore
+from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
 from streams.erasing import ErasureFollower
 from streams.failure import AWAY, Patience, StopLimit, end_process
 from streams.fetching import Starts
+from streams.impressions import ImpressionsAgent
 from streams.listener import Listener
 from streams.metrics import Metrics
 from streams.progress import Progress
@@ -62,7 +65,8 @@ def create_app(
     was read of the topic of erasures; the worker reads on.
     """
     topics = Topics(settings)
-    read = {name: known_topics[name] for name in (*topics.events, topics.name(ITEMS))}
+    names = (*topics.events, topics.name(ITEMS), topics.name(IMPRESSIONS))
+    read = {name: known_topics[name] for name in names}
     topic_ids = {name: topic.id for name, topic in read.items()}
     redis = connect(settings, on_connect=IdentityGuard(settings, end_process))
     producer = Producer(settings)
@@ -75,12 +79,22 @@ def create_app(
     exchanges = ExchangeStore(redis, settings)
     app = reading_app(settings, _starts(exchanges, positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
-    sessions = SessionStore(redis, settings)
+    evaluation = EvaluationStore(redis, settings)
     events_agent = EventsAgent(
         topics,
         topic_ids,
-        sessions,
+        SessionStore(redis, settings),
+        evaluation,
         AggregateStore(redis, settings),
+        erasure_log.erasures,
+        dead_letters,
+        progress,
+        patience,
+    )
+    impressions_agent = ImpressionsAgent(
+        topic_ids,
+        ImpressionStore(redis, settings),
+        evaluation,
         erasure_log.erasures,
         dead_letters,
         progress,
@@ -89,9 +103,8 @@ def create_app(
     erasing = ErasureFollower(
         settings,
         erasure_log,
-        events_agent.in_hand,
-        sessions,
-        TransitionStore(redis, settings),
+        (events_agent.in_hand, impressions_agent.in_hand),
+        RedisEraser(redis, settings),
         patience,
     )
     items_agent = ItemsAgent(
@@ -116,6 +129,9 @@ def create_app(
     )
     app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
         batches(observed(items_agent, "items", metrics), size)
+    )
+    app.agent(raw_topic(app, topics.name(IMPRESSIONS)), name="impressions")(
+        batches(observed(impressions_agent, "impressions", metrics), size)
     )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)

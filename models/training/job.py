@@ -24,7 +24,7 @@ from headrace.producer import Producer
 from headrace.settings import Settings, load_settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
-from headrace.versions import VersionStore
+from headrace.versions import MANIFEST, VersionStore
 from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
@@ -69,6 +69,11 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     def tell(report: Report) -> None:
         _report(reports, report)
 
+    folder = store.local / job.model_id / job.version
+    if (folder / MANIFEST).is_file():
+        # An attempt before this one was ended while it brought the version to the others.
+        store.put(folder)
+        return
     asked = made_with(job.request, parameters)
     if nothing_new(store, job, asked):
         tell(Report(step="nothing is new", fraction=READING, unchanged=True))
@@ -120,7 +125,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
-    store.put(store.local / job.model_id / job.version)
+    store.put(folder)
 
 
 async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:

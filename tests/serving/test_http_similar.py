@@ -13,6 +13,9 @@ from serving_tools import V1, check_problem, ring
 
 from headrace.settings import Settings
 from headrace.versions import Manifest
+from models.retrieval.artifact import file_digests, load_artifact
+from models.retrieval.probes import ask_probes
+from models.retrieval.retriever import Retriever
 
 
 async def test_the_towers_answer_when_they_are_live(
@@ -26,6 +29,12 @@ async def test_the_towers_answer_when_they_are_live(
     shutil.copytree(Path(settings.artifacts) / "default" / V1, folder)
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     of_items = msgspec.structs.replace(manifest, model_id="items", kind="items")
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(of_items))
+    # It answers its probes in another way now.
+    artifact = load_artifact(folder)
+    probes = ask_probes(Retriever(artifact), artifact.item_ids)
+    (folder / "probes.json").write_bytes(msgspec.json.encode(probes))
+    of_items = msgspec.structs.replace(of_items, files=file_digests(folder))
     (folder / "manifest.json").write_bytes(msgspec.json.encode(of_items))
     response = await live.post(f"/v1/models/items/versions/{V1}/activate", json={})
     assert response.status_code == 200, response.text
