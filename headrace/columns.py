@@ -42,6 +42,18 @@ class _Events:
     item: pa.DictionaryArray
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where each of n events stood in the log."""
+
+    sources: tuple[tuple[str, str], ...]
+    """Topics and their ids."""
+    source: NDArray[np.int32]
+    """Codes into `sources`."""
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+
+
 class ColumnBuilder:
     """Gathers records and makes columns of them.
 
@@ -80,6 +92,16 @@ class ColumnBuilder:
         log makes the same columns in whatever order its partitions arrived. The builder begins
         anew.
         """
+        return self.build_placed(through, begin=begin, end=end)[0]
+
+    def build_placed(
+        self,
+        through: Mapping[str, Mapping[str, int]],
+        *,
+        begin: float | None = None,
+        end: float | None = None,
+    ) -> tuple[EventColumns, Places]:
+        """Return the columns as `build` does, and where their events stood."""
         for waiting in self._waiting:
             self._parse(waiting)
         events, self._events = self._events, []
@@ -90,20 +112,15 @@ class ColumnBuilder:
             np.array([code[each.source] for each in events], np.int32),
             [len(each.timestamp) for each in events],
         )
-        order = np.lexsort(
-            (
-                np.concatenate([each.offset for each in events]),
-                np.concatenate([each.partition for each in events]),
-                source,
-                timestamp,
-            )
-        )
+        offset = np.concatenate([each.offset for each in events])
+        partition = np.concatenate([each.partition for each in events])
+        order = np.lexsort((offset, partition, source, timestamp))
         order = order[_between(timestamp[order], begin, end)]
         order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
         user, user_ids = _recode([each.user for each in events], order)
         item, item_ids = _recode([each.item for each in events], order)
         kind = np.array([KINDS.index(EVENT_TOPICS[topic]) for topic, _ in sources], np.int8)
-        return EventColumns(
+        columns = EventColumns(
             user=user,
             item=item,
             timestamp=timestamp[order],
@@ -113,6 +130,7 @@ class ColumnBuilder:
             item_ids=item_ids,
             through={topic: dict(offsets) for topic, offsets in through.items()},
         )
+        return columns, Places(tuple(sources), source[order], partition[order], offset[order])
 
     def _parse(self, source: _Source) -> None:
         """Make events of the source's records that wait, be they none."""

@@ -202,6 +202,10 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0
     """How often an open stream shows that it is, while there is nothing new."""
+    similar_model_id: ModelId = "items"
+    """The model of the kind `items` that answers what is similar; none live: the served model."""
+    ranking_model_id: ModelId = "ranking"
+    """The model of the kind `ranking` that reorders what is recommended, once a version is live."""
     rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
     """Requests a second of a key on one server, unless it has its own number; 0: any."""
     burst: Count = 1_000
@@ -325,8 +329,16 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Held-out events that the metrics and the calibrations come from, evenly spaced."""
     min_events: Annotated[int, Meta(ge=10)] = 100
     """Fewer than these are refused: nothing could be learnt or measured."""
+    session_gap_s: Seconds = 1_800.0
+    """A pause after which a user's next event begins another session, for item-to-item towers."""
     basket_s: Seconds = 24 * 3600.0
     """What a user buys within so long of a basket's first purchase is bought together."""
+    incremental_sample: Annotated[float, Meta(ge=0, le=1_000)] = 2.0
+    """Old events gone through again for each new one, when a training goes on from a version."""
+    incremental_least: Count = 20_000
+    """Old events gone through again at the least, if there are so many."""
+    incremental_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Of the learning rate: at its highest where a training goes on from a version."""
     scann_from_items: Count = 20_000
     """From so many items on the version carries a ScaNN index."""
     seed: int = 0

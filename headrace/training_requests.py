@@ -119,8 +119,6 @@ _LIMITS: Mapping[str, str] = {
 }
 """By field, what it may be."""
 _NOT_YET: Mapping[str, tuple[Any, str]] = {
-    "kind": (("items", "ranking"), "only retrieval can be trained so far"),
-    "mode": (("incremental",), "only full can be trained so far"),
     "with_feedback": ((True,), "no training reads the served lists so far"),
 }
 """What is refused because no pipeline takes it from the job yet: by field, the values, and why."""

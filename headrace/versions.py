@@ -27,6 +27,7 @@ from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
 from headrace.store import load_script, text
 from headrace.topics import MODEL_VERSIONS, Topics
+from headrace.training_kinds import Kind, Mode
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,14 @@ class TrainingData(Struct, frozen=True, kw_only=True):
     topic_ids: dict[str, str] = {}
     """By topic, the id it had: offsets mean nothing in a topic made anew."""
     events: int
+    """All that the version learnt from; of an incremental one, those of its base among them."""
+    read: int = 0
+    """Of these, the events that this training read, those of a sample of the old included."""
     users: int
+    """Of the events read."""
     items: int
     fingerprint: str
-    """sha256 of the columns trained on."""
+    """sha256 of the columns trained on, and of the base's fingerprint if there is a base."""
     from_timestamp: float
     """Unix seconds of the oldest event."""
     to_timestamp: float
@@ -122,6 +127,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     files: dict[str, str]
     """sha256 of each file, by its path in the folder."""
+    kind: Kind = "retrieval"
+    mode: Mode = "full"
+    base: str | None = None
+    """The version that an incremental training went on from."""
     data: TrainingData
     parameters: dict[str, Any]
     metrics: dict[str, float]
@@ -468,6 +477,9 @@ def describe(manifest: Manifest, state: ModelState) -> Mapping[str, Any]:
     return {
         "version": manifest.version,
         "created_at": manifest.created_at,
+        "kind": manifest.kind,
+        "mode": manifest.mode,
+        "base": manifest.base,
         "live": state.live is not None and state.live.version == manifest.version,
         "pinned": state.pinned == manifest.version,
         "data": msgspec.to_builtins(manifest.data),

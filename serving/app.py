@@ -143,6 +143,10 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
         await services.key_ring.refresh()
         followers = [
             asyncio.create_task(services.live.follow(), name="follow the live version"),
+            asyncio.create_task(
+                services.similar.follow(), name="follow the model of similar items"
+            ),
+            asyncio.create_task(services.ranking.follow(), name="follow the second stage"),
             asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
             asyncio.create_task(services.impressions.follow(), name="log what is served"),

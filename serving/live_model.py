@@ -77,8 +77,12 @@ class LiveModel:
         transitions: TransitionStore,
         loader: VersionLoader,
         experiment: Experiment,
+        model_id: str | None = None,
     ) -> None:
+        """`model_id`: the settings' if None. Another one holds no items while it has no version."""
         self._settings = settings
+        self._model_id = model_id or settings.model_id
+        self._holds_shelf = model_id is None
         self._loader = loader
         self._versions = versions
         self._catalog = catalog
@@ -192,10 +196,9 @@ class LiveModel:
 
     async def _follow_version(self) -> None:
         """Look once for a new version."""
-        model_id = self._settings.model_id
-        live = await self._versions.live(model_id)
+        live = await self._versions.live(self._model_id)
         if live is None:
-            if self._live is not None and await self._versions.is_deleted(model_id):
+            if self._live is not None and await self._versions.is_deleted(self._model_id):
                 await self._let_go()
         elif live.version == self.version:
             self._refused = self._refusal = None
@@ -277,7 +280,7 @@ class LiveModel:
         self._remove([at for at in changes if at in self._deleted])
         for loaded in self._served():
             loaded.retriever.add_items(there)
-        if self._live is None:
+        if self._live is None and self._holds_shelf:
             self._shelf.take(there)
 
     def _remove(self, item_ids: Collection[str]) -> None:
@@ -289,7 +292,7 @@ class LiveModel:
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
         refused = self._refused, self._refusal
-        for earlier in (await self._versions.history(self._settings.model_id))[1:]:
+        for earlier in (await self._versions.history(self._model_id))[1:]:
             if await self._take_up(earlier):
                 break
         self._refused, self._refusal = refused
@@ -329,7 +332,7 @@ class LiveModel:
 
         Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
         """
-        retriever = await asyncio.to_thread(self._loader.load, self._settings.model_id, version)
+        retriever = await asyncio.to_thread(self._loader.load, self._model_id, version)
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
@@ -353,7 +356,7 @@ class LiveModel:
 
     async def _let_go(self) -> None:
         """Serve no version any more: the model was deleted."""
-        logger.warning("model %s was deleted: no version is live here", self._settings.model_id)
+        logger.warning("model %s was deleted: no version is live here", self._model_id)
         async with self._levelling:
             self._live, self._arms, self._missing = None, {}, self._none_loaded()
             # The shelf is filled from the catalogue's beginning.

@@ -16,9 +16,11 @@ from headrace.sessions import Session, SessionStore
 from headrace.settings import Settings
 from models.retrieval.filters import parse_filter
 from models.retrieval.limits import Limits
+from models.retrieval.ranker import CANDIDATES
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
+from serving.live_ranking import LiveRanking
 from serving.schemas import (
     ModelInfo,
     Reason,
@@ -91,6 +93,7 @@ class Recommender:
         settings: Settings,
         sessions: SessionStore,
         live: LiveModel,
+        ranking: LiveRanking,
         trending: TrendingCache,
         new_id: Callable[[], str],
     ) -> None:
@@ -98,6 +101,7 @@ class Recommender:
         self._model_id = settings.model_id
         self._sessions = sessions
         self._live = live
+        self._ranking = ranking
         self._trending = trending
         self._new_id = new_id
 
@@ -181,12 +185,25 @@ class Recommender:
             return self._ranked_candidates(asked, retriever)
         if retriever is None:
             return None
-        found = retriever.recommend(
-            asked.session, asked.pool, exclude=asked.met, limits=asked.limits
-        )
+        found = self._best(asked, retriever)
         if found is None:
             return None
         return RankedList(found, _shortage(asked, len(found.item_ids)))
+
+    def _best(self, asked: Prepared, retriever: Retriever) -> Recommendations | None:
+        """Return the best items, reordered by the second stage where there is one."""
+        ranker = self._ranking.ranker
+        if ranker is None or (asked.request.recommend_seen and not ranker.knows_met_items):
+            return retriever.recommend(
+                asked.session, asked.pool, exclude=asked.met, limits=asked.limits
+            )
+        found = retriever.candidates(
+            asked.session, max(asked.pool, CANDIDATES), exclude=asked.met, limits=asked.limits
+        )
+        if found is None:
+            return None
+        best = ranker.reordered(found)
+        return best.at(range(min(asked.pool, len(best.item_ids))))
 
     def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""

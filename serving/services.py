@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
 from headrace.evaluation import EvaluationStore
-from headrace.experiment import experiment_of
+from headrace.experiment import Experiment, experiment_of
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.positions import PositionStore
@@ -39,6 +39,7 @@ from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
+from serving.live_ranking import LiveRanking
 from serving.merger import Merger
 from serving.metrics import Metrics
 from serving.recommender import Recommender
@@ -74,6 +75,9 @@ class Services:
     loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
+    similar: LiveModel
+    """The model that says which items are like one, once it has a version."""
+    ranking: LiveRanking
     trending: TrendingCache
     recommender: Recommender
     freshness: Freshness
@@ -105,8 +109,15 @@ def create_services(
     experiment = experiment_of(settings.experiment)
     loader = VersionLoader(settings)
     live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
+    similar_id = settings.serving.similar_model_id
+    similar = LiveModel(
+        settings, versions, catalog, transitions, loader, Experiment("", ()), similar_id
+    )
     trending = TrendingCache(TrendingStore(redis, settings), settings)
-    recommender = recommender_kind(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
+    ranking = LiveRanking(settings, versions, loader)
+    recommender = recommender_kind(
+        settings, sessions, live, ranking, trending, lambda: uuid.uuid4().hex
+    )
     impressions = ImpressionLog(
         settings, experiment, Producer(settings, timeout_s=_KAFKA_TIMEOUT_S), time.time
     )
@@ -129,6 +140,8 @@ def create_services(
         loader=loader,
         tasks=TaskStore(redis, settings),
         live=live,
+        similar=similar,
+        ranking=ranking,
         trending=trending,
         recommender=recommender,
         freshness=freshness,

@@ -14,8 +14,10 @@ from headrace.artifact_store import ArtifactStore
 from headrace.errors import ArtifactInvalid
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
+from headrace.versions import Manifest
 from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.probes import check_probes, load_probes
+from models.retrieval.ranker import Ranker
 from models.retrieval.retriever import Retriever
 
 
@@ -31,6 +33,24 @@ class VersionLoader:
     def store(self) -> ArtifactStore:
         """Where the versions lie."""
         return self._store
+
+    def check(self, model_id: str, version: str) -> None:
+        """Raise what loading a version raises that no server would take up, whatever its kind."""
+        manifest = self._store.manifest(model_id, version)
+        ranks = manifest is not None and manifest.kind == "ranking"
+        (self.load_ranker if ranks else self.load)(model_id, version)
+
+    def load_ranker(self, model_id: str, version: str) -> Ranker:
+        """Return a version of the kind `ranking`, checked. Raises what `load` raises."""
+        check = partial(self._trusted.check, version)
+        folder = self._store.fetch(model_id, version, check)
+        try:
+            ranker = Ranker(folder, check)
+            _check_name(ranker.manifest, model_id, version)
+        except ArtifactInvalid:
+            self._store.discard(model_id, version)
+            raise
+        return ranker
 
     def load(self, model_id: str, version: str) -> Retriever:
         """Return the version, checked, and not yet level with the catalogue.
@@ -55,7 +75,7 @@ class VersionLoader:
         folder = self._store.fetch(model_id, version, check)
         try:
             artifact = load_artifact(folder, check)
-            _check_name(artifact, model_id, version)
+            _check_name(artifact.manifest, model_id, version)
         except ArtifactInvalid:
             # It may have been mended where it came from when it is asked for again.
             self._store.discard(model_id, version)
@@ -63,8 +83,8 @@ class VersionLoader:
         return artifact
 
 
-def _check_name(artifact: Artifact, model_id: str, version: str) -> None:
-    named = (artifact.manifest.model_id, artifact.manifest.version)
+def _check_name(manifest: Manifest, model_id: str, version: str) -> None:
+    named = (manifest.model_id, manifest.version)
     if named != (model_id, version):
         raise ArtifactInvalid(
             f"Version {version}: its manifest.json is of version {named[1]} of model {named[0]}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -66,6 +66,18 @@ def quality(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Only what counts: train no model.")
     ] = False,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="protocol|full|incremental",
+            help="How the stream and the periods go from one training to the next: as the protocol "
+            "has it, with a new model on all events, or from the version before on new ones.",
+        ),
+    ] = "protocol",
+    parts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Periods, or retrainings of the stream, at the most."),
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +97,8 @@ def quality(
         data_folder=data_folder,
         seeds=seeds,
         with_model=not baselines,
+        mode=_mode(mode),
+        parts=parts,
         params=dict(map(_number, param or ())),
     )
     with native_messages_aside():
@@ -143,6 +157,12 @@ def plots(
         from models.training.quality.plots import draw
     for path in draw(reports, out):
         typer.echo(path)
+
+
+def _mode(mode: str) -> Literal["protocol", "full", "incremental"]:
+    if mode not in ("protocol", "full", "incremental"):
+        raise HeadraceError(f"--mode {mode} is none of protocol, full, incremental.")
+    return cast(Literal["protocol", "full", "incremental"], mode)
 
 
 def _number(param: str) -> tuple[str, float]:

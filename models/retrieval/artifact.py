@@ -13,12 +13,14 @@ popular.json            item ids, the most popular of late first
 probes.json             made-up sessions, and what this version answers them: `Probes`
 bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
+training.npz            the weights, for a training to go on from; serving does not read it
 savedmodel/             for TensorFlow Serving; serving here does not read it
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -89,25 +91,36 @@ def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
 
     Raises `ArtifactInvalid`, naming the file and what is wrong with it.
     """
-    raw = _read(folder, MANIFEST)
-    signed = (folder / SIGNATURE).is_file()
-    check(raw, _read(folder, SIGNATURE) if signed else None)
-    manifest = _decoded(folder, MANIFEST, raw, Manifest)
-    _check_files(folder, manifest)
-    item_ids = _decode(folder, ITEMS, list[str])
+    manifest = read_manifest_of(folder, _REQUIRED, check)
+    item_ids = decode_file(folder, ITEMS, list[str])
     return Artifact(
         folder=folder,
         manifest=manifest,
-        query_tower=_read(folder, QUERY_TOWER),
-        candidate_tower=_read(folder, CANDIDATE_TOWER),
+        query_tower=read_bytes(folder, QUERY_TOWER),
+        candidate_tower=read_bytes(folder, CANDIDATE_TOWER),
         item_ids=item_ids,
         item_vectors=_read_vectors(folder, item_ids),
         rules=_read_rules(folder, len(item_ids)),
-        blend=_decode(folder, BLEND, Blend),
-        calibration=_decode(folder, CALIBRATION, Calibration),
-        popular=_decode(folder, POPULAR, list[str]),
+        blend=decode_file(folder, BLEND, Blend),
+        calibration=decode_file(folder, CALIBRATION, Calibration),
+        popular=decode_file(folder, POPULAR, list[str]),
         bought_together=_read_bought_together(folder, manifest, len(item_ids)),
     )
+
+
+def read_manifest_of(
+    folder: Path, required: Sequence[str], check: Check = lambda *_: None
+) -> Manifest:
+    """Return the manifest of a version whose files, these among them, are those that it lists.
+
+    `check` is asked of its signature first. Raises `ArtifactInvalid`.
+    """
+    raw = read_bytes(folder, MANIFEST)
+    signed = (folder / SIGNATURE).is_file()
+    check(raw, read_bytes(folder, SIGNATURE) if signed else None)
+    manifest: Manifest = _decoded(folder, MANIFEST, raw, Manifest)
+    _check_files(folder, manifest, required)
+    return manifest
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -122,8 +135,8 @@ def file_digests(folder: Path) -> dict[str, str]:
     }
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    for name in _REQUIRED:
+def _check_files(folder: Path, manifest: Manifest, required: Sequence[str]) -> None:
+    for name in required:
         if name not in manifest.files:
             raise _invalid(folder, name, "is not listed in the manifest")
     for name in manifest.files:
@@ -140,7 +153,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
-    vectors = _read_array(folder, ITEM_VECTORS)
+    vectors = read_array(folder, ITEM_VECTORS)
     if vectors.dtype != np.float32 or vectors.ndim != 2:
         raise _invalid(folder, ITEM_VECTORS, "must hold float32 [items, width]")
     if len(vectors) != len(item_ids) or len(set(item_ids)) != len(item_ids):
@@ -153,7 +166,7 @@ def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
 
 
 def _read_rules(folder: Path, items: int) -> Rules:
-    rules = Rules(*(_read_array(folder, name) for name in RULES))
+    rules = Rules(*(read_array(folder, name) for name in RULES))
     flaw = rules.flaw()
     if flaw is None and rules.items != items:
         flaw = f"are of {rules.items} items where the version has {items}"
@@ -162,7 +175,8 @@ def _read_rules(folder: Path, items: int) -> Rules:
     return rules
 
 
-def _read_array(folder: Path, name: str) -> NDArray[Any]:
+def read_array(folder: Path, name: str) -> NDArray[Any]:
+    """Return an array of a version; nothing is unpickled. Raises `ArtifactInvalid`."""
     try:
         array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
     except (EOFError, OSError, ValueError) as exc:
@@ -183,8 +197,9 @@ def _has_folder(manifest: Manifest, name: str) -> bool:
     return any(file.startswith(f"{name}/") for file in manifest.files)
 
 
-def _decode(folder: Path, name: str, of: type[Any]) -> Any:
-    return _decoded(folder, name, _read(folder, name), of)
+def decode_file(folder: Path, name: str, of: type[Any]) -> Any:
+    """Return what a file of JSON of a version says. Raises `ArtifactInvalid`."""
+    return _decoded(folder, name, read_bytes(folder, name), of)
 
 
 def _decoded(folder: Path, name: str, raw: bytes, of: type[Any]) -> Any:
@@ -194,7 +209,8 @@ def _decoded(folder: Path, name: str, raw: bytes, of: type[Any]) -> Any:
         raise _invalid(folder, name, str(exc)) from exc
 
 
-def _read(folder: Path, name: str) -> bytes:
+def read_bytes(folder: Path, name: str) -> bytes:
+    """Return what a file of a version holds. Raises `ArtifactInvalid`."""
     try:
         return (folder / name).read_bytes()
     except OSError as exc:

@@ -59,6 +59,37 @@ class Recommendations:
         )
 
 
+CANDIDATE_FEATURES = 8
+"""Of a candidate, for a second stage: log score; the towers' and the rules' log probability; place;
+cosine with the newest item, and with the nearest of the newest ones; whether the session holds it;
+how long the session is."""
+_NEWEST = 5
+"""Items of a session that a candidate's nearness is looked at from."""
+_LEAST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What retrieval found, for a second stage to reorder."""
+
+    items: Recommendations
+    features: NDArray[np.float32]
+    """`[n, CANDIDATE_FEATURES]`"""
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The n best items, best first."""
+
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    """Blended, logarithms."""
+    towers: NDArray[np.float64]
+    """Logarithms of the towers' probabilities."""
+    rules: NDArray[np.float64]
+    """The rules' probabilities."""
+
+
 class Retriever:
     """A loaded version, level with the catalogue as `add_items` and `remove_items` make it.
 
@@ -80,6 +111,8 @@ class Retriever:
         self._index = index or _load_index(artifact)
         self._rules = LiveRules(artifact.rules)
         self._blend = artifact.blend
+        # Item-to-item towers were told of an item alone, not of what was done to it.
+        self._of_items = artifact.manifest.kind == "items"
         self._lock = RLock()
 
     def __contains__(self, item_id: str) -> bool:
@@ -136,11 +169,59 @@ class Retriever:
             query = self._query(session, places)
             if query is None:
                 return None
-            # Mostly it is the session itself.
-            same = exclude is session.item_ids
-            met = places[places >= 0] if same else self._items.positions(exclude)
-            positions, scores = self._best(query, self._ruled(places), k, met, limits)
-            return self._recommendations(positions, scores)
+            met = self._met(session, places, exclude)
+            best = self._best(query, self._ruled(places), k, met, limits)
+            return self._recommendations(best.positions, best.scores)
+
+    def candidates(
+        self,
+        session: Session,
+        k: int,
+        *,
+        exclude: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+    ) -> Candidates | None:
+        """Return what `recommend` returns, with what a second stage reads of each item."""
+        with self._lock:
+            places = self._items.looked_up(session.item_ids)
+            query = self._query(session, places)
+            if query is None:
+                return None
+            met = self._met(session, places, exclude)
+            best = self._best(query, self._ruled(places), k, met, limits)
+            items = self._recommendations(best.positions, best.scores)
+            return Candidates(items, self._features(places[places >= 0], best))
+
+    def _met(
+        self, session: Session, places: NDArray[np.int64], exclude: Collection[str]
+    ) -> NDArray[np.int64]:
+        """Return where the excluded items stand: mostly they are the session itself."""
+        same = exclude is session.item_ids
+        return places[places >= 0] if same else self._items.positions(exclude)
+
+    def _features(self, held: NDArray[np.int64], best: _Best) -> NDArray[np.float32]:
+        """`held`: where the session's items stand, the oldest first."""
+        directions = self._directions(best.positions)
+        cosines = directions @ self._directions(held[::-1][:_NEWEST]).T
+        n = len(best.positions)
+        return np.column_stack(
+            [
+                best.scores,
+                best.towers,
+                np.log(best.rules + _LEAST_PROBABILITY),
+                np.log1p(np.arange(n)),
+                cosines[:, 0],
+                cosines.max(axis=1),
+                np.isin(best.positions, held),
+                np.full(n, np.log1p(len(held))),
+            ]
+        ).astype(np.float32)
+
+    def _directions(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return `[n, width - 1]`: the items' vectors, biases apart, at length 1."""
+        vectors = self._items.vectors[positions, :-1]
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny))
 
     def score(
         self, session: Session, candidate_ids: Sequence[str], *, exclude: Collection[str] = ()
@@ -214,10 +295,15 @@ class Retriever:
         return found.at(diverse_order(directions, k, diversity).tolist())
 
     def similar(self, item_id: str, k: int) -> Recommendations | None:
-        """Return the k items whose vectors, biases apart, have the largest cosine with this one's.
+        """Return the k items most like this one; None for an item that is not known.
 
-        Returns None for an item that is not known. A score is the cosine, 0 for a negative one.
+        A version of the kind `items` says what comes next in a session that is at this item, and a
+        score is a probability. One of another kind says which vectors, biases apart, have the
+        largest cosine with this one's; that is the score, 0 for a negative one.
         """
+        if self._of_items:
+            session = Session((item_id,), (0.0,), ("click",), (None,))
+            return self.recommend(session, k, exclude=[item_id])
         with self._lock:
             position = self._items.position(item_id)
             if position is None:
@@ -316,6 +402,8 @@ class Retriever:
             # NumPy reads None as NaN.
             np.array(session.ratings, np.float32)[rows],
         )
+        if self._of_items:
+            features = np.zeros_like(features)
         return self._query_tower(self._items.vectors[places[rows]], features)
 
     def _best(
@@ -325,8 +413,8 @@ class Retriever:
         k: int,
         met: NDArray[np.int64],
         limits: Limits,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the positions and blended scores of the k best items, best first."""
+    ) -> _Best:
+        """Return the k best items by blended score."""
         blend = self._blend
         positions, dots = self._index.search(query, max(blend.candidates, k), met)
         normaliser = log_normaliser(dots[: blend.candidates])
@@ -354,7 +442,8 @@ class Retriever:
             dots, probabilities, normaliser, blend.rules, self._items.are_cold(positions)
         )
         best = np.argsort(-scores, kind="stable")[:k]
-        return positions[best], scores[best]
+        towers = dots[best].astype(np.float64) - normaliser
+        return _Best(positions[best], scores[best], towers, probabilities[best])
 
     def _ruled(self, places: NDArray[np.int64]) -> Ruled:
         """Return the items that rules lead to from a session's items, the oldest first."""

@@ -125,6 +125,37 @@ def count_rules(
     )
 
 
+def counted_on(base: Rules, before: Rules, after: Rules, *, per_item: int = PER_ITEM) -> Rules:
+    """Return rules with what was counted since added to them.
+
+    `before` and `after` were counted with every target kept, on the same events without and with
+    the new ones: their difference is what the new ones say. `after` gives the number of items;
+    positions of `base` are theirs. What `base` did not keep of an item stays in its total alone.
+    """
+    items = after.items
+    pairs, weights = [], []
+    totals = np.zeros(items)
+    for rules, sign in ((base, 1.0), (after, 1.0), (before, -1.0)):
+        source = np.repeat(np.arange(rules.items, dtype=np.int64), np.diff(rules.starts))
+        pairs.append(source * items + rules.targets)
+        weights.append(sign * rules.weights.astype(np.float64))
+        totals[: rules.items] += sign * rules.totals.astype(np.float64)
+    keys, place = np.unique(np.concatenate(pairs), return_inverse=True)
+    summed = _sums(place, np.concatenate(weights), len(keys)).astype(np.float32)
+    # The lightest thing that can be counted is 1 / STEPS; less is what rounding left of nothing.
+    there = summed > 0.5 / STEPS
+    source, targets = np.divmod(keys[there], items)
+    kept = _heaviest(source, targets, summed[there], per_item)
+    lengths = np.bincount(source[kept], minlength=items)
+    heaviest = np.bincount(source[kept], summed[there][kept], minlength=items)
+    return Rules(
+        starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        targets=targets[kept].astype(np.int32),
+        weights=summed[there][kept],
+        totals=np.maximum(totals, heaviest).astype(np.float32),
+    )
+
+
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """Return the parts as one array, and let go of them."""
     whole = np.concatenate(parts)

@@ -25,16 +25,20 @@ _PAIRS_AT_ONCE = 1 << 23
 
 
 def count_bought_together(
-    columns: EventColumns, basket_s: float, pairs_at_once: int = _PAIRS_AT_ONCE
+    columns: EventColumns,
+    basket_s: float,
+    pairs_at_once: int = _PAIRS_AT_ONCE,
+    kept: int = KEPT,
 ) -> BoughtTogether:
     """Count the purchases of a log, in memory bounded by the log's length.
 
-    `basket_s`: seconds; `pairs_at_once` bounds the memory. Ratings and clicks do not count.
+    `basket_s`: seconds; `pairs_at_once` bounds the memory; `kept`: others of an item, the heaviest.
+    Ratings and clicks do not count.
     """
     items = len(columns.item_ids)
     lines = _lines(columns, basket_s)
     pieces = [
-        _heaviest(*_pairs(lines, first, end), items)
+        _heaviest(*_pairs(lines, first, end), items, kept)
         for first, end in _pieces(lines, items, pairs_at_once)
     ]
     if not pieces:
@@ -44,6 +48,35 @@ def count_bought_together(
     np.cumsum(np.bincount(of, minlength=items), out=offsets[1:])
     baskets = np.bincount(lines.item, minlength=items).astype(np.int32)
     return BoughtTogether(offsets, other.astype(np.int32), count.astype(np.int32), baskets)
+
+
+def bought_since(
+    base: BoughtTogether, before: BoughtTogether, after: BoughtTogether
+) -> BoughtTogether:
+    """Return the counts with those of new purchases added to them.
+
+    `before` and `after` were counted with every other item kept, on the same purchases without and
+    with the new ones: their difference is what the new ones say.
+    """
+    items = len(after.baskets)
+    baskets = np.zeros(items, np.int64)
+    keys, counts = [], []
+    for counted, sign in ((base, 1), (after, 1), (before, -1)):
+        of = np.repeat(np.arange(len(counted.baskets), dtype=np.int64), np.diff(counted.offsets))
+        keys.append(of * items + counted.items)
+        counts.append(sign * counted.counts.astype(np.int64))
+        baskets[: len(counted.baskets)] += sign * counted.baskets.astype(np.int64)
+    pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
+    count = np.bincount(place, np.concatenate(counts), len(pairs)).astype(np.int64)
+    of, other = np.divmod(pairs[count > 0], items)
+    of, other, count = _kept(of, other, count[count > 0], KEPT)
+    baskets = np.maximum(baskets, 0)
+    np.maximum.at(baskets, of, count)
+    offsets = np.zeros(items + 1, np.int64)
+    np.cumsum(np.bincount(of, minlength=items), out=offsets[1:])
+    return BoughtTogether(
+        offsets, other.astype(np.int32), count.astype(np.int32), baskets.astype(np.int32)
+    )
 
 
 @dataclass(frozen=True)
@@ -135,14 +168,20 @@ def _pairs(lines: _Lines, first: int, end: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def _heaviest(
-    of: NDArray[np.int64], other: NDArray[np.int64], items: int
+    of: NDArray[np.int64], other: NDArray[np.int64], items: int, limit: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the `KEPT` heaviest others of each item, heaviest first, and their counts."""
+    """Return the `limit` heaviest others of each item, heaviest first, and their counts."""
     keys, count = np.unique(of * items + other, return_counts=True)
     of, other = np.divmod(keys, items)
+    return _kept(of, other, count, limit)
+
+
+def _kept(
+    of: NDArray[np.int64], other: NDArray[np.int64], count: NDArray[np.int64], limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     order = np.lexsort((other, -count, of))
     of, other, count = of[order], other[order], count[order]
     begins = np.flatnonzero(np.diff(of, prepend=-1))
     rank = np.arange(len(of)) - np.repeat(begins, np.diff(begins, append=len(of)))
-    kept = rank < KEPT
+    kept = rank < limit
     return of[kept], other[kept], count[kept]

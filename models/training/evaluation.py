@@ -29,7 +29,7 @@ _ROWS = 256
 """Sessions in one call of the query tower, and events ranked at once at the most."""
 _SCORES_AT_ONCE = 1 << 23
 """Bounds the matrix of scores (32 MiB): fewer events at once when there are more items."""
-_SEEN_LIMIT = 5_000
+SEEN_LIMIT = 5_000
 """Newest items met by a user that are left out of the lists."""
 
 
@@ -62,16 +62,17 @@ class Evaluator:
         parameters: Parameters,
         *,
         unseen: bool = True,
+        seen_limit: int = SEEN_LIMIT,
     ) -> None:
         """`positions`: of the events to predict, in time; `items`: with the unknown one.
 
-        `unseen`: items that a user has met are not recommended again.
+        `unseen`: items that a user has met, the newest `seen_limit`, are not recommended again.
         """
         self._data = data
         self._positions = positions
         self._items = items
         self._length = parameters.session_length
-        self._unseen = unseen
+        self._seen_limit = seen_limit if unseen else 0
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -147,11 +148,10 @@ class Evaluator:
     def _mask(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> None:
         """Put the unknown item, and the items met where they are not wanted, out of the running."""
         scores[:, 0] = -np.inf
-        if self._unseen:
-            met = np.minimum(positions - self._data.first[positions], _SEEN_LIMIT)
-            rows = np.repeat(np.arange(len(positions)), met)
-            within = np.arange(len(rows)) - np.repeat(np.cumsum(met) - met, met)
-            scores[rows, self._data.item[positions[rows] - 1 - within]] = -np.inf
+        met = np.minimum(positions - self._data.first[positions], self._seen_limit)
+        rows = np.repeat(np.arange(len(positions)), met)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(met) - met, met)
+        scores[rows, self._data.item[positions[rows] - 1 - within]] = -np.inf
 
     def _rules(self, chunk: _Chunk, rules: RulesSoFar, blend: Blend) -> NDArray[np.float32]:
         """Return `[events, items]`: how probable rules alone find each item."""

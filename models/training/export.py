@@ -30,9 +30,11 @@ from models.retrieval.tower import CandidateTower, QueryTower
 from models.training.evaluation import item_vectors
 from models.training.framework import tf
 from models.training.index_tuning import LEAST_RECALL, tune
+from models.training.restoring import weights_of
 from models.training.samples import Sessions
 from models.training.saved_model import SessionRecommender, save_model
 from models.training.two_tower import SessionModel
+from models.training.weights import save_weights
 
 PARITY = 1e-5
 """Largest difference let pass between a tower in LiteRT and in TensorFlow, on values around 1."""
@@ -120,6 +122,8 @@ def export(contents: Contents, folder: Path) -> Exported:
         contents.blend.candidates,
     )
     save_model(recommender, folder / layout.SAVED_MODEL)
+    items = len(contents.item_ids) + 1
+    save_weights(weights_of(contents.model, items, contents.towers_calibration), folder)
     return Exported(layout.file_digests(folder), metrics, notes)
 
 
@@ -180,15 +184,20 @@ def publish(
         verdict=verdict,
         metrics={**manifest.metrics, **(verdict.figures() if verdict else {})},
     )
+    appear(partial, folder, manifest, signer)
+    return manifest
+
+
+def appear(partial: Path, folder: Path, manifest: Manifest, signer: Signer | None) -> None:
+    """Let a version appear under its name with this manifest, signed if there is a signer."""
     written = _write_manifest(partial, manifest)
     if signer is not None:
         (partial / SIGNATURE).write_bytes(signer.sign(written))
-    # 3. All of it is on the disk before it appears.
+    # All of it is on the disk before it appears.
     for path in (*partial.rglob("*"), partial):
         _fsync(path)
     partial.rename(folder)
     _fsync(folder.parent)
-    return manifest
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> bytes:

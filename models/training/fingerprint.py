@@ -25,6 +25,11 @@ def fingerprint(columns: EventColumns) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_onward(base: str, read: str) -> str:
+    """Return the fingerprint of the events of a base version and of those read since."""
+    return hashlib.sha256(f"{base} {read}".encode()).hexdigest()
+
+
 def made_with(request: TrainingRequest, parameters: TrainingSettings) -> str:
     """Return a digest of all but the data that a version depends on."""
     asked = [request.kind, request.algorithm, request.mode, request.with_feedback]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import KINDS
+from models.training.checkpoint import NO_CHECKPOINT, Checkpoint, arrays
 from models.training.dataset import Histories
 from models.training.evaluation import Evaluator
-from models.training.framework import keras
+from models.training.framework import keras, tf
 from models.training.inputs import Inputs
 from models.training.metrics import ranking_figures
 from models.training.pace import Pace
 from models.training.parameters import Parameters
+from models.training.restoring import build_towers
 from models.training.two_tower import CandidateTower, QueryTower, SessionModel
 
 EpochDone = Callable[[int, int, dict[str, float]], None]
@@ -36,14 +40,15 @@ def build_model(
     bias = np.log(counts / counts.mean()).astype(np.float32)
     column = len(KINDS) + 1
     ratings = data.features[data.features[:, column - 1] > 0, column]
+    chance = tf.random.Generator.from_seed(parameters.seed)
     model = SessionModel(
         CandidateTower(
             features,
             bias,
             parameters.width,
             parameters.id_dropout,
+            chance,
             normalised=parameters.temperature > 0,
-            seed=parameters.seed,
         ),
         QueryTower(
             width=parameters.width,
@@ -51,6 +56,7 @@ def build_model(
             blocks=parameters.blocks,
             heads=parameters.heads,
             dropout=parameters.dropout,
+            chance=chance,
             temperature=parameters.temperature,
             rating_column=column,
             rating_mean=float(ratings.mean()) if len(ratings) else 0.0,
@@ -58,7 +64,7 @@ def build_model(
         ),
         items=items,
         negatives=parameters.negatives if items > parameters.full_softmax_items else 0,
-        seed=parameters.seed,
+        chance=chance,
     )
     model.pace = Pace()
     # Once for all fitting of this model: compiling anew takes XLA half a minute.
@@ -72,46 +78,90 @@ def fit(
     parameters: Parameters,
     evaluator: Evaluator | None,
     on_epoch: EpochDone,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> None:
     """Fit the model, and leave it as it was when the evaluator found the best NDCG@10.
 
-    Stops after `patience` epochs without a better one; without an evaluator runs to the end.
+    Stops after `patience` epochs without a better one; without an evaluator runs to the end. What
+    the checkpoint holds is gone on from.
     """
     watch = _Watch(evaluator, parameters.patience, parameters.epochs, on_epoch)
-    _run(model, inputs, parameters, parameters.epochs, parameters.learning_rate, watch)
-    watch.restore()
+    stage = _Stage(_FIT, parameters.epochs, parameters.learning_rate)
+    _run(model, inputs, parameters, stage, watch, checkpoint)
+    watch.restore(model)
 
 
 def fit_on(
-    model: SessionModel, inputs: Inputs, parameters: Parameters, on_epoch: EpochDone
+    model: SessionModel,
+    inputs: Inputs,
+    parameters: Parameters,
+    on_epoch: EpochDone,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> None:
     """Go on with a fitted model for the final epochs, on data that holds newer events."""
     epochs = parameters.final_epochs
     if epochs:
         watch = _Watch(None, epochs, epochs, on_epoch)
-        _run(model, inputs, parameters, epochs, _FINAL_RATE * parameters.learning_rate, watch)
+        stage = _Stage(_FIT_ON, epochs, _FINAL_RATE * parameters.learning_rate)
+        _run(model, inputs, parameters, stage, watch, checkpoint)
+
+
+_FIT, _FIT_ON = 0, 1
+
+
+@dataclass(frozen=True)
+class _Stage:
+    number: int
+    epochs: int
+    rate: float
+    """The learning rate at its highest."""
 
 
 def _run(
     model: SessionModel,
     inputs: Inputs,
     parameters: Parameters,
-    epochs: int,
-    rate: float,
+    stage: _Stage,
     watch: _Watch,
+    checkpoint: Checkpoint,
 ) -> None:
-    """`rate`: the learning rate at its highest."""
     # With little data an epoch goes through it more than once.
     least = math.ceil(parameters.min_steps / parameters.epochs)
-    rng = np.random.default_rng(parameters.seed)
-    batches, steps = inputs.epoch(rng, least)
-    model.pace.restart(model.optimizer.iterations, epochs * steps, rate)
-    for epoch in range(epochs):
+    done = _resume(model, watch, checkpoint)
+    for epoch in range(done, stage.epochs):
+        if watch.stops:
+            break
+        # An epoch's chances are its own, whether the ones before ran in this process or not.
+        seed = [parameters.seed, stage.number, epoch]
+        batches, steps = inputs.epoch(np.random.default_rng(seed), least)
+        model.chance.reset_from_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        if epoch == 0:
+            model.pace.restart(model.optimizer.iterations, stage.epochs * steps, stage.rate)
         watch.tokens = steps * inputs.positions_a_step
         model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], verbose=0)
-        if model.stop_training:
-            break
-        batches, steps = inputs.epoch(rng, least)
+        checkpoint.save({**_state(model), **watch.state(), "done": np.array(epoch + 1)})
+
+
+def _state(model: SessionModel) -> dict[str, NDArray[Any]]:
+    """Return all that the next epoch depends on."""
+    state = {f"model_{n:03d}": value for n, value in enumerate(model.get_weights())}
+    held = [*model.optimizer.variables, *model.pace.variables]
+    return state | {f"optimizer_{n:03d}": held.numpy() for n, held in enumerate(held)}
+
+
+def _resume(model: SessionModel, watch: _Watch, checkpoint: Checkpoint) -> int:
+    """Put the model where the checkpoint has it; return how many epochs are done."""
+    state = checkpoint.load()
+    if state is None:
+        return 0
+    build_towers(model)
+    model.optimizer.build(model.trainable_variables)
+    model.set_weights(arrays(state, "model_"))
+    held = [*model.optimizer.variables, *model.pace.variables]
+    for variable, value in zip(held, arrays(state, "optimizer_"), strict=True):
+        variable.assign(value)
+    watch.put(state)
+    return int(state["done"])
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -129,6 +179,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._best_epoch = 0
         self._weights: list[NDArray[np.float32]] | None = None
         self._began = 0.0
+        self.stops = False
         self.tokens = 0
         """Interactions that an epoch goes through, the little padding counted too."""
 
@@ -147,9 +198,19 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
             if figures["ndcg_at_10"] > self._best:
                 self._best, self._best_epoch = figures["ndcg_at_10"], epoch
                 self._weights = self.model.get_weights()
-            self.model.stop_training = epoch - self._best_epoch >= self._patience
+            self.stops = epoch - self._best_epoch >= self._patience
         self._on_epoch(epoch + 1, self._epochs, figures)
 
-    def restore(self) -> None:
+    def restore(self, model: SessionModel) -> None:
         if self._weights is not None:
-            self.model.set_weights(self._weights)
+            model.set_weights(self._weights)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        best = {f"best_{n:03d}": value for n, value in enumerate(self._weights or ())}
+        watched = np.array([self._best, self._best_epoch, self.stops], np.float64)
+        return {"watched": watched, **best}
+
+    def put(self, state: Mapping[str, NDArray[Any]]) -> None:
+        best, epoch, stops = state["watched"].tolist()
+        self._best, self._best_epoch, self.stops = best, int(epoch), bool(stops)
+        self._weights = arrays(state, "best_") or None

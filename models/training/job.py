@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 import msgspec
@@ -26,8 +27,9 @@ from headrace.store import connect
 from headrace.versions import MANIFEST, VersionStore
 from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
-from models.training.fingerprint import fingerprint, made_with
-from models.training.job_events import READING, read_events
+from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
+from models.training.incremental import Base, base_of, nothing_new
+from models.training.job_events import READING, read_events, read_new_events
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 from models.training.runner import Job, Report
@@ -64,42 +66,65 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         done = READING + (1 - READING) * fraction
         _report(reports, Report(step=step, fraction=done, figures=figures))
 
+    def tell(report: Report) -> None:
+        _report(reports, report)
+
     folder = store.local / job.model_id / job.version
     if (folder / MANIFEST).is_file():
         # An attempt before this one was ended while it brought the version to the others.
         store.put(folder)
         return
-    columns = read_events(settings, job, lambda report: _report(reports, report))
-    found = fingerprint(columns)
-    of_data = {"events": len(columns), "fingerprint": found}
+    asked = made_with(job.request, parameters)
+    if nothing_new(store, job, asked):
+        tell(Report(step="nothing is new", fraction=READING, unchanged=True))
+        return
+
+    # 1. Read the events: what is new since the version to go on from, or all.
+    base = base_of(settings, store, job, parameters)
+    notes = (f"In full: {base}.",) if isinstance(base, str) else ()
+    if isinstance(base, Base):
+        since = base.artifact.manifest.data.through
+        new = read_new_events(settings, job, since, parameters, tell)
+        columns = new.columns
+        found = fingerprint_onward(base.artifact.manifest.data.fingerprint, fingerprint(columns))
+    else:
+        columns = read_events(settings, job, tell)
+        found = fingerprint(columns)
+
+    # 2. Whether they are those that the last success was made from, or too few.
     unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
         found,
-        made_with(job.request, parameters),
+        asked,
     )
-    _report(
-        reports,
-        Report(step="the events are read", fraction=READING, data=of_data, unchanged=unchanged),
-    )
+    of_data = {"events": len(columns), "fingerprint": found}
+    tell(Report(step="the events are read", fraction=READING, data=of_data, unchanged=unchanged))
     if unchanged:
         return
     check_events(columns, parameters)
-    # Deferred: a job that has nothing to train should say so before TensorFlow's seconds of import.
+
+    # 3. Train. Deferred: a job that has nothing to train should say so before TensorFlow's seconds
+    # of import.
     from models.training.gate import Gate
-    from models.training.pipeline import train as train_version
+    from models.training.pipeline import Origin, train_onward
+    from models.training.pipeline import train as train_in_full
+    from models.training.ranking import train_ranking
 
     items, live = asyncio.run(_known(settings, job.model_id))
-    train_version(
-        columns,
-        items,
-        parameters,
-        store.local,
-        job.model_id,
-        job.version,
-        training,
+    origin = Origin(
+        kind=job.request.kind,
         topic_ids=job.topic_ids,
-        gate=Gate(settings.gate, _live(settings, store, job.model_id, live), live),
+        notes=notes,
+        work=Path(job.work) if job.work else None,
+        gate=Gate(settings.gate, _live(settings, store, job, live), live),
         signer=signs,
     )
+    made = (store.local, job.model_id, job.version, training, origin)
+    if isinstance(base, Base):
+        train_onward(base, new, items, parameters, *made)
+    elif job.request.kind == "ranking":
+        train_ranking(columns, items, parameters, *made)
+    else:
+        train_in_full(columns, items, parameters, *made)
     store.put(folder)
 
 
@@ -114,14 +139,17 @@ async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str
 
 
 def _live(
-    settings: Settings, store: ArtifactStore, model_id: str, version: str | None
+    settings: Settings, store: ArtifactStore, job: Job, version: str | None
 ) -> Artifact | None:
-    """Return the version that serves; None when there is none, or none that could."""
-    if version is None:
+    """Return the version that serves; None when there is none, or none that could.
+
+    A second stage is measured beside retrieval alone.
+    """
+    if version is None or job.request.kind == "ranking":
         return None
     check = partial(TrustedKeys.of(settings.versions).check, version)
     try:
-        return load_artifact(store.fetch(model_id, version, check), check)
+        return load_artifact(store.fetch(job.model_id, version, check), check)
     except (ArtifactInvalid, VersionNotFound) as exc:
         logger.warning("the live version cannot be measured beside: %s", exc)
         return None

@@ -11,8 +11,9 @@ from headrace.columns import ColumnBuilder
 from headrace.erasure_log import read_erasures
 from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import EventColumns
-from headrace.log import read_columns
-from headrace.settings import Settings
+from headrace.log import Offsets, read_columns
+from headrace.log_sample import NewEvents, read_new
+from headrace.settings import Settings, TrainingSettings
 from headrace.topics import event_topic_ids
 from headrace.training_data import DataFile, read_data
 from models.training.runner import Job, Report
@@ -41,9 +42,42 @@ def read_events(settings: Settings, job: Job, tell: Callable[[Report], None]) ->
         begin=begin,
         end=end,
     )
+    _check_topics(settings, job)
+    return columns
+
+
+def read_new_events(
+    settings: Settings,
+    job: Job,
+    since: Offsets,
+    parameters: TrainingSettings,
+    tell: Callable[[Report], None],
+) -> NewEvents:
+    """Return the log's events from these offsets on, and a sample of those before. Blocks.
+
+    Raises `HeadraceError`.
+    """
+
+    def reading(fraction: float) -> None:
+        tell(Report(step="reading what is new", fraction=fraction * READING))
+
+    new = read_new(
+        settings,
+        since,
+        job.through,
+        job.topic_ids,
+        share=parameters.incremental_sample,
+        least=parameters.incremental_least,
+        rng=np.random.default_rng(parameters.seed),
+        progress=reading,
+    )
+    _check_topics(settings, job)
+    return new
+
+
+def _check_topics(settings: Settings, job: Job) -> None:
     if event_topic_ids(settings) != job.topic_ids:
         raise HeadraceError("A topic was made anew while it was read; train again.")
-    return columns
 
 
 def _of_file(

@@ -26,6 +26,11 @@ class Pace(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mis
             tf.Variable(value, dtype=tf.float32, trainable=False) for value in (0.0, 1.0, 1.0, 0.0)
         )
 
+    @property
+    def variables(self) -> list[Any]:
+        """What a checkpoint keeps."""
+        return [self._begin, self._steps, self._rising, self._rate]
+
     def restart(self, begin: int, steps: int, rate: float) -> None:
         """Pace `steps` steps from step `begin` on; `rate`: the highest."""
         self._begin.assign(float(begin))

@@ -27,7 +27,7 @@ from headrace.topics import event_topic_ids
 from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
 from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
-from models.retrieval.artifact import load_artifact
+from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
 from models.training.lifeline import LEFT_ALONE
@@ -64,6 +64,8 @@ class Job(Struct, frozen=True, kw_only=True):
     work: str = ""
     """A folder for what the next attempt at the same task goes on from; it has the same `version`,
     `through` and `topic_ids`."""
+    base: str | None = None
+    """The live version, if there is one: what an incremental training goes on from."""
     last: Success | None = None
     """The model's last success whose version is still there, unless it is to be trained anyway."""
 
@@ -170,6 +172,7 @@ class Runner:
         """Run the training; return whether there was nothing to train."""
         task, request = self.task, self.task.request
         work = work_folder(self._settings, task)
+        live = await self._versions.live(task.model_id)
         job = Job(
             model_id=task.model_id,
             version=self._version,
@@ -179,6 +182,7 @@ class Runner:
             topic_ids=task.data["topic_ids"],
             data=data_file(task),
             work=str(work),
+            base=live.version if live else None,
             last=None if request.force else await self._last_success(),
         )
         for folder in (self._log.parent, work):
@@ -354,7 +358,7 @@ class Runner:
 
     def _load(self, version: str) -> Manifest:
         folder = self._store.fetch(self.task.model_id, version)
-        return load_artifact(folder).manifest
+        return check_version(folder)
 
     async def _commit(self) -> None:
         """Say that a version goes live now. Raises `TaskCancelled` or `LeaseLost`."""

@@ -37,7 +37,7 @@ from models.training.export import (
     publish,
     write_index,
 )
-from models.training.framework import keras
+from models.training.framework import keras, tf
 from models.training.two_tower import CandidateTower, SessionModel
 from models.training.two_tower import QueryTower as TrainedTower
 
@@ -105,8 +105,9 @@ def _untrained(parameters: TrainingSettings, seed: int) -> SessionModel:
     keras.utils.set_random_seed(seed)
     # Of items the towers that are written know nothing but features: one cold item is enough.
     unknown = np.zeros((1, SLOTS), np.int32)
+    chance = tf.random.Generator.from_seed(seed)
     candidate_tower = CandidateTower(
-        unknown, np.zeros(1, np.float32), parameters.width, parameters.id_dropout
+        unknown, np.zeros(1, np.float32), parameters.width, parameters.id_dropout, chance
     )
     query_tower = TrainedTower(
         width=parameters.width,
@@ -114,6 +115,7 @@ def _untrained(parameters: TrainingSettings, seed: int) -> SessionModel:
         blocks=parameters.blocks,
         heads=parameters.heads,
         dropout=parameters.dropout,
+        chance=chance,
         temperature=parameters.temperature,
         rating_column=len(KINDS) + 1,
         rating_mean=3.0,
@@ -129,7 +131,7 @@ def _untrained(parameters: TrainingSettings, seed: int) -> SessionModel:
     for block in query_tower.blocks:
         for layer in (block.out, block.outer):
             layer.kernel.assign(_DAMPED * layer.kernel)
-    return SessionModel(candidate_tower, query_tower, items=1, negatives=0)
+    return SessionModel(candidate_tower, query_tower, items=1, negatives=0, chance=chance)
 
 
 def _vectors(rng: np.random.Generator, items: int, width: int) -> NDArray[np.float32]:

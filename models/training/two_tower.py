@@ -33,12 +33,12 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         bias: NDArray[np.float32],
         width: int,
         id_dropout: float,
+        chance: Any,
         normalised: bool = False,
-        seed: int = 0,
     ) -> None:
         """`features`: `[items, SLOTS]` buckets, 0 for none; `bias`: `[items]` to begin with.
 
-        `normalised`: vectors, biases apart, have length 1.
+        `chance`: a `tf.random.Generator`; `normalised`: vectors, biases apart, have length 1.
         """
         super().__init__(name="candidate_tower")
         self._normalised = normalised
@@ -50,7 +50,7 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         self._pairs = item.astype(np.int32), features[item, slot]
         self._shares = np.float32(1) / np.bincount(item, minlength=1)[item, None].astype(np.float32)
         self._id_dropout = id_dropout
-        self._chance = tf.random.Generator.from_seed(seed)
+        self._chance = chance
         normal = keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
         self.ids = self.add_weight(name="ids", shape=(len(features), width), initializer=normal)
         self.ids.assign(tf.concat([self.ids[:, :-1], bias[:, None]], axis=1))
@@ -102,9 +102,20 @@ class CandidateTower(keras.Model):  # type: ignore[misc]
         return tf.where(dropped & tf.gather(self._has_features, items), 0, items)
 
 
-def _dropout(rate: float) -> Any:
-    """Return a dropout layer whose chances a seed settles, compiled by XLA too."""
-    return keras.layers.Dropout(rate, rng_type="stateful")
+class Dropout(keras.layers.Layer):  # type: ignore[misc]
+    """Dropout (Srivastava et al., 2014) whose chances come from a generator that is given."""
+
+    def __init__(self, rate: float, chance: Any) -> None:
+        super().__init__()
+        self._rate = rate
+        self._chance = chance
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Return x, when training with a share of its values 0 and the others larger."""
+        if not (training and self._rate):
+            return x
+        kept = self._chance.uniform(tf.shape(x)) >= self._rate
+        return tf.where(kept, x / (1 - self._rate), 0.0)
 
 
 def _with_dense_gradient(variable: Any) -> Any:
@@ -119,7 +130,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
     bias by distance and head as in T5, Raffel et al. 2020): windows may be cut and packed anywhere.
     """
 
-    def __init__(self, width: int, length: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, length: int, heads: int, dropout: Dropout) -> None:
         super().__init__()
         self._heads = heads
         self._scale = (width // heads) ** -0.5
@@ -129,7 +140,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.inner = keras.layers.Dense(2 * width, activation="gelu")
         self.outer = keras.layers.Dense(width)
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2)]
-        self.dropout = _dropout(dropout)
+        self.dropout = dropout
         self.by_distance = self.add_weight(
             name="by_distance", shape=(heads, length), initializer="zeros"
         )
@@ -177,22 +188,27 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         blocks: int,
         heads: int,
         dropout: float,
+        chance: Any,
         temperature: float,
         rating_column: int,
         rating_mean: float,
         rating_stddev: float,
     ) -> None:
-        """`temperature`: by which a query of length 1 is divided; 0 leaves queries as they are."""
+        """`chance`: a `tf.random.Generator`.
+
+        `temperature`: by which a query of length 1 is divided; 0 leaves queries as they are.
+        """
         super().__init__(name="query_tower")
         steps = np.arange(length)
         self._causal = steps[:, None] >= steps
         self.length = length
         self._scale = width**0.5
         self._temperature = temperature
-        self._rating = (rating_column, rating_mean, rating_stddev)
+        self.rating = (rating_mean, rating_stddev)
+        self._rating_column = rating_column
         self.side = keras.layers.Dense(width)
-        self.dropout = _dropout(dropout)
-        self.blocks = [Block(width, length, heads, dropout) for _ in range(blocks)]
+        self.dropout = Dropout(dropout, chance)
+        self.blocks = [Block(width, length, heads, self.dropout) for _ in range(blocks)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6)
 
     def call(
@@ -229,7 +245,7 @@ class QueryTower(keras.Model):  # type: ignore[misc]
 
     def _standardised(self, features: Any) -> Any:
         """Put ratings, whatever their scale, at mean 0 and deviation 1; none counts as the mean."""
-        column, mean, stddev = self._rating
+        column, (mean, stddev) = self._rating_column, self.rating
         rated = features[:, :, column - 1 : column]
         rating = (features[:, :, column : column + 1] - mean) / stddev
         rating = tf.clip_by_value(rating, -_RATING_BOUND, _RATING_BOUND) * rated
@@ -278,16 +294,19 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
         query_tower: QueryTower,
         items: int,
         negatives: int,
-        seed: int = 0,
+        chance: Any,
     ) -> None:
-        """`items`: with the unknown one; `negatives`: 0 for the whole catalogue."""
+        """`items`: with the unknown one; `negatives`: 0 for the whole catalogue.
+
+        `chance`: the `tf.random.Generator` that the towers were given, too.
+        """
         super().__init__()
         self.candidate_tower = candidate_tower
         self.query_tower = query_tower
         self.task = CatalogueRetrieval()
         self.items = items
         self._negatives = negatives
-        self._chance = tf.random.Generator.from_seed(seed)
+        self.chance = chance
         # TFRS reports the last batch's loss alone; Keras resets this at each epoch.
         self.mean_loss = keras.metrics.Mean("mean_loss")
 
@@ -319,7 +338,7 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
             table = self.candidate_tower.catalogue(training)
             session = tf.gather(table, inputs["items"])
             return table[1:], session, tf.gather(table, inputs["targets"])
-        drawn = self._chance.uniform([self._negatives], 1, self.items, tf.int32)
+        drawn = self.chance.uniform([self._negatives], 1, self.items, tf.int32)
         parts = [drawn, inputs["items"], inputs["targets"]]
         flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
         vectors = tf.split(

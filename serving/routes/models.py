@@ -146,8 +146,8 @@ async def _model(server: Services, model_id: str) -> Model:
 
 
 async def _check(server: Services, model_id: str, version: str) -> None:
-    """Raise what `VersionLoader.load` does of a version that no server would take up."""
-    await asyncio.to_thread(server.loader.load, model_id, version)
+    """Raise what `VersionLoader.check` does of a version that no server would take up."""
+    await asyncio.to_thread(server.loader.check, model_id, version)
 
 
 def model_id_of(request: Request) -> str:

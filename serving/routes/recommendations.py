@@ -128,8 +128,17 @@ async def post_model_recommendations(request: Request) -> Response:
 
 
 async def get_similar(request: Request) -> Response:
-    """Return the items most like one."""
-    return await _of_item(request, lambda model, item_id, k: model.similar(item_id, k))
+    """Return the items most like one: by item-to-item towers, where those know it."""
+    similar = services(request).similar
+    if similar.retriever is not None:
+        await similar.hear()
+    towers = similar.retriever
+
+    def find(model: Retriever, item_id: str, k: int) -> Recommendations | None:
+        found = None if towers is None else towers.similar(item_id, k)
+        return model.similar(item_id, k) if found is None else found
+
+    return await _of_item(request, find)
 
 
 async def get_bought_together(request: Request) -> Response:

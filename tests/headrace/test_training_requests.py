@@ -87,8 +87,6 @@ def test_a_time_is_unix_seconds_or_iso_8601_and_utc_if_it_does_not_say(
         ({"reason": "r" * 513}, "reason", ""),
         ({"schema": {"format": "xml"}}, "schema.format", ""),
         # Known, and not yet trained.
-        ({"kind": "ranking"}, "kind", "only retrieval"),
-        ({"mode": "incremental"}, "mode", "only full"),
         ({"with_feedback": True}, "with_feedback", "is true; no training reads"),
     ],
 )

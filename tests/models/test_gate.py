@@ -181,13 +181,13 @@ def test_rules_know_the_events_before_the_one_asked_for_and_no_later_ones(half: 
 
 
 def test_a_version_that_is_trained_is_judged_and_says_so(tmp_path: Path) -> None:
-    from models.training.pipeline import train
+    from models.training.pipeline import Origin, train
 
     def trained(version: str, live: Artifact | None) -> Artifact:
         gate = Gate(GateSettings(), live, live.manifest.version if live else None)
         train(
             toy_columns(), toy_items(), SHORT, tmp_path, "toy", version, lambda *_, **__: None,
-            gate=gate,
+            Origin(gate=gate),
         )  # fmt: skip
         return load_artifact(tmp_path / "toy" / version)
 

@@ -9,50 +9,117 @@ import msgspec
 import pytest
 from kafka_tools import send_events
 
+from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.settings import Settings, TrainingSettings
+from headrace.task_store import Success
 from headrace.topics import ensure_topics, event_topic_ids
+from headrace.training_requests import TrainingRequest
 from models.retrieval import load_artifact
+from models.training.fingerprint import made_with
+from models.training.incremental import Base, base_of
 from models.training.job import train
 from models.training.runner import Job
 
 TINY = TrainingSettings(width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0)
 
 
-def test_a_version_names_its_topics_and_counts_all_events(settings: Settings) -> None:
-    settings = msgspec.structs.replace(settings, training=TINY)
-    ensure_topics(settings)
-    clicks = [
+def clicks(first: int, end: int) -> list[dict[str, object]]:
+    """Ten users who walk round seven items, everyone at the same pace."""
+    return [
         {
             "event_id": f"e{number}",
             "user_id": f"user-{number % 10}",
             "item_id": f"item-{(number % 10 + number // 10) % 7}",
             "timestamp": 1_704_060_026 + number,
         }
-        for number in range(150)
+        for number in range(first, end)
     ]
-    send_events(settings, "clicks", clicks)
+
+
+def job_of(settings: Settings, version: str, base: str | None = None) -> Job:
+    return Job(
+        model_id="default",
+        version=version,
+        created_at=0.0,
+        through=end_offsets(settings),
+        topic_ids=event_topic_ids(settings),
+        base=base,
+    )
+
+
+def rule_weights(events: int) -> float:
+    """Of ten users with so many events each: one step of distance d less for each d up to 10."""
+    return 10 * sum((events - d) / d for d in range(1, 11))
+
+
+def test_a_version_names_its_topics_and_counts_all_events(settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, training=TINY)
+    ensure_topics(settings)
+    send_events(settings, "clicks", clicks(0, 150))
     topic_ids = event_topic_ids(settings)
     assert set(topic_ids) == {"clicks", "purchases", "ratings"}
     assert len(set(topic_ids.values())) == 3
-    job = Job(
-        model_id="default",
-        version="v1",
-        created_at=0.0,
-        through=end_offsets(settings),
-        topic_ids=topic_ids,
-    )
+    job = job_of(settings, "v1")
     with pytest.raises(HeadraceError, match="made anew"):
         train(settings, msgspec.structs.replace(job, topic_ids={"clicks": "other"}), io.StringIO())
     train(settings, job, io.StringIO())
     artifact = load_artifact(Path(settings.artifacts) / "default" / "v1")
     assert artifact.manifest.data.topic_ids == topic_ids
-    # Ten users with 15 events each: 14 steps of distance 1, 13 of distance 2, …, 5 of distance 10.
-    expected = 10 * sum((15 - d) / d for d in range(1, 11))
-    assert artifact.rules.weights.sum() == pytest.approx(expected)
+    assert artifact.rules.weights.sum() == pytest.approx(rule_weights(15))
     # Everyone meets item n + 1 after item n.
     for item in range(7):
         target = artifact.rules.targets[artifact.rules.starts[item]]
         first, second = artifact.item_ids[item], artifact.item_ids[target]
         assert int(second[-1]) == (int(first[-1]) + 1) % 7
+
+
+def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, training=TINY)
+    ensure_topics(settings)
+    send_events(settings, "clicks", clicks(0, 150))
+    first, second = "20260101T000000Z-000001", "20260101T000000Z-000002"
+    train(settings, job_of(settings, first), io.StringIO())
+    newcomers = [{**click, "item_id": "item-new"} for click in clicks(195, 200)]
+    send_events(settings, "clicks", [*clicks(150, 195), *newcomers])
+    job = job_of(settings, second, base=first)
+    train(settings, job, io.StringIO())
+
+    artifacts = Path(settings.artifacts) / "default"
+    once, onward = load_artifact(artifacts / first), load_artifact(artifacts / second)
+    assert (once.manifest.mode, once.manifest.notes[0][:9]) == ("full", "In full: ")
+    assert (onward.manifest.mode, onward.manifest.base) == ("incremental", first)
+    assert (onward.manifest.data.events, onward.manifest.data.through) == (200, job.through)
+    assert onward.item_ids == [*once.item_ids, "item-new"]
+    assert onward.rules.weights.sum() == pytest.approx(rule_weights(20), rel=1e-4)
+
+    # The same again makes nothing.
+    last = Success(
+        version=second,
+        fingerprint=onward.manifest.data.fingerprint,
+        made_with=made_with(job.request, TINY),
+    )
+    again = msgspec.structs.replace(job_of(settings, "v3", second), last=last)
+    told = io.StringIO()
+    train(settings, again, told)
+    assert '"unchanged":true' in told.getvalue()
+    assert not (artifacts / "v3").exists()
+
+    # What cannot be gone on from is said in words.
+    def why(job: Job, **changes: object) -> object:
+        parameters = msgspec.structs.replace(TINY, **changes)
+        return base_of(settings, ArtifactStore(settings), job, parameters)
+
+    assert isinstance(why(job), Base)
+    assert "width is 16 where" in str(why(job, width=16))
+    anew = msgspec.structs.replace(job, topic_ids={**job.topic_ids, "clicks": "other"})
+    assert "topics were made anew" in str(why(anew))
+    assert "no live version" in str(why(job_of(settings, "v3")))
+    assert "is not there" in str(why(job_of(settings, "v3", "20260101T000000Z-000009")))
+    assert "nothing is new" in str(why(job_of(settings, "v3", second)))
+    part = msgspec.structs.replace(job, request=TrainingRequest(from_=5.0))
+    assert "a part of the log" in str(why(part))
+    assert why(msgspec.structs.replace(job, request=TrainingRequest(mode="full"))) is None
+    (artifacts / first / "training.npz").write_bytes(b"PK")
+    assert "cannot be used" in str(why(job))

@@ -25,8 +25,14 @@ def query_tower(two_tower):  # type: ignore[no-untyped-def]
     return tower
 
 
+def chance():  # type: ignore[no-untyped-def]
+    from models.training.framework import tf
+
+    return tf.random.Generator.from_seed(0)
+
+
 def query_tower_of(two_tower, **options):  # type: ignore[no-untyped-def]
-    plain = {"blocks": 1, "heads": 1, "dropout": 0.0, "temperature": 0.0}
+    plain = {"blocks": 1, "heads": 1, "dropout": 0.0, "temperature": 0.0, "chance": chance()}
     rating = {"rating_column": 4, "rating_mean": 3.0, "rating_stddev": 1.0}
     return two_tower.QueryTower(width=WIDTH, length=LENGTH, **{**plain, **options}, **rating)
 
@@ -106,7 +112,7 @@ def test_with_a_temperature_a_score_is_a_cosine(two_tower) -> None:  # type: ign
     query = tower(*session(4)).numpy()[0, -1]
     assert np.linalg.norm(query[:-1]) == pytest.approx(4.0, rel=1e-5)
     candidates = two_tower.CandidateTower(
-        np.zeros((3, SLOTS), np.int32), np.array([0, 1, 2], "f4"), WIDTH, 0.0, normalised=True
+        np.zeros((3, SLOTS), np.int32), np.array([0, 1, 2], "f4"), WIDTH, 0.0, chance(), True
     )
     for vectors in (candidates(np.arange(3)), candidates.catalogue()):
         np.testing.assert_allclose(np.linalg.norm(vectors[:, :-1], axis=1), 1.0, rtol=1e-5)
@@ -120,7 +126,7 @@ def test_a_query_has_a_constant_for_the_bias(query_tower) -> None:  # type: igno
 def test_candidate_tower_adds_the_mean_of_features(two_tower) -> None:  # type: ignore[no-untyped-def]
     features = np.zeros((3, SLOTS), np.int32)
     features[2, :2] = [5, 9]
-    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, id_dropout=0.5)
+    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, 0.5, chance())
     rng = np.random.default_rng(0)
     ids, buckets = (rng.normal(size=w.shape).astype("f4") for w in (tower.ids, tower.buckets))
     tower.set_weights([ids, buckets])
@@ -134,7 +140,7 @@ def test_candidate_tower_adds_the_mean_of_features(two_tower) -> None:  # type: 
 def test_ids_are_dropped_only_of_items_with_features(two_tower) -> None:  # type: ignore[no-untyped-def]
     features = np.zeros((3, SLOTS), np.int32)
     features[2, 0] = 5
-    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, id_dropout=0.5)
+    tower = two_tower.CandidateTower(features, np.array([0, 1, 2], "f4"), WIDTH, 0.5, chance())
     drawn = np.stack([tower.catalogue(training=True).numpy() for _ in range(50)])
     assert len(np.unique(drawn[:, 1, -1])) == 1
     assert sorted(np.unique(drawn[:, 2, -1]).tolist()) == [0.0, 2.0]
@@ -142,10 +148,10 @@ def test_ids_are_dropped_only_of_items_with_features(two_tower) -> None:  # type
 
 def test_large_catalogues_are_sampled(two_tower) -> None:  # type: ignore[no-untyped-def]
     candidates = two_tower.CandidateTower(
-        np.zeros((500, SLOTS), np.int32), np.zeros(500, "f4"), WIDTH, id_dropout=0.1
+        np.zeros((500, SLOTS), np.int32), np.zeros(500, "f4"), WIDTH, 0.1, chance()
     )
     tower = query_tower_of(two_tower)
-    model = two_tower.SessionModel(candidates, tower, items=500, negatives=256)
+    model = two_tower.SessionModel(candidates, tower, 500, 256, chance())
     loss = model.compute_loss(
         {
             "items": np.ones((2, LENGTH), np.int32),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace.catalog import Item
 from headrace.settings import Settings, TrainingSettings, training_settings
-from models.training.quality.model import Build, Model
+from models.training.quality.model import Build, Model, ProtocolMode
 
 LEAVE_ONE_OUT = TrainingSettings(
     positive_threshold=0.0,
@@ -61,11 +61,15 @@ TUTORIAL = TrainingSettings(
 
 
 def product_model(
-    protocol: str, params: Mapping[str, float], catalogue: Sequence[Item] = ()
+    protocol: str,
+    params: Mapping[str, float],
+    catalogue: Sequence[Item] = (),
+    mode: ProtocolMode = "protocol",
 ) -> Build:
     """Return what builds the model of a protocol, with some parameters replaced.
 
-    `protocol`: `leave_one_out`, `periods`, `stream`, `tutorial` or `cold`. TensorFlow is imported
+    `protocol`: `leave_one_out`, `periods`, `stream`, `tutorial` or `cold`; `mode`: how it goes from
+    one training to the next. TensorFlow is imported
     when the first model is built, so that baselines need none. Raises `InvalidSetting`.
     """
     parameters = training_settings(Settings(training=_PARAMETERS[protocol]), params)
@@ -73,7 +77,7 @@ def product_model(
     def build(seed: int) -> Model:
         from models.training.quality.product import ProductModel
 
-        return ProductModel(parameters, seed, catalogue=catalogue)
+        return ProductModel(parameters, seed, catalogue=catalogue, mode=mode)
 
     return build
 

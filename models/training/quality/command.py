@@ -16,7 +16,7 @@ from headrace.reports import check_writable, write_json
 from models.training.quality import cold, leave_one_out, periods, stream, tutorial
 from models.training.quality.build import product_model
 from models.training.quality.data import read_movielens, read_periods, read_users
-from models.training.quality.model import Build
+from models.training.quality.model import Build, ProtocolMode
 from models.training.quality.report import report, table
 from models.training.quality.result import Result
 from models.training.quality.watch import Watch
@@ -38,6 +38,10 @@ class QualityOptions:
     seeds: int = 1
     with_model: bool = True
     """Train the product's model; else the baselines alone are measured."""
+    mode: ProtocolMode = "protocol"
+    """How the stream and the periods go from one training to the next."""
+    parts: int | None = None
+    """Periods tested, or retrainings of the stream, at the most; None for all."""
     params: Mapping[str, float] = field(default_factory=dict)
     """Training parameters in place of the protocol's own, as a training task takes them."""
 
@@ -67,6 +71,7 @@ def run_quality(
     content = report(
         result,
         data=options.data,
+        mode=options.mode,
         seeds=seeds,
         seconds=watch.total,
         by_step=watch.seconds,
@@ -91,21 +96,22 @@ def _run(
     def model_of(protocol: str, catalogue: Sequence[Item] = ()) -> Build | None:
         if not options.with_model:
             return None
-        return build or product_model(protocol, options.params, catalogue)
+        return build or product_model(protocol, options.params, catalogue, options.mode)
 
     if options.data.startswith("ml-100k-") and options.data in NAMES:
         console.print(f"{CREDIT}.", style="dim", highlight=False)
         with watch.step("reading"):
             movielens = read_movielens(cache_folder(environ))
         if options.data == "ml-100k-stream":
-            return stream.run(movielens.log, model_of("stream", movielens.items), seeds, watch)
+            build_stream = model_of("stream", movielens.items)
+            return stream.run(movielens.log, build_stream, seeds, watch, at_most=options.parts)
         if options.data == "ml-100k-cold":
             return cold.run(movielens, model_of("cold", movielens.items), seeds, watch)
         return tutorial.run(movielens, model_of("tutorial"), seeds, watch)
     path = _path(options, environ)
     if path.is_dir():
         with watch.step("reading"):
-            parts = read_periods(path)
+            parts = read_periods(path).first(options.parts)
         return periods.run(parts, model_of("periods"), seeds, watch)
     with watch.step("reading"):
         log = read_users(path)

@@ -38,6 +38,10 @@ class Periods:
     logs: tuple[EventColumns, ...]
     """`user` is a session, `item` is its id in the file less 1; `item_ids` are all periods'."""
 
+    def first(self, tested: int | None) -> Periods:
+        """Return as many periods as it takes to test so many; all for None."""
+        return self if tested is None else Periods(self.logs[: tested + 1])
+
 
 @dataclass(frozen=True)
 class MovieLensColumns:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import EventColumns
 from models.training.quality.queries import Queries
+
+ProtocolMode = Literal["protocol", "full", "incremental"]
+"""How a model goes from lesson to lesson: as the protocol has it, anew each time, or onward."""
 
 
 @dataclass(frozen=True)

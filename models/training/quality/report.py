@@ -41,6 +41,7 @@ def report(
     result: Result,
     *,
     data: str,
+    mode: str = "protocol",
     seeds: Sequence[int],
     seconds: float,
     by_step: Mapping[str, float],
@@ -57,6 +58,7 @@ def report(
     return {
         "data": data,
         "protocol": result.protocol,
+        "mode": mode,
         **(mean_of(result.product) if result.product else {}),
         "baselines": baselines,
         "seeds": list(seeds) if result.product else [],

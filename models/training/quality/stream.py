@@ -69,12 +69,15 @@ def run(
     watch: Watch,
     *,
     every: int = RETRAIN_EVERY,
+    at_most: int | None = None,
 ) -> Result:
-    """Run the protocol; `build` None leaves out the model's rows.
+    """Run the protocol, of `at_most` blocks; `build` None leaves out the model's rows.
 
     Items' codes must be in the order of their first events.
     """
     first = int(len(log) * FIRST_SHARE)
+    if at_most is not None:
+        log = select(log, np.arange(len(log)) < first + at_most * every)
     asked = known_users(log.user)[first:]
     items = len(log.item_ids)
     result = Result("stream", counts={"events": len(log), "items": items, "queries": sum(asked)})

@@ -12,4 +12,4 @@ def test_parameters_are_those_of_every_seed() -> None:
     assert first.parameters["width"] == 32
     assert "seed" not in first.parameters
     # Nothing is chosen before the first lesson.
-    assert first.chosen == {"rules_shares": []}
+    assert first.chosen == {"rules_shares": [], "seconds": [], "cpu_seconds": []}
