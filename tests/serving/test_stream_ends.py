@@ -20,9 +20,11 @@ from state_tools import succeeds
 from headrace import changed_users
 from headrace.cancellation import cancel_until_done
 from headrace.keys import SCOPES, ApiKey, KeyStore, make_key
+from headrace.log import end_offsets
+from headrace.positions import PositionStore
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
-from headrace.topics import ensure_topics
+from headrace.topics import Place, ensure_topics, event_topic_ids
 from serving.callers import Caller
 from serving.schemas import RecommendationRequest
 from serving.services import Services, create_services
@@ -180,6 +182,16 @@ async def test_a_replay_a_restore_and_a_promotion_show_in_open_streams(
         for n in range(3)
     ]
     await asyncio.to_thread(send_events, settings, "clicks", rows)
+    # Workers have come to the end, and what they applied is lost.
+    ids = await asyncio.to_thread(event_topic_ids, settings)
+    through = await asyncio.to_thread(end_offsets, settings)
+    await PositionStore(redis, settings).advance(
+        {
+            Place(topic, ids[topic], int(partition)): end
+            for topic, by_partition in through.items()
+            for partition, end in by_partition.items()
+        }
+    )
     shadow, backup = f"{settings.namespace}-shadow", tmp_path / "redis.backup"
     marks = settings.key("user", "{ann}", "marks")
     async with running(settings) as services:
