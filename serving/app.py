@@ -32,33 +32,33 @@ from serving.routes import (
     tokens,
     users,
 )
-from serving.routing import Guarded
+from serving.routing import Guarded, of_models
 from serving.services import create_services
 
 logger = logging.getLogger(__name__)
 
 ROUTES = [
-    Guarded(
-        "/v1/events", events.post_events, "events",
+    *of_models(
+        "/events", events.post_events, "events",
         methods=["POST"], for_users=True, max_bytes=MAX_BULK_BYTES,
     ),
-    Guarded(
-        "/v1/recommendations", recommendations.post_recommendations, "recommend",
+    *of_models(
+        "/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True,
     ),
-    Guarded("/v1/trending", recommendations.get_trending, "recommend"),
-    Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
-    Guarded(
-        "/v1/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",
+    *of_models("/trending", recommendations.get_trending, "recommend"),
+    *of_models("/users/{user_id}/interactions", users.get_interactions, "recommend"),
+    *of_models(
+        "/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",
         for_users=True, streams=True,
     ),
-    Guarded("/v1/users/{user_id}/hidden", users.get_hidden, "recommend", for_users=True),
-    Guarded(
-        "/v1/users/{user_id}/hidden/{item_id}", users.put_hidden, "recommend",
+    *of_models("/users/{user_id}/hidden", users.get_hidden, "recommend", for_users=True),
+    *of_models(
+        "/users/{user_id}/hidden/{item_id}", users.put_hidden, "recommend",
         methods=["PUT"], for_users=True,
     ),
-    Guarded(
-        "/v1/users/{user_id}/hidden/{item_id}", users.delete_hidden, "recommend",
+    *of_models(
+        "/users/{user_id}/hidden/{item_id}", users.delete_hidden, "recommend",
         methods=["DELETE"], for_users=True,
     ),
     Guarded("/v1/users/{user_id}/token", tokens.post_token, "recommend", methods=["POST"]),
@@ -69,9 +69,9 @@ ROUTES = [
     Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
     Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
     Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
-    Guarded("/v1/items/{item_id}/similar", recommendations.get_similar, "recommend"),
-    Guarded(
-        "/v1/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
+    *of_models("/items/{item_id}/similar", recommendations.get_similar, "recommend"),
+    *of_models(
+        "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
     Guarded("/v1/models", models.get_models, "train"),
     Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
@@ -80,10 +80,6 @@ ROUTES = [
         methods=["POST"],
     ),
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
-    Guarded(
-        "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
-        "recommend", methods=["POST"], for_users=True,
-    ),
     Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
     Guarded("/v1/tasks", tasks.get_tasks, "train"),
     Guarded("/v1/tasks/{task_id}", tasks.get_task, "train"),
@@ -105,16 +101,25 @@ def create_app(settings: Settings) -> Starlette:
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
-            asyncio.create_task(services.live.follow(), name="follow the live version"),
-            asyncio.create_task(services.feed.follow(), name="follow what streams show"),
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+        ]
+        for model_id, of in services.models.items():
+            followers += [
+                asyncio.create_task(of.live.follow(), name=f"follow {model_id}'s live version"),
+                asyncio.create_task(
+                    of.feed.follow(), name=f"follow what {model_id}'s streams show"
+                ),
+            ]
+        followers += [
+            asyncio.create_task(changes.follow(), name="follow whose sessions change")
+            for changes in services.changes
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
         try:
             yield
         finally:
-            services.feed.close()
+            services.close_streams()
             for follower in followers:
                 await cancel_until_done(follower)
             await services.catalog_writer.close()

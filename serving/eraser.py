@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from aiokafka.errors import KafkaConnectionError
@@ -14,7 +14,7 @@ from headrace.log import end_offsets
 from headrace.producer import Outgoing, Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.topics import ERASURES, EVENT_TOPICS, TopicLookup, Topics
+from headrace.topics import ERASURES, TopicLookup, Topics
 from headrace.transitions import TransitionStore
 
 _LOOK_UP_TIMEOUT_MS = 5_000
@@ -28,16 +28,14 @@ class Eraser:
         self,
         settings: Settings,
         producer: Producer,
-        sessions: SessionStore,
-        transitions: TransitionStore,
+        states: Sequence[tuple[SessionStore, TransitionStore]],
         clock: Callable[[], float],
     ) -> None:
-        """`clock` gives Unix seconds."""
+        """`states`: what Redis holds of each model's topics; `clock` gives Unix seconds."""
         self._settings = settings
         self._topics = Topics(settings)
         self._producer = producer
-        self._sessions = sessions
-        self._transitions = transitions
+        self._states = states
         self._clock = clock
         self._lookup = TopicLookup(settings, timeout_ms=_LOOK_UP_TIMEOUT_MS)
 
@@ -54,19 +52,22 @@ class Eraser:
 
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase the user from Redis. Raises `redis.exceptions.RedisError` or `OSError`."""
-        await self._sessions.erase(erasure)
-        await self._transitions.forget(erasure.user_id)
+        for sessions, transitions in self._states:
+            await sessions.erase(erasure)
+            await transitions.forget(erasure.user_id)
 
     async def close(self) -> None:
         """Disconnect."""
         await asyncio.to_thread(self._lookup.close)
 
     async def _now(self, user_id: str) -> Erasure:
-        """Return an erasure of all that the topics of events hold now."""
+        """Return an erasure of all that the topics of events hold now, those of all models."""
         ids = await self._ids()
         for _ in range(_TRIES):
             try:
-                through = await asyncio.to_thread(end_offsets, self._settings)
+                through = await asyncio.to_thread(
+                    end_offsets, self._settings, tuple(self._topics.all_kinds)
+                )
             except HeadraceError as exc:
                 raise KafkaConnectionError(str(exc)) from exc
             before, ids = ids, await self._ids()
@@ -85,7 +86,7 @@ class Eraser:
         # Deferred: a server that erases nobody need not pay for this import.
         from kafka.errors import KafkaError
 
-        names = [self._topics.name(topic) for topic in (*EVENT_TOPICS, ERASURES)]
+        names = [self._topics.name(topic) for topic in (*self._topics.all_kinds, ERASURES)]
         try:
             found = await asyncio.to_thread(self._lookup.look_up, names)
         except (KafkaError, OSError, ValueError) as exc:

@@ -38,23 +38,29 @@ class _Open:
     shown: Sequence[Recommendation] = ()
 
 
+OpenStreams = set[_Open]
+"""All streams of a server, whatever model's they are."""
+
+
 class Feed:
-    """The open streams of one server."""
+    """The open streams of one model on one server."""
 
     def __init__(
-        self, settings: Settings, recommender: Recommender, live: LiveModel, changes: UserChanges
+        self,
+        settings: Settings,
+        recommender: Recommender,
+        live: LiveModel,
+        changes: UserChanges,
+        open_streams: OpenStreams,
     ) -> None:
+        """`open_streams`: of all models, which share the room."""
         self._settings = settings.serving
         self._recommender = recommender
         self._live = live
         self._changes = changes
-        self._open: set[_Open] = set()
+        self._open = open_streams
         self._making = asyncio.Semaphore(_AT_ONCE)
         self._closing = False
-
-    def __len__(self) -> int:
-        """Return how many streams are open."""
-        return len(self._open)
 
     def check_room(self) -> None:
         """Raise `Problem` 503 unless one more stream may be opened."""
@@ -101,9 +107,6 @@ class Feed:
 
     async def follow(self) -> None:
         """Renew lists when another version is live or an item is deleted, until cancelled."""
-        await asyncio.gather(self._changes.follow(), self._follow_live())
-
-    async def _follow_live(self) -> None:
         version, heard = self._live.version, self._live.deleted.heard
         while True:
             await asyncio.sleep(self._settings.follow_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import InfoMetricFamily
@@ -14,11 +14,12 @@ _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Requests by route and status, their latency, open streams, and the version that is live."""
+    """Requests by route and status, their latency, open streams, and the versions that are live."""
 
-    def __init__(self, live: LiveModel, open_streams: Sized) -> None:
+    def __init__(self, lives: Mapping[str, LiveModel], open_streams: Sized) -> None:
+        """`lives`: what each model has live, by the model's id."""
         self._registry = CollectorRegistry()
-        self._registry.register(_LiveVersion(live))
+        self._registry.register(_LiveVersions(lives))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -48,12 +49,17 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _LiveVersion(Collector):
-    def __init__(self, live: LiveModel) -> None:
-        self._live = live
+class _LiveVersions(Collector):
+    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
+        self._lives = lives
 
     def collect(self) -> Iterable[InfoMetricFamily]:
-        family = InfoMetricFamily("headrace_live_model", "The version that this server has live.")
-        if self._live.version is not None:
-            family.add_metric((), {"version": self._live.version})
+        family = InfoMetricFamily(
+            "headrace_live_model",
+            "The version that this server has live, of each model.",
+            labels=("model",),
+        )
+        for model_id, live in self._lives.items():
+            if live.version is not None:
+                family.add_metric((model_id,), {"version": live.version})
         return [family]

@@ -21,7 +21,7 @@ from serving import schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN
 from serving.problems import MEDIA_TYPE
-from serving.routing import Guarded
+from serving.routing import OF_MODEL, Guarded
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
@@ -97,6 +97,7 @@ class Operation(Struct, frozen=True):
     """Of the answer; of `text/event-stream` the type is that of an event's data."""
 
 
+_OF_MODEL = "Of the model that the path names."
 _RECOMMEND_SEEN = {
     "name": "recommend_seen",
     "in": "query",
@@ -245,7 +246,7 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         if not isinstance(route, Route):
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
-            operation = OPERATIONS.get((method, route.path))
+            operation = _operation(method, route.path)
             if operation is not None:
                 described = _describe(route, operation, schemas_by_type)
                 paths.setdefault(route.path, {})[method.lower()] = described
@@ -264,8 +265,19 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     }
 
 
+def _operation(method: str, path: str) -> Operation | None:
+    """Return what is known of a route; of a model's, what is known of the settings' own model's."""
+    found = OPERATIONS.get((method, path))
+    if found is not None or not path.startswith(f"{OF_MODEL}/"):
+        return found
+    same = OPERATIONS.get((method, "/v1" + path.removeprefix(OF_MODEL)))
+    return same and msgspec.structs.replace(same, errors=(404, *same.errors))
+
+
 def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
     summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
+    if route.path.startswith(f"{OF_MODEL}/"):
+        more = "\n\n".join(filter(None, (more, _OF_MODEL)))
     described: dict[str, Any] = {
         "operationId": route.endpoint.__name__,
         "summary": " ".join(summary.split()),

@@ -249,6 +249,8 @@ class Model(Struct, frozen=True):
 
     id: str
     live: LiveVersion | None
+    topics: tuple[str, ...] = ()
+    """Where its events are in Kafka; none of one that is no longer among the settings' models."""
 
 
 class ModelList(Struct, frozen=True):

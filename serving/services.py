@@ -1,11 +1,11 @@
-"""What the routes work with: one set for each server, made when it starts."""
+"""What the routes work with: one set for each model of a server, made when it starts."""
 
 from __future__ import annotations
 
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
 from headrace.keys import KeyStore
+from headrace.model_settings import EventTopicNames
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.sessions import SessionStore
@@ -26,11 +27,12 @@ from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
 from serving.exposure import is_loopback
-from serving.feed import Feed
+from serving.feed import Feed, OpenStreams
 from serving.freshness import Freshness
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
+from serving.problems import Problem
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
@@ -43,8 +45,19 @@ _REDIS_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True)
+class OfTopics:
+    """What a server holds of a model's topics, once for all models that read them."""
+
+    sessions: SessionStore
+    transitions: TransitionStore
+    trending: TrendingCache
+    freshness: Freshness
+    changes: UserChanges
+
+
+@dataclass(frozen=True)
 class Services:
-    """The stores, the producer and the live model of one server."""
+    """The stores, the producer and the live model of one server, for one of its models."""
 
     settings: Settings
     redis: Redis
@@ -64,48 +77,108 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    models: Mapping[str, Services]
+    """Those of each model, by its id, this one among them; what is no model's own is the same."""
+    changes: tuple[UserChanges, ...]
+    """Of all models."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
+    def of_model(self, model_id: str) -> Services:
+        """Return those of a model. Raises `Problem` 404 when the server has no such model."""
+        if model_id not in self.models:
+            there = ", ".join(sorted(self.models))
+            raise Problem(404, f"There is no model with the id {model_id!r}; there are {there}.")
+        return self.models[model_id]
+
+    def close_streams(self) -> None:
+        """End all streams of all models."""
+        for each in self.models.values():
+            each.feed.close()
+
 
 def create_services(settings: Settings) -> Services:
-    """Return the services of a server; they connect when they are first used."""
+    """Return the services of the settings' model, and with them those of all others.
+
+    They connect when they are first used.
+    """
     redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
     producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
-    sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
-    transitions = TransitionStore(redis, settings)
-    live = LiveModel(settings, versions, catalog, transitions)
-    trending = TrendingCache(TrendingStore(redis, settings), settings)
-    recommender = Recommender(settings, sessions, live, trending, lambda: uuid.uuid4().hex)
-    feed = Feed(settings, recommender, live, UserChanges(redis, settings))
-    return Services(
-        settings=settings,
-        redis=redis,
-        producer=producer,
-        topics=Topics(settings),
+    of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
+    lives = _live_models(settings, versions, catalog, of_topics)
+    open_streams: OpenStreams = set()
+    states = [(each.sessions, each.transitions) for each in of_topics.values()]
+    eraser = Eraser(settings, producer, states, time.time)
+    catalog_writer = CatalogWriter(settings, producer, catalog)
+    tasks = TaskStore(redis, settings)
+    key_ring = KeyRing(
+        settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
+    )
+    metrics = Metrics(lives, open_streams)
+    request_log = RequestLog(settings, sys.stderr.write)
+    models: dict[str, Services] = {}
+    for model_id, live in lives.items():
+        own = settings.of_model(model_id)
+        state = of_topics[own.event_topics]
+        recommender = Recommender(
+            own, state.sessions, live, state.trending, lambda: uuid.uuid4().hex
+        )
+        models[model_id] = Services(
+            settings=own,
+            redis=redis,
+            producer=producer,
+            topics=Topics(own),
+            sessions=state.sessions,
+            eraser=eraser,
+            catalog=catalog,
+            catalog_writer=catalog_writer,
+            versions=versions,
+            tasks=tasks,
+            live=live,
+            trending=state.trending,
+            recommender=recommender,
+            freshness=state.freshness,
+            feed=Feed(own, recommender, live, state.changes, open_streams),
+            key_ring=key_ring,
+            metrics=metrics,
+            request_log=request_log,
+            models=models,
+            changes=tuple(each.changes for each in of_topics.values()),
+        )
+    return models[settings.model_id]
+
+
+def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
+    sessions = SessionStore(redis, settings)
+    return OfTopics(
         sessions=sessions,
-        eraser=Eraser(settings, producer, sessions, transitions, time.time),
-        catalog=catalog,
-        catalog_writer=CatalogWriter(settings, producer, catalog),
-        versions=versions,
-        tasks=TaskStore(redis, settings),
-        live=live,
-        trending=trending,
-        recommender=recommender,
+        transitions=TransitionStore(redis, settings),
+        trending=TrendingCache(TrendingStore(redis, settings), settings),
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
-        feed=feed,
-        key_ring=KeyRing(
-            settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
-        ),
-        metrics=Metrics(live, feed),
-        request_log=RequestLog(settings, sys.stderr.write),
+        changes=UserChanges(redis, settings),
     )
 
 
-def services(request: Request) -> Services:
-    """Return the services of the server that this request came to."""
-    found: Services = request.app.state.services
+def _live_models(
+    settings: Settings,
+    versions: VersionStore,
+    catalog: CatalogStore,
+    of_topics: Mapping[EventTopicNames, OfTopics],
+) -> dict[str, LiveModel]:
+    """Return what each model has live, by the model's id."""
+    found = {}
+    for model_id in settings.model_ids:
+        own = settings.of_model(model_id)
+        transitions = of_topics[own.event_topics].transitions
+        found[model_id] = LiveModel(own, versions, catalog, transitions)
     return found
+
+
+def services(request: Request) -> Services:
+    """Return the services of the model that the request's path names, or of the settings' own."""
+    found: Services = request.app.state.services
+    model_id = request.path_params.get("model_id")
+    return found.models.get(model_id, found) if model_id else found

@@ -53,16 +53,22 @@ _STOP_WITHIN_S = 2.5
 
 
 def create_app(
-    settings: Settings, known_topics: Mapping[str, TopicId], erasure_log: ErasureLog
+    settings: Settings,
+    known_topics: Mapping[str, TopicId],
+    erasure_log: ErasureLog,
+    *,
+    brings_items: bool = True,
 ) -> faust.App:
-    """Return the Faust app of one worker.
+    """Return the Faust app of one worker, which reads the topics of the settings' model.
 
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
     grows the worker ends, because what it holds of it means nothing there. `erasure_log` is what
-    was read of the topic of erasures; the worker reads on.
+    was read of the topic of erasures; the worker reads on. `brings_items`: it keeps the catalogue
+    level, too.
     """
     topics = Topics(settings)
-    read = {name: known_topics[name] for name in (*topics.events, topics.name(ITEMS))}
+    items = (topics.name(ITEMS),) if brings_items else ()
+    read = {name: known_topics[name] for name in (*topics.events, *items)}
     topic_ids = {name: topic.id for name, topic in read.items()}
     redis = connect(settings, on_connect=IdentityGuard(settings, end_process))
     producer = Producer(settings)
@@ -114,9 +120,10 @@ def create_app(
     app.agent(raw_topic(app, *topics.events), name="events")(
         batches(observed(events_agent, "events", metrics), size)
     )
-    app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
-        batches(observed(items_agent, "items", metrics), size)
-    )
+    if brings_items:
+        app.agent(raw_topic(app, *items), name="items")(
+            batches(observed(items_agent, "items", metrics), size)
+        )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
     app.timer(_LOOK_S, name="topics")(chores.check_topics)

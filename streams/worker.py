@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import faust
 import uvloop
@@ -17,15 +18,22 @@ from streams.app import create_app
 from streams.waiting import wait_for_exchange
 
 
-def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
-    run_app(settings, _create)
+def run(settings: Settings, model_id: str | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT; of the settings' own model, or of another.
+
+    Raises `HeadraceError` when Kafka is not there, `UnknownModel`.
+    """
+    of_model = settings if model_id is None else settings.of_model(model_id)
+    # The catalogue is one for all models: who reads another model's topics need not bring it, too.
+    brings_items = of_model.event_topics == settings.event_topics
+    run_app(of_model, partial(_create, brings_items=brings_items))
 
 
-def _create(settings: Settings, topics: Mapping[str, TopicId]) -> faust.App:
+def _create(settings: Settings, topics: Mapping[str, TopicId], *, brings_items: bool) -> faust.App:
     wait_for_exchange(settings)
     erasures = topics[Topics(settings).name(ERASURES)]
-    return create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
+    log = read_erasure_log(settings, erasures.partitions)
+    return create_app(settings, topics, log, brings_items=brings_items)
 
 
 def run_app(

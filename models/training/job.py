@@ -20,7 +20,7 @@ from headrace.local.launch import die_with_parent
 from headrace.log import read_columns
 from headrace.settings import Settings, load_settings, training_settings
 from headrace.store import connect
-from headrace.topics import event_topic_ids
+from headrace.topics import Topics, topic_ids
 from models.training.runner import Job, Report
 
 _READING = 0.1
@@ -56,8 +56,9 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         done = _READING + (1 - _READING) * fraction
         _report(reports, Report(step=step, fraction=done, figures=figures))
 
-    columns = read_columns(settings, job.through, reading, topic_ids=job.topic_ids)
-    if event_topic_ids(settings) != job.topic_ids:
+    topics = Topics(settings.of_model(job.model_id)).to_train(global_data=job.global_data)
+    columns = read_columns(settings, job.through, reading, topics=topics, topic_ids=job.topic_ids)
+    if topic_ids(settings, topics) != job.topic_ids:
         raise HeadraceError("A topic was made anew while it was read; train again.")
     items = asyncio.run(_catalogue(settings))
     train_version(

@@ -21,7 +21,7 @@ from headrace.errors import HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, training_settings
 from headrace.tasks import Task, TaskStore
-from headrace.topics import event_topic_ids
+from headrace.topics import Topics, topic_ids
 from headrace.versions import (
     Manifest,
     VersionStore,
@@ -47,6 +47,8 @@ class Job(Struct, frozen=True, kw_only=True):
     through: Offsets
     topic_ids: dict[str, str] = {}
     """Of the topics that the offsets are of."""
+    global_data: bool = False
+    """Whether to train on the events of all models' topics."""
     params: dict[str, float] = {}
 
 
@@ -93,11 +95,12 @@ class Runner:
         self._task = task
         self.state = f"training {task.model_id}"
         try:
-            topic_ids = await asyncio.to_thread(event_topic_ids, self._settings)
-            through = await asyncio.to_thread(end_offsets, self._settings)
-            trained = await self._trained_already(through, topic_ids)
+            topics = Topics(self._settings.of_model(task.model_id)).to_train(global_data=False)
+            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
+            through = await asyncio.to_thread(end_offsets, self._settings, topics)
+            trained = await self._trained_already(through, ids)
             if trained is None:
-                await self._succeed(await self._train(through, topic_ids))
+                await self._succeed(await self._train(through, ids))
             else:
                 await self._finish("nothing new since the live version", trained)
         except LeaseLost as exc:

@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from headrace.errors import InvalidSetting
 from headrace.producer import Outgoing
-from headrace.settings import ModelId, training_settings
+from headrace.settings import training_settings
 from headrace.tasks import RetrainRequest
 from headrace.topics import RETRAIN
 from headrace.versions import describe, read_manifests, version_folder
 from models.retrieval.artifact import load_artifact
 from serving.bodies import json_response, read_json
-from serving.paths import path_id
+from serving.paths import model_id_of
 from serving.problems import Problem, wrong_field
 from serving.schemas import Model, ModelList, TrainRequest, VersionList
 from serving.services import Services, services
@@ -26,9 +26,17 @@ from serving.services import Services, services
 async def get_models(request: Request) -> Response:
     """Return the models, each with its live version."""
     server = services(request)
-    ids = {server.settings.model_id, *await server.versions.models()}
-    models = [Model(model_id, await server.versions.live(model_id)) for model_id in sorted(ids)]
+    ids = {*server.models, *await server.versions.models()}
+    models = [
+        Model(model_id, await server.versions.live(model_id), _topics(server, model_id))
+        for model_id in sorted(ids)
+    ]
     return json_response(ModelList(models))
+
+
+def _topics(server: Services, model_id: str) -> tuple[str, ...]:
+    """Return the topics of a model's events; none of one that is served no more."""
+    return server.models[model_id].topics.events if model_id in server.models else ()
 
 
 async def get_versions(request: Request) -> Response:
@@ -62,8 +70,8 @@ async def roll_back(request: Request) -> Response:
 
 async def train(request: Request) -> Response:
     """Ask for a training; 202 with the task that stands for it."""
-    server = services(request)
     model_id = model_id_of(request)
+    server = services(request).of_model(model_id)
     body = await read_json(request, TrainRequest)
     try:
         training_settings(server.settings, body.params)
@@ -90,9 +98,3 @@ async def _activate(server: Services, model_id: str, version: str, reason: str) 
     await asyncio.to_thread(load_artifact, folder)
     live = await server.versions.activate(model_id, version, now=server.clock(), reason=reason)
     return json_response(live)
-
-
-def model_id_of(request: Request) -> str:
-    """Return the model id of the path. Raises `Problem` 422 for what is none."""
-    reason = "lowercase letters, digits and hyphens, no hyphen first or last, at most 63"
-    return path_id(request, "model_id", ModelId, reason)

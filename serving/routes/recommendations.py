@@ -15,7 +15,6 @@ from serving.callers import act_for
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
 from serving.values import cut
@@ -55,11 +54,11 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     if asked.user_id is None or not asked.after:
         return []
     texts = [asked.after] if isinstance(asked.after, str) else asked.after
-    tokens = newest(map(Token.parse, texts))
-    freshness = services(request).freshness
+    server = services(request)
+    tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
     return [
         str(token)
-        for token in await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+        for token in await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
     ]
 
 
@@ -77,16 +76,6 @@ async def get_stream(request: Request) -> Response:
     stability = _number(request, "stability", 0, _MAX_K)
     feed.check_room()
     return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
-
-
-async def post_model_recommendations(request: Request) -> Response:
-    """Recommend items by this model, which must be the one that the server has live."""
-    model_id, served = model_id_of(request), services(request).settings.model_id
-    if model_id != served:
-        raise Problem(
-            404, f"This server serves the model {served!r}, and none with the id {model_id!r}."
-        )
-    return await post_recommendations(request)
 
 
 async def get_similar(request: Request) -> Response:
