@@ -59,7 +59,13 @@ class Part(AbstractContextManager["Part"]):
         environ = {**os.environ, **self._settings.environ()}
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                (*launcher, sys.executable, faulty_part.__file__, *self.faults, *self._command.split()),
+                (
+                    *launcher,
+                    sys.executable,
+                    faulty_part.__file__,
+                    *self.faults,
+                    *self._command.split(),
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -108,7 +108,7 @@ async def test_a_user_who_is_not_known_is_erased_and_so_is_one_who_is_erased(
 async def eraser_of(settings: Settings, redis: Redis) -> AsyncIterator[Eraser]:
     producer = Producer(settings)
     sessions, transitions = SessionStore(redis, settings), TransitionStore(redis, settings)
-    eraser = Eraser(settings, producer, sessions, transitions, time.time)
+    eraser = Eraser(settings, producer, [(sessions, transitions)], time.time)
     yield eraser
     await eraser.close()
     await producer.close()

@@ -36,7 +36,7 @@ NOW = 1_704_060_026.0
 async def eraser_of(settings: Settings, redis: Redis) -> AsyncIterator[Eraser]:
     producer = Producer(settings)
     sessions, transitions = SessionStore(redis, settings), TransitionStore(redis, settings)
-    eraser = Eraser(settings, producer, sessions, transitions, time.time)
+    eraser = Eraser(settings, producer, [(sessions, transitions)], time.time)
     yield eraser
     await eraser.close()
     await producer.close()
