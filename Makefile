@@ -31,8 +31,8 @@ demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it
 test: install kafka  ## Run the tests; ARGS="tests/local -x" chooses
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events (10 minutes); CHAOS_SEED=N repeats a run
-	@$(BIN)/python -m pytest tests/chaos/full.py -s --show-capture=no $(ARGS)
+chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
+	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py -s --show-capture=no $(ARGS)
 
 bench: install  ## Measure the streams (20 minutes, on a machine that does nothing else); JSON in build/
 	@$(BIN)/headrace bench streams --json build/streams.json $(ARGS)

@@ -16,8 +16,10 @@ from headrace.commands.dead_letters import dead_letters
 from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
 from headrace.commands.keys import keys
-from headrace.commands.models import of_model as _of_model
+from headrace.commands.models import models
+from headrace.commands.of_model import of_model as _of_model
 from headrace.commands.topics import topics
+from headrace.commands.training import tasks, train
 from headrace.errors import HeadraceError
 from headrace.local import DEFAULT_DATA
 
@@ -38,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+app.add_typer(models, name="models", rich_help_panel=RUN)
 app.add_typer(topics, name="topics", rich_help_panel=RUN)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
@@ -294,67 +297,8 @@ def recommend(
 # Run it
 
 
-@app.command(rich_help_panel=RUN)
-def train(
-    reason: Annotated[str, typer.Option(help="Why; it stays with the task.")] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of it.")] = False,
-    model: ModelOption = None,
-) -> None:
-    """Retrain on all events in the topics; the version goes live."""
-    from rich.console import Console
-
-    from headrace.commands import show
-
-    console = Console()
-    with _client() as client:
-        task = client.post(f"/v1/models/{_model(model)}/train", {"reason": reason})
-        if wait:
-            task = show.follow_task(client, task, console)
-    show.tasks([task], console)
-
-
-@app.command(rich_help_panel=RUN)
-def tasks() -> None:
-    """List the newest trainings: their progress, how they ended."""
-    from rich.console import Console
-
-    from headrace.commands import show
-
-    with _client() as client:
-        show.tasks(client.get("/v1/tasks")["tasks"], Console())
-
-
-@app.command(rich_help_panel=RUN)
-def models() -> None:
-    """List the versions with their metrics, and which is live."""
-    from rich.console import Console
-
-    from headrace.commands import show
-
-    console = Console()
-    with _client() as client:
-        for model in client.get("/v1/models")["models"]:
-            found = client.get(f"/v1/models/{model['id']}/versions")["versions"]
-            show.versions(model, found, console)
-
-
-@app.command(rich_help_panel=RUN)
-def activate(
-    version: Annotated[str, typer.Argument(help="A version that `headrace models` lists.")],
-    model: ModelOption = None,
-) -> None:
-    """Put a version live."""
-    with _client() as client:
-        live = client.post(f"/v1/models/{_model(model)}/versions/{_segment(version)}/activate")
-    typer.echo(f"{live['version']} is live.")
-
-
-@app.command(rich_help_panel=RUN)
-def rollback(model: ModelOption = None) -> None:
-    """Put the version live again that was live before."""
-    with _client() as client:
-        live = client.post(f"/v1/models/{_model(model)}/rollback")
-    typer.echo(f"{live['version']} is live.")
+app.command(rich_help_panel=RUN)(train)
+app.command(rich_help_panel=RUN)(tasks)
 
 
 @app.command(rich_help_panel=RUN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import msgspec
@@ -53,12 +53,35 @@ class Client:
         """Send a value as JSON and return the answer."""
         return self._call("POST", path, json=body)
 
+    def put(self, path: str, body: Any = None) -> Any:
+        """Send a value as JSON, None for no body, and return the answer."""
+        return self._call("PUT", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        """Delete what stands at the path and return the answer, if there is one."""
+        return self._call("DELETE", path)
+
+    def get_text(self, path: str) -> str:
+        """Return the text at the path."""
+        return self._send("GET", path).text
+
+    def post_file(
+        self, path: str, fields: Mapping[str, Any], part: str, name: str, file: BinaryIO
+    ) -> Any:
+        """Send a file as this part of a form, with fields as another, and return the answer."""
+        form = {"request": msgspec.json.encode(fields).decode()}
+        return self._call("POST", path, data=form, files={part: (name, file)})
+
     def post_lines(self, path: str, lines: bytes) -> Any:
         """Send JSON lines and return the answer."""
         headers = {"content-type": "application/x-ndjson"}
         return self._call("POST", path, content=lines, headers=headers)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        response = self._send(method, path, **arguments)
+        return msgspec.json.decode(response.content) if response.content else None
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **arguments)
         except (httpx.TransportError, httpx.InvalidURL) as exc:
@@ -67,7 +90,7 @@ class Client:
                 "Start one with `headrace up`, or name another in HEADRACE_URL."
             ) from exc
         if response.is_success:
-            return msgspec.json.decode(response.content) if response.content else None
+            return response
         raise HeadraceError(self._refusal(response))
 
     def _refusal(self, response: httpx.Response) -> str:

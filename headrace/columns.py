@@ -74,8 +74,16 @@ class ColumnBuilder:
         if waiting.count >= _CHUNK_RECORDS or waiting.bytes >= _CHUNK_BYTES:
             self._parse(source)
 
-    def build(self, through: Mapping[str, Mapping[str, int]]) -> EventColumns:
+    def build(
+        self,
+        through: Mapping[str, Mapping[str, int]],
+        *,
+        begin: float | None = None,
+        end: float | None = None,
+    ) -> EventColumns:
         """Return the columns, sorted by (timestamp, topic, its id, partition, offset).
+
+        Events before `begin` are left out, and those from `end` on, both Unix seconds.
 
         Of an event that was sent more than once the first in this order stays, so that the same
         log makes the same columns in whatever order its partitions arrived. The builder begins
@@ -99,6 +107,7 @@ class ColumnBuilder:
                 timestamp,
             )
         )
+        order = order[_between(timestamp[order], begin, end)]
         order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
         user, user_ids = _recode([each.user for each in events], order)
         item, item_ids = _recode([each.item for each in events], order)
@@ -176,6 +185,13 @@ class _Waiting:
 def _encoded(ids: pa.StringArray) -> pa.DictionaryArray:
     # Large: the ids of all users may be more than 2 GiB.
     return ids.cast(pa.large_string()).dictionary_encode()
+
+
+def _between(timestamp: NDArray[np.float64], begin: float | None, end: float | None) -> slice:
+    """Return where in these times, which ascend, those from `begin` to `end` stand."""
+    first = 0 if begin is None else int(np.searchsorted(timestamp, begin))
+    last = len(timestamp) if end is None else int(np.searchsorted(timestamp, end))
+    return slice(first, max(first, last))
 
 
 def _first_of_each(fingerprint: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,23 +1,42 @@
--- Queues a task, unless its key is known or its model has one queued already.
+-- Queues a task, unless its key is known or something stands in the way.
 --
 -- KEYS  by key   the task's id under its idempotency key
---       queued   the id of the model's task that has not started
+--       active   hash: model id -> the id of its task that has not ended
 --       task     the task as JSON
 --       newest   sorted set: task ids by the time they were made
 --       open     sorted set: ids of the tasks that have not ended
--- ARGV  task id, the task as JSON, the time in Unix seconds
--- Returns the id of the task that stands for the request.
+--       deleted  set: ids of models that are deleted, or being deleted
+--       trained  hash: model id -> when it was last trained, in Unix seconds
+-- ARGV  task id, model id, the task as JSON, the time in Unix seconds, seconds that must lie between
+--       two trainings, how many tasks are kept, what the keys of a task and its log begin with
+-- Returns what came of it and more about it: made or known or busy, and a task's id; deleted, '';
+-- soon, and the seconds to wait.
 
-local by_key, queued, task, newest, open = unpack(KEYS)
-local id, value, now = unpack(ARGV)
+local by_key, active, task, newest, open, deleted, trained = unpack(KEYS)
+local id, model, value, now, interval, kept, stem = unpack(ARGV)
 local WEEK = 7 * 24 * 3600  -- seconds for which a key is remembered
 
-local known = redis.call('GET', by_key) or redis.call('GET', queued)
-if not known then
-  redis.call('SET', queued, id)
-  redis.call('SET', task, value)
-  redis.call('ZADD', newest, now, id)
-  redis.call('ZADD', open, now, id)
+local known = redis.call('GET', by_key)
+if known then return {'known', known} end
+if redis.call('SISMEMBER', deleted, model) == 1 then return {'deleted', ''} end
+local running = redis.call('HGET', active, model)
+if running then return {'busy', running} end
+local last = redis.call('HGET', trained, model)
+if last then
+  -- Clocks differ: nobody waits for longer than the interval.
+  local wait = math.min(tonumber(last) - tonumber(now), 0) + tonumber(interval)
+  if wait > 0 then return {'soon', tostring(math.ceil(wait))} end
 end
-redis.call('SET', by_key, known or id, 'EX', WEEK)
-return known or id
+
+redis.call('SET', by_key, id, 'EX', WEEK)
+redis.call('HSET', active, model, id)
+redis.call('SET', task, value)
+redis.call('ZADD', newest, now, id)
+redis.call('ZADD', open, now, id)
+for _, old in ipairs(redis.call('ZRANGE', newest, 0, -1 - tonumber(kept))) do
+  if not redis.call('ZSCORE', open, old) then
+    redis.call('ZREM', newest, old)
+    redis.call('DEL', stem .. ':task:' .. old, stem .. ':log:' .. old)
+  end
+end
+return {'made', id}

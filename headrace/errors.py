@@ -71,6 +71,21 @@ class VersionNotFound(HeadraceError):
     """No version of this model has this name."""
 
 
+class ChangeRefused(HeadraceError):
+    """A version cannot go live, be pinned or be deleted as things stand.
+
+    `why` is one word of `headrace/change_version.lua`: pinned, changed, gone, live, …
+    """
+
+    def __init__(self, why: str, reason: str) -> None:
+        super().__init__(reason)
+        self.why = why
+
+
+class StoreUnavailable(HeadraceError):
+    """The place where versions are kept cannot be reached, or refuses."""
+
+
 class StackError(HeadraceError):
     """The local stack cannot start or go on."""
 
@@ -81,3 +96,23 @@ class DataUnavailable(HeadraceError):
 
 class NothingToTest(HeadraceError):
     """A benchmark's data are sound, but hold nothing that its protocol could ask for."""
+
+
+class TrainingRefused(HeadraceError):
+    """A training cannot be asked for now; what stands in the way may pass."""
+
+
+class TooSoon(TrainingRefused):
+    """A model was trained less than the shortest interval ago."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelDeleted(TrainingRefused):
+    """The model was deleted, or is being deleted."""
+
+
+class TaskEnded(HeadraceError):
+    """A task cannot be cancelled any more."""

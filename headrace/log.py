@@ -79,11 +79,16 @@ def read_columns(
     progress: Callable[[float], None] = lambda _: None,
     *,
     topics: Sequence[str] | None = None,
+    start: Offsets | None = None,
     topic_ids: Mapping[str, str] | None = None,
+    begin: float | None = None,
+    end: float | None = None,
 ) -> EventColumns:
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
     `topics` are those to read, by default those of the model's events.
+    `start` are offsets to begin at, inclusive; of a topic that stands there nothing is read from
+    before it was made anew. Events before `begin` and from `end` on, Unix seconds, are left out.
 
     The log is the archive and, from where that ends, Kafka: see `headrace.replay`. What is not an
     event is passed over: the agents have dead-lettered it; so is what came before its user was
@@ -95,7 +100,7 @@ def read_columns(
 
     names = Topics(settings)
     topics = tuple(names.kinds) if topics is None else topics
-    plan = plan_replay(settings, through, topics=topics, topic_ids=topic_ids)
+    plan = plan_replay(settings, through, start=start, topics=topics, topic_ids=topic_ids)
     builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings), names.all_kinds)
     count = 0
     progress(0.0)
@@ -104,7 +109,7 @@ def read_columns(
             builder.add(batch)
             count += len(batch.records)
             progress(count / max(plan.offsets, 1))
-    return builder.build(through)
+    return builder.build(through, begin=begin, end=end)
 
 
 class _Consumer:

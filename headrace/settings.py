@@ -128,6 +128,10 @@ class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     every_events: Annotated[int, Meta(ge=0)] = 100_000
     """Fire after this many new events; 0: never."""
+    every: Annotated[str, Meta(max_length=100)] = ""
+    """Fire by the clock: a duration (`24h`), or cron syntax in UTC (`0 3 * * *`); empty: never."""
+    min_interval_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds after a model's training within which no other is taken; the strict profile: 24 h."""
 
 
 class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,8 +141,43 @@ class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A trainer that has not renewed its lease for so long has died; its task is taken over."""
     timeout_s: Seconds = 6 * 3600.0
     """Longest a training may take."""
+    memory_mb: Annotated[int, Meta(ge=0)] = 0
+    """Memory that a training may take at the most, in MB of 10^6 bytes; 0: any."""
+    concurrency: Count = 1
+    """Trainings at once, of all trainers together."""
     niceness: Annotated[int, Meta(ge=0, le=19)] = 19
     """Serving goes first on the same machine."""
+    threads: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    """Threads that TensorFlow computes with; 0: as many as there are cores."""
+
+
+class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The comparison that a new version passes before it goes live by itself."""
+
+    tolerance: Share = 0.02
+    """A version whose NDCG@10 is lower by more than this share of the live one's, and not by
+    chance, is rejected."""
+    events: Count = 10_000
+    """Newest events that no version is fitted to, at the most; never more than half of the
+    hold-out."""
+
+
+class VersionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where versions lie, how many, and by whom they must be signed."""
+
+    keep: Annotated[int, Meta(ge=2)] = 10
+    """Versions of a model that are kept, the newest ones; the live one, and the one that a rollback
+    leads to, stay whatever their age."""
+    cache: str = "artifacts-cache"
+    """Folder into which versions are fetched when `artifacts` is an object store's address."""
+    cache_limit: Annotated[int, Meta(ge=2)] = 3
+    """Versions that lie there at the most, those used last."""
+    signing_key: str = ""
+    """File of the trainer's private key, PEM (`headrace models key` makes one); if empty, versions
+    are not signed."""
+    trusted_keys: str = ""
+    """Public keys, `ed25519:…`, separated by commas; when there are any, a server refuses a version
+    that none of them signed."""
 
 
 class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,6 +201,8 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Requests a second with the tokens of one user; 0: any."""
     user_burst: Count = 40
     """Requests at once with the tokens of one user."""
+    upload_bytes: Annotated[int, Meta(ge=1)] = 1 << 30
+    """Longest file of events that can be sent to be trained on."""
     cors_origins: str = ""
     """Origins whose pages may call, `https://shop.example`, separated by commas; `*`: all."""
     tls_certificate: str = ""
@@ -254,6 +295,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of all parts."""
 
+    profile: Literal["standard", "strict"] = "standard"
+    """Which defaults hold: `strict` has a model trained once in 24 h."""
     kafka: str = "127.0.0.1:9092"
     """Bootstrap servers, `host:port`, separated by commas."""
     kafka_security: KafkaSecuritySettings = KafkaSecuritySettings()
@@ -262,7 +305,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     namespace: Name = "headrace"
     """Prefix of every key in Redis."""
     artifacts: str = "artifacts"
-    """Folder of model versions."""
+    """Folder of model versions, or an object store's address: `s3://bucket/prefix`."""
     archive: str = "archive"
     """Folder of the archive of topics, which `headrace archive` writes and trainings read."""
     model_id: ModelId = "default"
@@ -282,6 +325,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retrain: RetrainSettings = RetrainSettings()
     training: TrainingSettings = TrainingSettings()
     trainer: TrainerSettings = TrainerSettings()
+    gate: GateSettings = GateSettings()
+    versions: VersionSettings = VersionSettings()
     serving: ServingSettings = ServingSettings()
 
     def key(self, *parts: str) -> str:
@@ -349,6 +394,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {variable: _shown(_get(raw, path)) for variable, path in _variables()}
 
 
+_PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "strict": {"retrain": {"min_interval_s": 24 * 3600.0}},
+}
+"""By profile, the defaults that differ, by table and name."""
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings from variables and the file that `HEADRACE_CONFIG` names, if any.
 
@@ -362,7 +413,17 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         if variable not in known:
             raise InvalidSetting(f"{variable} is not a setting{_suggestion(variable, known)}")
         _put(raw, known[variable], value)
-    return _convert(raw)
+    return _convert(_with_profile(raw))
+
+
+def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with those of their profile that are not given."""
+    merged = dict(raw)
+    for name, own in _PROFILES.get(str(raw.get("profile")), {}).items():
+        given = raw.get(name, {})
+        # What is no table is refused as such.
+        merged[name] = {**own, **given} if isinstance(given, dict) else given
+    return merged
 
 
 def training_settings(settings: Settings, params: Mapping[str, float]) -> TrainingSettings:
@@ -395,6 +456,20 @@ def training_settings(settings: Settings, params: Mapping[str, float]) -> Traini
 def without_password(url: str) -> str:
     """Return a URL as it may be shown."""
     return re.sub(r"(?<=//)[^/]*@|(?<=[?&]password=)[^&]*", _hidden, url)
+
+
+def without_secrets(text: str, settings: Settings) -> str:
+    """Return a text with every password and key of these settings hidden."""
+    security, serving = settings.kafka_security, settings.serving
+    secrets = [
+        settings.api_key,
+        security.sasl_password,
+        security.ssl_key_password,
+        serving.tls_key_password,
+    ]
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text.replace(settings.redis, without_password(settings.redis))
 
 
 def _hidden(secret: re.Match[str]) -> str:

@@ -30,6 +30,7 @@ from serving.routes import (
     recommendations,
     tasks,
     tokens,
+    training,
     users,
 )
 from serving.routing import Guarded, of_models
@@ -79,10 +80,25 @@ ROUTES = [
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],
     ),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}/pin", models.pin_version, "admin",
+        methods=["PUT"],
+    ),
+    Guarded("/v1/models/{model_id}/pin", models.unpin_model, "admin", methods=["DELETE"]),
+    Guarded(
+        "/v1/models/{model_id}/versions/{version}", models.delete_version, "admin",
+        methods=["DELETE"],
+    ),
+    Guarded("/v1/models/{model_id}", models.put_model, "admin", methods=["PUT"]),
+    Guarded("/v1/models/{model_id}", models.delete_model, "admin", methods=["DELETE"]),
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
-    Guarded("/v1/models/{model_id}/train", models.train, "train", methods=["POST"]),
+    Guarded(
+        "/v1/models/{model_id}/train", training.train, "train", methods=["POST"], takes_files=True
+    ),
     Guarded("/v1/tasks", tasks.get_tasks, "train"),
     Guarded("/v1/tasks/{task_id}", tasks.get_task, "train"),
+    Guarded("/v1/tasks/{task_id}", tasks.delete_task, "train", methods=["DELETE"]),
+    Guarded("/v1/tasks/{task_id}/log", tasks.get_task_log, "train"),
     # What needs no key tells of no user and changes nothing.
     Route("/livez", health.livez),
     Route("/readyz", health.readyz),

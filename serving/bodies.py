@@ -28,7 +28,7 @@ async def read_json(request: Request, of: type[_Body]) -> _Body:
 
     Raises `Problem` 422, naming the field that is wrong and its value, or 413.
     """
-    raw = await _read(request)
+    raw = await read_raw(request)
     try:
         body: _Body = decode(msgspec.json.Decoder(of), raw.strip() or b"{}", InvalidEvent)
     except InvalidEvent as error:
@@ -42,7 +42,7 @@ async def read_bulk(request: Request) -> list[bytes]:
 
     Raises `Problem` 413 or 422.
     """
-    raw = await _read(request)
+    raw = await read_raw(request)
     rows = _split(raw, request.headers.get("content-type", ""))
     if not rows:
         raise Problem(422, "The body is empty; send one object, an array, or NDJSON.")
@@ -51,7 +51,8 @@ async def read_bulk(request: Request) -> list[bytes]:
     return rows
 
 
-async def _read(request: Request) -> bytes:
+async def read_raw(request: Request) -> bytes:
+    """Return the body. Raises `Problem` 413, or 422 for JSON that is nested too deeply."""
     raw = await request.body()
     if is_too_deep(raw):
         raise Problem(422, f"The body's JSON is nested deeper than {MAX_DEPTH} levels.")

@@ -16,6 +16,8 @@ from serving.user_tokens import is_token
 
 MAX_BYTES = 1 << 20
 """Longest body where a route says nothing else."""
+FORM = "multipart/form-data"
+"""A body that may carry a file."""
 ACCESS_TOKEN = "access_token"  # noqa: S105 - a parameter's name
 
 
@@ -27,13 +29,21 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, scope: keys.Scope, for_users: bool, streams: bool, max_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        scope: keys.Scope,
+        for_users: bool,
+        streams: bool,
+        max_bytes: int,
+        takes_files: bool,
     ) -> None:
         self._app = app
         self._needs: keys.Scope = scope
         self._for_users = for_users
         self._streams = streams
         self._max_bytes = max_bytes
+        self._takes_files = takes_files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on. Raises `Problem`."""
@@ -49,7 +59,16 @@ class Guard:
                 f"once; wait {wait_s:.1f} s.",
                 retry_after_s=math.ceil(wait_s),
             )
-        await self._app(scope, _counted(scope, receive, self._max_bytes), send)
+        await self._app(scope, _counted(scope, receive, self._limit(scope)), send)
+
+    def _limit(self, scope: Scope) -> int:
+        """Return how long the body may be."""
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        if self._takes_files and kind == FORM:
+            upload: int = scope["app"].state.services.settings.serving.upload_bytes
+            # What stands beside the file counts as any other body.
+            return upload + self._max_bytes
+        return self._max_bytes
 
     def _credential(self, scope: Scope) -> str | None:
         scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")

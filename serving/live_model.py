@@ -12,23 +12,23 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
-from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
 from headrace.transitions import TransitionStore
-from headrace.versions import LiveVersion, VersionStore, version_folder
-from models.retrieval.artifact import load_artifact
+from headrace.versions import LiveVersion, VersionStore
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
+from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,13 @@ _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
 
 
+class Refusal(Struct, frozen=True):
+    """A version that is not served, and why."""
+
+    version: str
+    reason: str
+
+
 class LiveModel:
     """The retriever of the version that is live, or None before the first."""
 
@@ -49,8 +56,10 @@ class LiveModel:
         versions: VersionStore,
         catalog: CatalogStore,
         transitions: TransitionStore,
+        loader: VersionLoader,
     ) -> None:
         self._settings = settings
+        self._loader = loader
         self._versions = versions
         self._catalog = catalog
         self._transitions = transitions
@@ -60,6 +69,10 @@ class LiveModel:
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._refused: int | None = None
+        """The sequence number of the change that could not be taken up."""
+        self._refusal: Refusal | None = None
+        self.refusals = 0
+        """Versions refused since this server started."""
 
     @property
     def retriever(self) -> Retriever | None:
@@ -75,6 +88,11 @@ class LiveModel:
     def version(self) -> str | None:
         """The version that this server has live."""
         return self._retriever.manifest.version if self._retriever else None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The version that is live and not served here, and why; None while all is well."""
+        return self._refusal
 
     @property
     def deleted(self) -> DeletedItems:
@@ -123,10 +141,16 @@ class LiveModel:
 
     async def _follow_version(self) -> None:
         """Look once for a new version."""
-        live = await self._versions.live(self._settings.model_id)
-        if live is not None and live.version != self.version and live.sequence != self._refused:
+        model_id = self._settings.model_id
+        live = await self._versions.live(model_id)
+        if live is None:
+            if self._retriever is not None and await self._versions.is_deleted(model_id):
+                await self._let_go()
+        elif live.version == self.version:
+            self._refused = self._refusal = None
+        elif live.sequence != self._refused:
             taken = await self._take_up(live)
-            if not taken and self._retriever is None:
+            if not taken and self._retriever is None and live.sequence == self._refused:
                 await self._fall_back()
 
     async def _follow_changes(self) -> None:
@@ -177,26 +201,30 @@ class LiveModel:
 
     async def _fall_back(self) -> None:
         """Take up the newest version, of those that were live before, that is whole."""
-        refused = self._refused
+        refused = self._refused, self._refusal
         for earlier in (await self._versions.history(self._settings.model_id))[1:]:
             if await self._take_up(earlier):
                 break
-        self._refused = refused
+        self._refused, self._refusal = refused
 
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
         try:
-            folder = version_folder(
-                Path(self._settings.artifacts), self._settings.model_id, version
-            )
-            retriever = await asyncio.to_thread(lambda: Retriever(load_artifact(folder)))
+            retriever = await asyncio.to_thread(self._loader.load, live.model_id, version)
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
+            self._refusal = Refusal(version, str(exc))
+            self.refusals += 1
             logger.error(
                 "version %s is refused, %s goes on serving: %s", version, self.version, exc
             )
+            return False
+        except StoreUnavailable as exc:
+            if self._refusal is None:
+                logger.warning("version %s cannot be fetched yet: %s", version, exc)
+            self._refusal = Refusal(version, str(exc))
             return False
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
@@ -208,6 +236,14 @@ class LiveModel:
             self._retriever, self._rules, self._shelf = retriever, rules, ItemTable()
         logger.info("version %s is live here", version)
         return True
+
+    async def _let_go(self) -> None:
+        """Serve no version any more: the model was deleted."""
+        logger.warning("model %s was deleted: no version is live here", self._settings.model_id)
+        async with self._levelling:
+            self._retriever = self._rules = None
+            # The shelf is filled from the catalogue's beginning.
+            self._shelf, self._deleted = ItemTable(), DeletedItems()
 
     async def _level_aside(self, retriever: Retriever) -> DeletedItems:
         """Bring a version that is not served yet level with the catalogue; return how far it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.live_model import LiveModel
@@ -20,6 +20,7 @@ class Metrics:
         """`lives`: what each model has live, by the model's id."""
         self._registry = CollectorRegistry()
         self._registry.register(_LiveVersions(lives))
+        self._registry.register(_Refusals(lives))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -63,3 +64,25 @@ class _LiveVersions(Collector):
             if live.version is not None:
                 family.add_metric((model_id,), {"version": live.version})
         return [family]
+
+
+class _Refusals(Collector):
+    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
+        self._lives = lives
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "headrace_versions_refused",
+            "Versions that this server did not take up.",
+            value=sum(live.refusals for live in self._lives.values()),
+        )
+        family = InfoMetricFamily(
+            "headrace_refused_model",
+            "The version that is live and not served here, and why, of each model.",
+            labels=("model",),
+        )
+        for model_id, live in self._lives.items():
+            if (refusal := live.refusal) is not None:
+                told = {"version": refusal.version, "reason": refusal.reason}
+                family.add_metric((model_id,), told)
+        yield family

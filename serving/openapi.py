@@ -16,12 +16,16 @@ from headrace.events import AnyEvent, ItemId, UserId
 from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
+from headrace.training_kinds import KINDS
+from headrace.training_requests import TrainingRequest
 from headrace.versions import LiveVersion, VersionName
 from serving import schemas
 from serving.bodies import MAX_BULK
-from serving.guard import ACCESS_TOKEN
+from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
+from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routing import OF_MODEL, Guarded
+from serving.uploads import DATA, REQUEST
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
@@ -72,6 +76,8 @@ class Problem(Struct, frozen=True):
     """Of `stale`: the tokens of the events not seen."""
     answer: schemas.RecommendationAnswer | None = None
     """Of `stale`: what there is without them."""
+    task: Task | None = None
+    """Of a model that is being trained already: that training."""
 
 
 class TaskList(Struct, frozen=True):
@@ -88,6 +94,8 @@ class Operation(Struct, frozen=True):
     body: Any = None
     needs_body: bool = True
     """Whether no body at all is wrong; else it counts as `{}`."""
+    file: str | None = None
+    """The part that is a file, where a form is taken too; its others are fields of the body."""
     example: Any = None
     parameters: tuple[dict[str, Any], ...] = ()
     errors: tuple[int, ...] = ()
@@ -98,6 +106,24 @@ class Operation(Struct, frozen=True):
 
 
 _OF_MODEL = "Of the model that the path names."
+_OF_KIND = {
+    "name": "kind",
+    "in": "query",
+    "description": "Those of this kind alone.",
+    "schema": {"type": "string", "enum": list(KINDS)},
+}
+_IN_STATUS = {
+    "name": "status",
+    "in": "query",
+    "description": "Those in this status alone.",
+    "schema": {"type": "string", "enum": list(STATUSES)},
+}
+_LIMIT = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100},
+}
 _RECOMMEND_SEEN = {
     "name": "recommend_seen",
     "in": "query",
@@ -218,19 +244,37 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
         answer=LiveVersion, errors=(404, 409, 422, 503)
     ),
+    ("PUT", "/v1/models/{model_id}/versions/{version}/pin"): Operation(
+        answer=schemas.Model, errors=(404, 409, 422, 503)
+    ),
+    ("DELETE", "/v1/models/{model_id}/pin"): Operation(204, errors=(409, 422, 503)),
+    ("DELETE", "/v1/models/{model_id}/versions/{version}"): Operation(
+        204, errors=(404, 409, 422, 503)
+    ),
+    ("PUT", "/v1/models/{model_id}"): Operation(answer=schemas.Model, errors=(422, 503)),
+    ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
         answer=LiveVersion, errors=(409, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/train"): Operation(
         202,
         Task,
-        schemas.TrainRequest,
+        TrainingRequest,
         needs_body=False,
-        example={"reason": "a new season"},
-        errors=(413, 422, 503),
+        file=DATA,
+        example={"reason": "a new season", "epochs": 10},
+        errors=(409, 413, 422, 429, 503),
     ),
-    ("GET", "/v1/tasks"): Operation(answer=TaskList, errors=(503,)),
+    ("GET", "/v1/tasks"): Operation(
+        answer=TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
+    ),
     ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),
+    ("DELETE", "/v1/tasks/{task_id}"): Operation(
+        answer=Task, also=(202,), errors=(404, 409, 422, 503)
+    ),
+    ("GET", "/v1/tasks/{task_id}/log"): Operation(
+        answer=str, media="text/plain", errors=(404, 422, 503)
+    ),
     ("GET", "/readyz"): Operation(answer=schemas.Ready, also=(503,)),
 }
 
@@ -291,8 +335,30 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
         content: dict[str, Any] = {"schema": schemas_by_type[repr(operation.body)]}
         if operation.example is not None:
             content["example"] = operation.example
-        described["requestBody"] = {"required": operation.needs_body, "content": {_JSON: content}}
+        contents = {_JSON: content}
+        if operation.file is not None:
+            contents[FORM] = {"schema": _form(schemas_by_type[repr(operation.body)], operation)}
+        described["requestBody"] = {"required": operation.needs_body, "content": contents}
     return described
+
+
+def _form(fields: dict[str, Any], operation: Operation) -> dict[str, Any]:
+    """Return the schema of a form: the file, and the fields of the body as JSON."""
+    return {
+        "type": "object",
+        "properties": {
+            REQUEST: {**fields, "description": "Fields of the request, as JSON."},
+            str(operation.file): {
+                "type": "string",
+                "format": "binary",
+                "description": "A file of events: JSON lines, CSV or Parquet.",
+            },
+        },
+        "additionalProperties": {
+            "type": "string",
+            "description": "A field of the request by itself.",
+        },
+    }
 
 
 def _security(route: Route) -> list[dict[str, list[str]]]:

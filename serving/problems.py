@@ -17,12 +17,18 @@ from starlette.routing import Match
 
 from headrace.errors import (
     ArtifactInvalid,
+    ChangeRefused,
     HeadraceError,
     InvalidEvent,
+    ModelDeleted,
+    StoreUnavailable,
+    TaskEnded,
     TaskNotFound,
     TooManyHidden,
+    TooSoon,
     VersionNotFound,
 )
+from headrace.task_store import TrainingInProgress
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +111,14 @@ def from_error(error: Exception) -> Problem:
         return Problem(422, str(error), [wrong_field(error.field, error.reason, None)])
     if isinstance(error, (TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
-    if isinstance(error, (ArtifactInvalid, TooManyHidden)):
+    if isinstance(error, TrainingInProgress):
+        return Problem(409, str(error), more={"task": error.task})
+    if isinstance(error, TooSoon):
+        return Problem(429, str(error), retry_after_s=error.retry_after_s)
+    if isinstance(error, (ArtifactInvalid, ChangeRefused, ModelDeleted, TaskEnded, TooManyHidden)):
         return Problem(409, str(error))
+    if isinstance(error, StoreUnavailable):
+        return Problem(503, str(error), retry_after_s=RETRY_AFTER_S)
     if isinstance(error, KafkaError):
         return Problem(503, "Kafka cannot be reached; send it again.", retry_after_s=RETRY_AFTER_S)
     if isinstance(error, (redis.exceptions.RedisError, OSError)):

@@ -39,13 +39,22 @@ class Guarded(Route):
         for_users: bool = False,
         streams: bool = False,
         max_bytes: int = MAX_BYTES,
+        takes_files: bool = False,
     ) -> None:
-        """`max_bytes`: the longest body that it takes."""
+        """`max_bytes`: the longest body that it takes.
+
+        `takes_files`: a form with a file may be as long as settings say.
+        """
         self.scope: Scope = scope
         self.for_users = for_users
         self.streams = streams
         guard = Middleware(
-            Guard, scope=scope, for_users=for_users, streams=streams, max_bytes=max_bytes
+            Guard,
+            scope=scope,
+            for_users=for_users,
+            streams=streams,
+            max_bytes=max_bytes,
+            takes_files=takes_files,
         )
         super().__init__(path, endpoint, methods=methods, middleware=[guard])
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Union
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
-from headrace.events import Context, EventId, ItemId, UserId
+from headrace.events import Context, ItemId, UserId
 from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
+from serving.live_model import Refusal
 from serving.user_tokens import MAX_LIFE_S, UserScope
 
 
@@ -213,17 +214,6 @@ class ItemsAccepted(Struct, frozen=True):
 
 
 TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
-ParameterName = Annotated[str, Meta(max_length=64)]
-
-
-class TrainRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of `POST /v1/models/{model_id}/train`."""
-
-    reason: Annotated[str, Meta(max_length=512)] = ""
-    params: Annotated[dict[ParameterName, float], Meta(max_length=100)] = {}
-    """Overrides of training parameters, by name; 1 and 0 for yes and no."""
-    idempotency_key: EventId | None = None
-    """The same key gives the same task."""
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -249,6 +239,12 @@ class Model(Struct, frozen=True):
 
     id: str
     live: LiveVersion | None
+    pinned: str | None = None
+    """The version that stays live until somebody puts another one live."""
+    rollback: str | None = None
+    """The version that a rollback leads to."""
+    deleted: bool = False
+    """Whether the model was deleted; it is trained no more."""
     topics: tuple[str, ...] = ()
     """Where its events are in Kafka; none of one that is no longer among the settings' models."""
 
@@ -273,3 +269,5 @@ class Ready(Struct, frozen=True):
     kafka: bool
     model: str | None
     """The version that this server has live."""
+    refused: Refusal | None = None
+    """The version that should be, and why it is not; the one in `model` goes on serving."""

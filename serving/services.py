@@ -19,7 +19,7 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
@@ -37,6 +37,7 @@ from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
+from serving.version_loader import VersionLoader
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -68,6 +69,7 @@ class Services:
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
+    loader: VersionLoader
     tasks: TaskStore
     live: LiveModel
     trending: TrendingCache
@@ -108,7 +110,8 @@ def create_services(settings: Settings) -> Services:
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
-    lives = _live_models(settings, versions, catalog, of_topics)
+    loader = VersionLoader(settings)
+    lives = _live_models(settings, versions, catalog, loader, of_topics)
     open_streams: OpenStreams = set()
     states = [(each.sessions, each.transitions) for each in of_topics.values()]
     eraser = Eraser(settings, producer, states, time.time)
@@ -136,6 +139,7 @@ def create_services(settings: Settings) -> Services:
             catalog=catalog,
             catalog_writer=catalog_writer,
             versions=versions,
+            loader=loader,
             tasks=tasks,
             live=live,
             trending=state.trending,
@@ -166,6 +170,7 @@ def _live_models(
     settings: Settings,
     versions: VersionStore,
     catalog: CatalogStore,
+    loader: VersionLoader,
     of_topics: Mapping[EventTopicNames, OfTopics],
 ) -> dict[str, LiveModel]:
     """Return what each model has live, by the model's id."""
@@ -173,7 +178,7 @@ def _live_models(
     for model_id in settings.model_ids:
         own = settings.of_model(model_id)
         transitions = of_topics[own.event_topics].transitions
-        found[model_id] = LiveModel(own, versions, catalog, transitions)
+        found[model_id] = LiveModel(own, versions, catalog, transitions, loader)
     return found
 
 

@@ -20,6 +20,9 @@ from streams.fetching import Starts, consumer_of
 Agent = Callable[[Sequence[Record]], Awaitable[None]]
 """What is done with a batch; after that it may be committed."""
 _COMMIT_S = 0.5
+_FETCH_BYTES = 128 << 10
+"""Of a partition in one fetch: some hundred small events, so that few are held in memory while
+others are applied. A larger record comes whole, alone."""
 
 
 def reading_app(settings: Settings, starts: Starts) -> faust.App:
@@ -48,6 +51,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "processing_guarantee": "at_least_once",
         "consumer_auto_offset_reset": "earliest",
         "broker_commit_interval": _COMMIT_S,
+        "consumer_max_fetch_size": _FETCH_BYTES,
         "broker_session_timeout": session_timeout,
         "broker_heartbeat_interval": session_timeout / 4,
         "stream_wait_empty": False,

@@ -9,8 +9,8 @@ from redis.commands.core import AsyncScript
 from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
 from headrace.store import load_script, text
-from headrace.tasks import RetrainRequest
 from headrace.topics import RETRAIN, Topics
+from headrace.training_requests import TrainingRequest
 from headrace.trending import TrendingStore
 
 
@@ -52,7 +52,7 @@ class CountTrigger:
         return True
 
     async def _send(self, model_id: str, due: int, counted: int) -> None:
-        request = RetrainRequest(
+        request = TrainingRequest(
             idempotency_key=f"count-{model_id}-{due}",
             model_id=model_id,
             reason=f"{counted:,} events counted, {due:,} were due",

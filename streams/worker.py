@@ -14,6 +14,7 @@ from headrace.erasure_log import read_erasure_log
 from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ERASURES, TopicId, Topics, ensure_topics
+from streams.allocator import give_back_buffers
 from streams.app import create_app
 from streams.waiting import wait_for_exchange
 
@@ -40,6 +41,7 @@ def run_app(
     settings: Settings, create: Callable[[Settings, Mapping[str, TopicId]], faust.App]
 ) -> None:
     """Run the app that `create` makes of the settings and the topics as they are now."""
+    give_back_buffers()
     configure_logging(settings)
     # Before Faust makes its loops, the one of its consumer's thread too.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

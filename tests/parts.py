@@ -101,6 +101,12 @@ class Part(AbstractContextManager["Part"]):
         assert self._process is not None
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         """What the process has logged, over all its starts."""
         return self._log.read_text(errors="replace")

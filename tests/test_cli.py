@@ -22,9 +22,9 @@ COMMANDS = [
     *("demo", "up", "status", "env", "down"),
     *("worker", "trainer", "serve", "health"),
     *("import", "send", "recommend"),
-    *("train", "tasks", "models", "activate", "rollback"),
+    *("train", "tasks"),
     *("archive", "replay", "promote", "state-hash", "backup", "restore"),
-    *("settings", "topics", "dead-letters", "keys"),
+    *("settings", "models", "topics", "dead-letters", "keys"),
     "bench",
 ]
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.commands.extras import extra
-from headrace.commands.models import of_model
+from headrace.commands.of_model import of_model
 
 
 class Kind(str, Enum):

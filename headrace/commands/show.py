@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from headrace.client import Client
@@ -18,7 +20,14 @@ from headrace.errors import HeadraceError
 Json = Mapping[str, Any]
 _POLL_S = 0.5
 _ID_WIDTH = 32
-_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow"}
+_BAR_WIDTH = 16
+_COLOURS = {
+    "SUCCEEDED": "green",
+    "REJECTED": "magenta",
+    "FAILED": "red",
+    "RUNNING": "yellow",
+    "CANCELLED": "dim",
+}
 
 
 def recommendations(answer: Json, console: Console) -> None:
@@ -37,33 +46,67 @@ def recommendations(answer: Json, console: Console) -> None:
 
 def tasks(found: Iterable[Json], console: Console) -> None:
     """Show tasks, newest first."""
-    table = _table("task", "model", "status", "created", "progress")
+    _print_or("There are no tasks yet; `headrace train` makes one.", _tasks(found), console)
+
+
+def watch_tasks(read: Callable[[], Iterable[Json]], console: Console) -> None:
+    """Show tasks as they are, over and over, until Ctrl-C."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            while True:
+                live.update(_tasks(read()), refresh=True)
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            return
+
+
+def _tasks(found: Iterable[Json]) -> Table:
+    table = _table("task", "model", "status", "created", "", "progress")
     for task in found:
-        outcome = task["version"] or task["error"]
+        outcome = " ".join(filter(None, (task["version"], task["error"])))
+        place = f" {task['queue_position']}." if "queue_position" in task else ""
         table.add_row(
             f"{task['id']}\n  [dim]{escape(outcome)}[/]" if outcome else task["id"],
             task["model_id"],
-            f"[{_COLOURS.get(task['status'], 'default')}]{task['status']}[/]",
+            f"[{_COLOURS.get(task['status'], 'default')}]{task['status']}[/]{place}",
             _moment(task["created_at"]),
-            f"{task['progress']:.0%} {task['step']}",
+            ProgressBar(total=1.0, completed=task["progress"], width=_BAR_WIDTH),
+            f"{task['progress']:.0%} {escape(task['step'])}",
         )
-    _print_or("There are no tasks yet; `headrace train` makes one.", table, console)
+    return table
 
 
 def versions(model: Json, found: Iterable[Json], console: Console) -> None:
-    """Show the versions of a model, newest first, with their metrics."""
+    """Show the versions of a model, newest first, with their metrics and verdicts."""
     table = _table("version", "", "created", "events", "metrics")
     for version in found:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in version["metrics"].items())
+        figures = (
+            f"{name} {value:.4g}"
+            for name, value in version["metrics"].items()
+            if not name.startswith("gate_")
+        )
+        verdict = version["verdict"]
+        said = f"\n[dim]gate: {escape(verdict['reason'])}[/]" if verdict else ""
         table.add_row(
             version["version"],
-            "[green]live[/]" if version["live"] else "",
+            _standing(model, version),
             _moment(version["created_at"]),
             f"{version['data']['events']:,}",
-            escape(metrics),
+            escape(", ".join(figures)) + said,
         )
-    console.print(f"[bold]{escape(model['id'])}[/]")
+    deleted = " [red]deleted[/]" if model["deleted"] else ""
+    console.print(f"[bold]{escape(model['id'])}[/]{deleted}")
     _print_or("  no version yet; `headrace train` makes one.", table, console)
+
+
+def _standing(model: Json, version: Json) -> str:
+    """Return in a word or two what a version is to its model."""
+    if version["live"]:
+        return "[green]live[/], pinned" if version["pinned"] else "[green]live[/]"
+    verdict = version["verdict"]
+    if verdict and not verdict["accepted"]:
+        return "[red]rejected[/]"
+    return "before" if version["version"] == model["rollback"] else ""
 
 
 def follow_task(client: Client, task: Json, console: Console) -> Json:
@@ -81,7 +124,11 @@ def follow_task(client: Client, task: Json, console: Console) -> Json:
             time.sleep(_POLL_S)
             task = client.get(f"/v1/tasks/{task['id']}")
     if task["status"] != "SUCCEEDED":
-        raise HeadraceError(f"Task {task['id']} {task['status'].lower()}: {task['error']}")
+        why = f": {task['error']}" if task["error"] else ""
+        raise HeadraceError(
+            f"Task {task['id']} {task['status'].lower()}{why} "
+            f"(`headrace tasks {task['id']} --log` shows its log)"
+        )
     return task
 
 

@@ -1,6 +1,7 @@
 """The files of one model version, read and checked. Nothing in them is ever unpickled.
 
 manifest.json           sha256 of every other file; data, parameters, metrics, packages
+manifest.sig            the trainer's signature of the manifest, when it has a key to sign with
 query_tower.tflite      a session's item vectors and features → query vector
 candidate_tower.tflite  an item's hashed features → item vector
 items.json              item ids, by position
@@ -9,6 +10,7 @@ rules_*.npy             sequential rules: starts, targets, weights, totals; `Rul
 blend.json              with what towers and rules are blended
 calibration.json        slope and intercept: blended score → probability
 popular.json            item ids, the most popular of late first
+probes.json             made-up sessions, and what this version answers them: `Probes`
 bought_together/        counts of baskets, when the version has them; see `bought_together`
 index/                  ScaNN's files, when the version has them
 savedmodel/             for TensorFlow Serving; serving here does not read it
@@ -26,13 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
-from headrace.versions import Manifest
+from headrace.versions import MANIFEST, SIGNATURE, Check, Manifest
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.rules import Rules
 
-MANIFEST = "manifest.json"
 QUERY_TOWER = "query_tower.tflite"
 CANDIDATE_TOWER = "candidate_tower.tflite"
 ITEMS = "items.json"
@@ -41,6 +42,7 @@ RULES = tuple(f"rules_{name}.npy" for name in ("starts", "targets", "weights", "
 BLEND = "blend.json"
 CALIBRATION = "calibration.json"
 POPULAR = "popular.json"
+PROBES = "probes.json"
 BOUGHT_TOGETHER = "bought_together"
 INDEX = "index"
 SAVED_MODEL = "savedmodel"
@@ -82,12 +84,15 @@ class Artifact:
         return _has_folder(self.manifest, INDEX)
 
 
-def load_artifact(folder: Path) -> Artifact:
-    """Read and check the version in this folder.
+def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
+    """Read and check the version in this folder; `check` is asked of its signature first.
 
     Raises `ArtifactInvalid`, naming the file and what is wrong with it.
     """
-    manifest = _decode(folder, MANIFEST, Manifest)
+    raw = _read(folder, MANIFEST)
+    signed = (folder / SIGNATURE).is_file()
+    check(raw, _read(folder, SIGNATURE) if signed else None)
+    manifest = _decoded(folder, MANIFEST, raw, Manifest)
     _check_files(folder, manifest)
     item_ids = _decode(folder, ITEMS, list[str])
     return Artifact(
@@ -106,11 +111,14 @@ def load_artifact(folder: Path) -> Artifact:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file under the folder but the manifest, by relative path."""
+    """Return the sha256 of every file under the folder, by relative path.
+
+    The manifest, and its signature, are none of them.
+    """
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path not in (folder / MANIFEST, folder / SIGNATURE)
     }
 
 
@@ -176,8 +184,12 @@ def _has_folder(manifest: Manifest, name: str) -> bool:
 
 
 def _decode(folder: Path, name: str, of: type[Any]) -> Any:
+    return _decoded(folder, name, _read(folder, name), of)
+
+
+def _decoded(folder: Path, name: str, raw: bytes, of: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(_read(folder, name), type=of)
+        return msgspec.json.decode(raw, type=of)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _invalid(folder, name, str(exc)) from exc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import HeadraceError
-from headrace.versions import Manifest
+from headrace.signatures import Signer
+from headrace.versions import MANIFEST, SIGNATURE, Manifest, Verdict
 from models.retrieval import artifact as layout
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import INTERACTION_FEATURES, SLOTS
 from models.retrieval.index import ScannIndex
+from models.retrieval.probes import ask_probes
+from models.retrieval.retriever import Retriever
 from models.retrieval.rules import Rules
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.training.evaluation import item_vectors
@@ -144,20 +147,54 @@ def write_index(
     return figures, (note,)
 
 
-def publish(partial: Path, folder: Path, manifest: Manifest) -> None:
-    """Complete a version with its manifest, and let it appear under its name, whole or not at all.
+Judge = Callable[[layout.Artifact], Verdict]
+"""Says of a version that was exported whether it may go live by itself."""
 
-    Raises `FileExistsError` when there is a version of this name.
+
+def publish(
+    partial: Path,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    judge: Judge | None = None,
+    signer: Signer | None = None,
+) -> Manifest:
+    """Complete a version, and let it appear under its name, whole or not at all.
+
+    It gets its probes, the verdict of `judge` and the signature of `signer`. Returns the manifest
+    as it was written. Raises `FileExistsError` when there is a version of this name, and
+    `ArtifactInvalid` for files that no server could load.
     """
-    (partial / layout.MANIFEST).write_bytes(
-        msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    )
-    for path in (*partial.rglob("*"), partial):
-        _fsync(path)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a version is never written over.")
+    # 1. What a server would load answers the probes, and is judged.
+    _write_manifest(partial, manifest)
+    exported = layout.load_artifact(partial)
+    probes = ask_probes(Retriever(exported), exported.item_ids)
+    (partial / layout.PROBES).write_bytes(msgspec.json.encode(probes))
+    verdict = judge(exported) if judge else None
+    # 2. The manifest says what came of it, and is signed.
+    manifest = msgspec.structs.replace(
+        manifest,
+        files=layout.file_digests(partial),
+        verdict=verdict,
+        metrics={**manifest.metrics, **(verdict.figures() if verdict else {})},
+    )
+    written = _write_manifest(partial, manifest)
+    if signer is not None:
+        (partial / SIGNATURE).write_bytes(signer.sign(written))
+    # 3. All of it is on the disk before it appears.
+    for path in (*partial.rglob("*"), partial):
+        _fsync(path)
     partial.rename(folder)
     _fsync(folder.parent)
+    return manifest
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> bytes:
+    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(raw)
+    return raw
 
 
 def fresh_folder(path: Path) -> Path:

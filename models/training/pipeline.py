@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,19 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
-from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
-from headrace.versions import Manifest, TrainingData
+from headrace.signatures import Signer
+from headrace.versions import Manifest, TrainingData, Verdict
+from models.retrieval.artifact import Artifact
 from models.retrieval.blend import Blend
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import SLOTS, item_features
 from models.training.bought_together import count_bought_together
 from models.training.calibration import fit_calibration
 from models.training.dataset import Histories, before, histories
+from models.training.enough import check_events
 from models.training.evaluation import Evaluator, K, RulesSoFar, held_out, rules_of, spaced
-from models.training.export import Contents, export, fresh_folder, package_versions, publish
+from models.training.export import (
+    Contents,
+    Judge,
+    export,
+    fresh_folder,
+    package_versions,
+    publish,
+)
+from models.training.fingerprint import fingerprint
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
+from models.training.gate import Gate
 from models.training.inputs import Inputs
 from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
@@ -59,32 +70,52 @@ def train(
     progress: Progress,
     clock: Callable[[], float] = time.time,
     topic_ids: Mapping[str, str] = {},
+    gate: Gate | None = None,
+    signer: Signer | None = None,
 ) -> Manifest:
     """Train a version on these events and write it to `<artifacts>/<model_id>/<version>/`.
 
     `items`: the catalogue, which may be empty or know other items than the events do; `topic_ids`:
-    of the topics that the events were read from. Raises `TooFewEvents`, `ExportFailed`, and
-    `FileExistsError` when the version exists. The same data, parameters and seed make the same
-    version.
+    of the topics that the events were read from; `gate`: judges the version on the newest events,
+    which it is not fitted to; without one it is fitted to all. Raises `TooFewEvents`,
+    `ExportFailed`, and `FileExistsError` when the version exists. The same data, parameters and
+    seed make the same version.
     """
-    _check(columns, parameters)
+    check_events(columns, parameters)
     keras.utils.set_random_seed(parameters.seed)
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
-    course = course_by_time(columns, parameters)
+    held_back = gate.held_back(columns, parameters) if gate else 0
+    fitted_to = before(columns, len(columns) - held_back)
+    split = int(len(columns) * parameters.train_split_ratio)
+    course = course_by_time(fitted_to, parameters, split)
     fitted = fit_course(course, features_of(columns.item_ids, items), parameters, progress)
     manifest = Manifest(
         model_id=model_id,
         version=version,
         created_at=clock(),
         files={},
-        data=_training_data(columns, topic_ids),
+        data=_training_data(columns, topic_ids, float(fitted_to.timestamp[-1])),
         parameters=msgspec.to_builtins(parameters),
         metrics=fitted.metrics,
         packages=package_versions(_PACKAGES),
     )
     progress("export", 0.85)
+    # Rules learn as they serve, so what they know goes as far as the log.
+    course = replace(course, everything=histories(columns, parameters))
+
+    def judge(exported: Artifact, gate: Gate) -> Verdict:
+        progress("measure beside the live version", 0.9)
+        return gate.judge(exported, columns, items, parameters)
+
     manifest = write_version(
-        fitted, course, columns, parameters, artifacts / model_id / version, manifest
+        fitted,
+        course,
+        columns,
+        parameters,
+        artifacts / model_id / version,
+        manifest,
+        judge=partial(judge, gate=gate) if gate else None,
+        signer=signer,
     )
     progress("done", 1.0, **manifest.metrics)
     return manifest
@@ -128,9 +159,12 @@ class Fitted:
     metrics: dict[str, float]
 
 
-def course_by_time(columns: EventColumns, parameters: Parameters) -> Course:
-    """Return the course of a log whose newest events are held out."""
-    split = int(len(columns) * parameters.train_split_ratio)
+def course_by_time(
+    columns: EventColumns, parameters: Parameters, split: int | None = None
+) -> Course:
+    """Return the course of a log whose newest events, from the `split`-th on, are held out."""
+    if split is None:
+        split = int(len(columns) * parameters.train_split_ratio)
     everything = histories(columns, parameters)
     return Course(
         known=histories(before(columns, split), parameters),
@@ -191,9 +225,12 @@ def write_version(
     parameters: Parameters,
     folder: Path,
     manifest: Manifest,
+    *,
+    judge: Judge | None = None,
+    signer: Signer | None = None,
 ) -> Manifest:
     """Write a version aside, and let it appear whole; return its manifest with the files in it."""
-    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    aside = fresh_folder(folder.with_name(f".{folder.name}.partial"))
     contents = Contents(
         model=fitted.model,
         item_ids=columns.item_ids,
@@ -207,30 +244,14 @@ def write_version(
         sessions=sample_sessions(course.everything, parameters.session_length),
         with_index=len(columns.item_ids) >= parameters.scann_from_items,
     )
-    exported = export(contents, partial)
+    exported = export(contents, aside)
     manifest = msgspec.structs.replace(
         manifest,
         files=exported.files,
         metrics={**manifest.metrics, **exported.metrics},
         notes=exported.notes,
     )
-    publish(partial, folder, manifest)
-    return manifest
-
-
-def _check(columns: EventColumns, parameters: Parameters) -> None:
-    if len(columns) < parameters.min_events:
-        raise TooFewEvents(
-            f"There are {len(columns):,} events; a training needs {parameters.min_events:,}. "
-            "Send more, or lower HEADRACE_TRAINING_MIN_EVENTS."
-        )
-    targets = int(histories(columns, parameters).is_target.sum())
-    if targets < 2:
-        raise TooFewEvents(
-            f"{targets} of {len(columns):,} events are positive; a training needs 2 at the least. "
-            "Send more, or lower HEADRACE_TRAINING_POSITIVE_THRESHOLD, which is "
-            f"{parameters.positive_threshold:g}."
-        )
+    return publish(aside, folder, manifest, judge=judge, signer=signer)
 
 
 def features_of(item_ids: Sequence[str], items: Sequence[Item]) -> NDArray[np.int32]:
@@ -296,23 +317,17 @@ def _popular(columns: EventColumns) -> list[str]:
     return [columns.item_ids[item] for item in best.tolist() if counts[item]]
 
 
-def _training_data(columns: EventColumns, topic_ids: Mapping[str, str]) -> TrainingData:
-    digest = hashlib.sha256(msgspec.msgpack.encode([columns.user_ids, columns.item_ids]))
-    for column in (
-        columns.user,
-        columns.item,
-        columns.timestamp,
-        columns.kind,
-        columns.rating,
-    ):
-        digest.update(column.tobytes())
+def _training_data(
+    columns: EventColumns, topic_ids: Mapping[str, str], fitted_to: float
+) -> TrainingData:
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
         events=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint(columns),
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
+        fitted_to=fitted_to,
     )

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import uuid
 from collections.abc import Callable
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from redis.asyncio import Redis
 
 from headrace.dead_letters import DeadLetters, Record
-from headrace.errors import InvalidEvent
+from headrace.errors import InvalidEvent, ModelDeleted, TrainingRefused
 from headrace.kafka_clients import client_options
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import text
-from headrace.tasks import TaskStore, parse_request
+from headrace.task_store import TaskStore
 from headrace.topics import RETRAIN, TopicId, Topics, ensure_topics
+from headrace.training_requests import TrainingRequest, check_request, parse_request
 
 logger = logging.getLogger(__name__)
 
 _WAIT_MS = 1_000
+
+
+async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float) -> None:
+    """Queue a task for a request; while its model is busy the request waits.
+
+    One that comes while another of its model waits already is left out: the training that waits
+    reads the log as far as it goes when it starts.
+    """
+    key = request.idempotency_key
+    try:
+        task = await tasks.create(request, uuid.uuid4().hex, now=now)
+    except ModelDeleted as exc:
+        logger.warning("the retrain event %r is left out: %s", key, exc)
+    except TrainingRefused as exc:
+        waits = await tasks.ask_later(request)
+        what = "waits" if waits else "is left out, for another one waits already"
+        logger.info("the retrain event %r %s: %s", key, what, exc)
+    else:
+        logger.info("task %s stands for the retrain event %r", task.id, key)
 
 
 class RetrainRequests:
@@ -62,7 +83,7 @@ class RetrainRequests:
                 polled = await consumer.getmany(timeout_ms=_WAIT_MS)
                 for partition, messages in polled.items():
                     for message in messages:
-                        await self._queue(message)
+                        await self._queue(message, topic)
                     mark = f"{topic.id}:{messages[-1].offset}"
                     await self._redis.hset(self._marks_key, str(partition.partition), mark)
         finally:
@@ -80,9 +101,10 @@ class RetrainRequests:
             else:
                 await consumer.seek_to_beginning(partition)
 
-    async def _queue(self, message: ConsumerRecord) -> None:
+    async def _queue(self, message: ConsumerRecord, topic: TopicId) -> None:
         try:
             request = parse_request(message.value)
+            check_request(request, self._settings)
         except InvalidEvent as error:
             logger.warning("a retrain event is invalid: %s", error)
             record = Record(
@@ -95,5 +117,8 @@ class RetrainRequests:
             )
             await self._dead_letters.send(record, error)
             return
-        task = await self._tasks.create(request, secrets.token_hex(8), now=self._clock())
-        logger.info("task %s stands for the retrain event %r", task.id, request.idempotency_key)
+        if request.idempotency_key is None:
+            # It may be read twice.
+            place = f"retrain-{topic.id}-{message.partition}-{message.offset}"
+            request = msgspec.structs.replace(request, idempotency_key=place)
+        await ask_or_wait(self._tasks, request, now=self._clock())

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,40 +15,57 @@ import msgspec
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import ChangeRefused, HeadraceError
 from headrace.log import Offsets, end_offsets
-from headrace.settings import Settings, training_settings
-from headrace.tasks import Task, TaskStore
+from headrace.settings import Settings, without_secrets
+from headrace.task_files import data_file, remove_files, work_folder
+from headrace.task_store import Claim, LeaseLost, Success, TaskStore
+from headrace.tasks import Status
 from headrace.topics import Topics, topic_ids
-from headrace.versions import (
-    Manifest,
-    VersionStore,
-    read_manifest,
-    version_folder,
-    version_name,
-)
+from headrace.training_data import DataFile
+from headrace.training_requests import TrainingRequest
+from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
 from models.retrieval.artifact import load_artifact
+from models.training.admission import Outcome, admit
+from models.training.fingerprint import made_with
+from models.training.lifeline import LEFT_ALONE
+from models.training.resources import memory_of
 
 logger = logging.getLogger(__name__)
 
+JOB = (sys.executable, "-m", "models.training.job")
+"""The command of a training's process."""
 _LOG_TAIL = 5
 """Lines of a failed training's log that its task shows."""
+_LOG_BYTES = 64 * 1024
+"""Of a log's end that can be read from elsewhere."""
 _LINE_BYTES = 1 << 20
+_WATCH_S = 0.5
+"""How often a training's memory and lease are looked after, at the least."""
+_ATTEMPTS = 5
+"""Trainers that may die at one task; it is the task, then."""
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What the training's process is told, on its standard input."""
+    """What the training's process is told, on the first line of its standard input."""
 
     model_id: str
     version: str
     created_at: float
-    through: Offsets
+    """Of the task, in Unix seconds."""
+    request: TrainingRequest = TrainingRequest()
+    through: Offsets = {}
     topic_ids: dict[str, str] = {}
     """Of the topics that the offsets are of."""
-    global_data: bool = False
-    """Whether to train on the events of all models' topics."""
-    params: dict[str, float] = {}
+    data: DataFile | None = None
+    """A file to train on instead of the topics."""
+    work: str = ""
+    """A folder for what the next attempt at the same task goes on from; it has the same `version`,
+    `through` and `topic_ids`."""
+    last: Success | None = None
+    """The model's last success whose version is still there, unless it is to be trained anyway."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -58,205 +74,370 @@ class Report(Struct, frozen=True, kw_only=True):
     step: str
     fraction: float
     figures: dict[str, float] = {}
+    data: dict[str, Any] = {}
+    """What is known of the data by now."""
+    unchanged: bool = False
+    """Whether there was nothing to train: the last success was made from the same."""
     error: str | None = None
     """Says why the training gave up, in words for whoever asked for it."""
 
 
-class LeaseLost(HeadraceError):
-    """Another trainer holds the model by now."""
+class TaskCancelled(Exception):
+    """Somebody has cancelled the task."""
 
 
 class Runner:
-    """Runs tasks for one trainer, one at a time."""
+    """Runs one task that a trainer has claimed."""
 
     def __init__(
         self,
         settings: Settings,
         tasks: TaskStore,
         versions: VersionStore,
-        trainer: str,
+        claim: Claim,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._tasks = tasks
         self._versions = versions
-        self._trainer = trainer
+        self._fence = claim.fence
+        self._attempt = claim.attempt
         self._clock = clock
-        self._task: Task
-        self.state = "idle"
-        self.trained = 0
-        self.failed = 0
+        self._store = ArtifactStore(settings)
+        self._log = self._store.local / "logs" / f"{claim.task.id}.log"
+        self._logged = -1
+        self.task = claim.task
 
-    async def run(self, task: Task) -> None:
-        """Run a task that was claimed; whatever comes of it, the task says so in the end.
+    async def run(self) -> None:
+        """Run the task; whatever comes of it, the task says so in the end.
 
-        Raises `RedisError` when even that cannot be stored; the task is taken again later.
+        Raises `RedisError` or `KafkaError` when even that cannot be done; it is taken again later.
         """
-        self._task = task
-        self.state = f"training {task.model_id}"
         try:
-            topics = Topics(self._settings.of_model(task.model_id)).to_train(global_data=False)
-            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
-            through = await asyncio.to_thread(end_offsets, self._settings, topics)
-            trained = await self._trained_already(through, ids)
-            if trained is None:
-                await self._succeed(await self._train(through, ids))
-            else:
-                await self._finish("nothing new since the live version", trained)
+            # 1. From here on no trainer that had the task before puts anything live.
+            await self._versions.fence(self.task.model_id, self._fence)
+            self._check_attempt()
+
+            # 2. Say what is trained on, which stays so whoever goes on with the task.
+            await self._prepare()
+
+            # 3. Train, unless a trainer died between that and putting its version live.
+            unchanged = False
+            if await self._manifest(self._version) is None:
+                unchanged = await self._train()
+
+            # 4. Put a version live.
+            await (self._keep_last() if unchanged else self._succeed())
         except LeaseLost as exc:
-            logger.warning("task %s: %s", task.id, exc)
+            logger.warning("task %s: %s", self.task.id, exc)
+        except TaskCancelled:
+            await self._end("CANCELLED", "cancelled")
         except HeadraceError as exc:
             await self._fail(str(exc))
         except asyncio.CancelledError:
-            await self._tasks.release(task, self._trainer)
+            await self._tasks.release(self.task, self._fence)
             raise
-        finally:
-            self.state = "idle"
 
-    async def _trained_already(
-        self, through: Offsets, topic_ids: dict[str, str]
-    ) -> Manifest | None:
-        """Return the live version, if the same training would only make it again."""
-        model_id = self._task.model_id
-        live = await self._versions.live(model_id)
-        if live is None:
-            return None
-        folder = version_folder(Path(self._settings.artifacts), model_id, live.version)
-        manifest = await asyncio.to_thread(read_manifest, folder)
-        parameters = training_settings(self._settings, self._task.params)
-        if manifest is None:
-            return None
-        if (manifest.data.through, manifest.data.topic_ids) != (through, topic_ids):
-            return None
-        return manifest if manifest.parameters == msgspec.to_builtins(parameters) else None
+    @property
+    def _version(self) -> str:
+        """The same for every attempt at the task."""
+        return version_name(self.task.created_at, self.task.id[:6])
 
-    async def _train(self, through: Offsets, topic_ids: dict[str, str]) -> Path:
-        """Run the training on the log up to these offsets; return the version's folder."""
-        created_at = self._clock()
+    async def _manifest(self, version: str) -> Manifest | None:
+        return await asyncio.to_thread(self._store.manifest, self.task.model_id, version)
+
+    def _check_attempt(self) -> None:
+        if self._attempt > _ATTEMPTS:
+            raise HeadraceError(
+                f"{_ATTEMPTS} trainers have died at this task. Look at their logs, and whether the "
+                "machine has the memory for it; then ask again."
+            )
+
+    async def _prepare(self) -> None:
+        ids: dict[str, str] = {}
+        offsets: Offsets = {}
+        if data_file(self.task) is None:
+            of_model = self._settings.of_model(self.task.model_id)
+            topics = Topics(of_model).to_train(global_data=self.task.request.global_data)
+            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
+            if self.task.data.get("topic_ids") == ids:
+                return
+            ends = await asyncio.to_thread(end_offsets, self._settings, topics)
+            offsets = _through(ends, self.task.request.offsets()[1])
+        await self._save(step="reading the events", data={"offsets": offsets, "topic_ids": ids})
+
+    async def _train(self) -> bool:
+        """Run the training; return whether there was nothing to train."""
+        task, request = self.task, self.task.request
+        work = work_folder(self._settings, task)
         job = Job(
-            model_id=self._task.model_id,
-            version=version_name(created_at, secrets.token_hex(3)),
-            created_at=created_at,
-            through=through,
-            topic_ids=topic_ids,
-            params=self._task.params,
+            model_id=task.model_id,
+            version=self._version,
+            created_at=task.created_at,
+            request=request,
+            through=task.data["offsets"],
+            topic_ids=task.data["topic_ids"],
+            data=data_file(task),
+            work=str(work),
+            last=None if request.force else await self._last_success(),
         )
-        await self._save(step="reading the log", data={"through": through})
-        log = Path(self._settings.artifacts) / "logs" / f"{self._task.id}.log"
-        await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
-        await self._watch(await self._start(job, log), log)
-        return version_folder(Path(self._settings.artifacts), job.model_id, job.version)
+        for folder in (self._log.parent, work):
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        return await self._watch(await self._start(job))
 
-    async def _watch(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        """Follow the training's process to its end. Raises `HeadraceError` when it gave up."""
-        keeper = asyncio.create_task(self._keep_lease(process))
+    async def _last_success(self) -> Success | None:
+        """Return the model's last success, if its version is still there."""
+        last = await self._tasks.last_success(self.task.model_id)
+        if last is None or await self._manifest(last.version) is None:
+            return None
+        gone = (await self._versions.state(self.task.model_id)).gone
+        return None if last.version in gone else last
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> bool:
+        """Follow the training's process to its end; return whether there was nothing to train.
+
+        Raises `HeadraceError` when it gave up, `TaskCancelled` or `LeaseLost`.
+        """
+        keeper = asyncio.create_task(self._keep(process))
         limit = self._settings.trainer.timeout_s
         try:
-            error = await asyncio.wait_for(self._follow(process), limit)
+            last = await asyncio.wait_for(self._follow(process), limit)
         except asyncio.TimeoutError as exc:
             raise HeadraceError(
-                f"The training took longer than {limit:.0f} s (HEADRACE_TRAINER_TIMEOUT_S)."
+                f"The training took longer than {limit:.0f} s. Train on less (`from`, `epochs`), "
+                "or raise HEADRACE_TRAINER_TIMEOUT_S."
             ) from exc
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
             await cancel_until_done(keeper)
-        if not keeper.cancelled() and (lost := keeper.exception()) is not None:
-            raise lost
-        if error is not None:
-            raise HeadraceError(error)
+            with contextlib.suppress(RedisError, OSError, LeaseLost):
+                await self._store_log()
+        if not keeper.cancelled() and (why := keeper.exception()) is not None:
+            raise why
+        if last.error is not None:
+            raise HeadraceError(last.error)
+        if process.returncode == LEFT_ALONE:
+            # This trainer was too slow to say that it is there; the task is taken again.
+            raise LeaseLost(self.task)
         if process.returncode:
-            raise HeadraceError(await asyncio.to_thread(_why, process.returncode, log))
+            raise HeadraceError(await asyncio.to_thread(_why, process.returncode, self._log))
+        return last.unchanged
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> str | None:
-        """Store what the training reports, until it ends; return why it gave up, if it did."""
-        error = None
+    async def _follow(self, process: asyncio.subprocess.Process) -> Report:
+        """Store what the training reports, until it ends; return its last report."""
+        report = Report(step="starting", fraction=0.0)
         async for report in _reports(process):
-            error = report.error
             try:
                 await self._save(
                     step=report.step,
                     progress=report.fraction,
-                    metrics={**self._task.metrics, **report.figures},
+                    metrics={**self.task.metrics, **report.figures},
+                    data={**self.task.data, **report.data},
                 )
             except (RedisError, OSError) as exc:
                 # The training goes on; the next report may get through.
                 logger.warning("the progress cannot be stored: %r", exc)
         await process.wait()
-        return error
+        return report
 
-    async def _start(self, job: Job, log: Path) -> asyncio.subprocess.Process:
-        with log.open("ab") as errors:
+    async def _start(self, job: Job) -> asyncio.subprocess.Process:
+        with self._log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "models.training.job",
+                *JOB,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=_LINE_BYTES,
-                env={**os.environ, **self._settings.environ()},
+                env={**os.environ, **self._settings.environ(), **_threads(self._settings)},
             )
-        if process.stdin is not None:
-            process.stdin.write(msgspec.json.encode(job))
-            process.stdin.close()
+        _tell(process, msgspec.json.encode(job))
         return process
 
-    async def _keep_lease(self, process: asyncio.subprocess.Process) -> None:
-        while True:
-            await asyncio.sleep(self._settings.trainer.lease_s / 3)
-            try:
-                held = await self._tasks.renew(self._task, self._trainer)
-            except (RedisError, OSError) as exc:
-                # Whether the lease is still ours shows when Redis is back.
-                logger.warning("the lease cannot be renewed: %r", exc)
-                continue
-            if not held:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                raise LeaseLost(f"another trainer has taken model {self._task.model_id} over.")
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+        """Keep the lease, and let the training live while that goes well and it is small enough.
 
-    async def _succeed(self, folder: Path) -> None:
+        Raises what `_watch` raises, once the process was killed.
+        """
+        pause = min(_WATCH_S, self._settings.trainer.lease_s / 3)
+        try:
+            while True:
+                await asyncio.sleep(pause)
+                try:
+                    if await self._tasks.hold(self.task, self._fence) == "cancelled":
+                        raise TaskCancelled
+                    await self._store_log()
+                except (RedisError, OSError) as exc:
+                    # Whether the lease is still ours shows when Redis is back.
+                    logger.warning("the lease cannot be renewed: %r", exc)
+                # It ends by itself when it hears nothing: its trainer hangs.
+                _tell(process, b"")
+                await self._check_memory(process.pid)
+        except (LeaseLost, TaskCancelled, HeadraceError):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+
+    async def _check_memory(self, pid: int) -> None:
+        limit = self._settings.trainer.memory_mb * 1_000_000
+        if not limit:
+            return
+        used = await asyncio.to_thread(memory_of, pid)
+        if used > limit:
+            raise HeadraceError(
+                f"The training took {used / 1e6:,.0f} MB of memory, more than "
+                f"{limit / 1e6:,.0f} MB. Train on less (`from`), or raise "
+                "HEADRACE_TRAINER_MEMORY_MB."
+            )
+
+    async def _store_log(self) -> None:
+        """Store the log's end where every server can read it, if there is more of it."""
+        size, end = await asyncio.to_thread(_end_of, self._log)
+        if size != self._logged:
+            shown = without_secrets(end, self._settings).encode()
+            await self._tasks.save_log(self.task, self._fence, shown)
+            self._logged = size
+
+    async def _succeed(self) -> None:
+        model_id = self.task.model_id
         # What no server could load must not be announced.
-        manifest = (await asyncio.to_thread(load_artifact, folder)).manifest
-        await self._versions.activate(
-            manifest.model_id,
-            manifest.version,
+        manifest = await asyncio.to_thread(self._load, self._version)
+        await self._commit()
+        live = await self._versions.live(model_id)
+        if live is not None and live.version == self._version:
+            # A trainer died between this and saying so.
+            await self._finish(Outcome(step="live"), manifest)
+            return
+        outcome = await admit(
+            self._versions,
+            manifest,
+            reason=f"task {self.task.id}",
             now=self._clock(),
-            reason=f"task {self._task.id}",
+            fence=self._fence,
         )
-        self.trained += 1
-        await self._finish("live", manifest)
+        await self._finish(outcome, manifest)
 
-    async def _finish(self, step: str, manifest: Manifest) -> None:
-        now = self._clock()
-        self._task = msgspec.structs.replace(
-            self._task,
-            status="SUCCEEDED",
-            step=step,
+    async def _keep_last(self) -> None:
+        """End a training that had nothing to train, with the last version live again."""
+        model_id = self.task.model_id
+        last = await self._tasks.last_success(model_id)
+        manifest = None if last is None else await self._manifest(last.version)
+        if manifest is None:
+            raise HeadraceError("The version of the last training was just deleted. Ask again.")
+        nothing_new = f"nothing new since version {manifest.version}"
+        live = await self._versions.live(model_id)
+        if live is not None and live.version == manifest.version:
+            step = nothing_new
+        elif live is not None and live.reason == ROLLED_BACK:
+            step = f"{nothing_new}; ops rolled it back, and it stays so"
+        else:
+            step = f"{nothing_new}, which {await self._live_again(manifest.version)}"
+        await self._finish(Outcome(step=step), manifest, trained=False)
+
+    async def _live_again(self, version: str) -> str:
+        """Put a version live that was, and say what came of it."""
+        await asyncio.to_thread(self._load, version)
+        await self._commit()
+        try:
+            await self._versions.activate(
+                self.task.model_id,
+                version,
+                now=self._clock(),
+                reason=f"task {self.task.id}",
+                unasked=True,
+                fence=self._fence,
+            )
+        except ChangeRefused as exc:
+            return f"is kept, not live: {exc}"
+        return "is live again"
+
+    def _load(self, version: str) -> Manifest:
+        folder = self._store.fetch(self.task.model_id, version)
+        return load_artifact(folder).manifest
+
+    async def _commit(self) -> None:
+        """Say that a version goes live now. Raises `TaskCancelled` or `LeaseLost`."""
+        if await self._tasks.hold(self.task, self._fence, commit=True) == "cancelled":
+            raise TaskCancelled
+
+    async def _finish(self, outcome: Outcome, manifest: Manifest, *, trained: bool = True) -> None:
+        data = msgspec.to_builtins(manifest.data)
+        offsets = data.pop("through")
+        success = Success(
+            version=manifest.version,
+            fingerprint=manifest.data.fingerprint,
+            made_with=made_with(self.task.request, self.task.request.parameters(self._settings)),
+        )
+        await self._end(
+            outcome.status,
+            outcome.step,
+            trained=trained,
+            success=success if outcome.status == "SUCCEEDED" else None,
+            error=outcome.error,
             progress=1.0,
-            updated_at=now,
-            finished_at=now,
-            data=msgspec.to_builtins(manifest.data),
+            data={"offsets": offsets, **data},
             metrics=manifest.metrics,
             version=manifest.version,
         )
-        await self._tasks.finish(self._task, self._trainer)
-        logger.info("task %s: version %s: %s", self._task.id, manifest.version, step)
 
     async def _fail(self, error: str) -> None:
+        await self._end("FAILED", self.task.step, error=without_secrets(error, self._settings))
+
+    async def _end(
+        self,
+        status: Status,
+        step: str,
+        *,
+        trained: bool = False,
+        success: Success | None = None,
+        **changes: Any,
+    ) -> None:
         now = self._clock()
-        self._task = msgspec.structs.replace(
-            self._task, status="FAILED", error=error, updated_at=now, finished_at=now
+        self.task = msgspec.structs.replace(
+            self.task, status=status, step=step, updated_at=now, finished_at=now, **changes
         )
-        await self._tasks.finish(self._task, self._trainer)
-        self.failed += 1
-        logger.error("task %s failed: %s", self._task.id, error)
+        try:
+            await self._tasks.finish(self.task, self._fence, trained=trained, success=success)
+        except LeaseLost as exc:
+            logger.warning("task %s: %s", self.task.id, exc)
+            return
+        level = logging.ERROR if status == "FAILED" else logging.INFO
+        logger.log(level, "task %s: %s: %s", self.task.id, status, self.task.error or step)
+        await asyncio.to_thread(remove_files, self._settings, self.task)
 
     async def _save(self, **changes: Any) -> None:
-        self._task = msgspec.structs.replace(self._task, updated_at=self._clock(), **changes)
-        await self._tasks.save(self._task)
+        self.task = msgspec.structs.replace(self.task, updated_at=self._clock(), **changes)
+        await self._tasks.save(self.task, self._fence)
+
+
+def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
+    """Return how far to read: to the end, or as far as was asked for.
+
+    Raises `HeadraceError` when the log does not go so far.
+    """
+    through = {topic: dict(by_partition) for topic, by_partition in ends.items()}
+    for topic, by_partition in (asked or {}).items():
+        for partition, offset in by_partition.items():
+            end = ends.get(topic, {}).get(partition)
+            if end is None or offset > end:
+                goes = "there is none" if end is None else f"it ends at {end:,}"
+                raise HeadraceError(
+                    f"`to` asks for {topic}/{partition} up to offset {offset:,}; {goes}."
+                )
+            through[topic][partition] = offset
+    return through
+
+
+def _threads(settings: Settings) -> dict[str, str]:
+    count = settings.trainer.threads
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    return dict.fromkeys(names, str(count)) if count else {}
+
+
+def _tell(process: asyncio.subprocess.Process, line: bytes) -> None:
+    if process.stdin is not None and process.returncode is None:
+        process.stdin.write(line + b"\n")
 
 
 async def _reports(process: asyncio.subprocess.Process) -> AsyncIterator[Report]:
@@ -269,7 +450,15 @@ async def _reports(process: asyncio.subprocess.Process) -> AsyncIterator[Report]
             logger.debug("the training printed %r", line)
 
 
+def _end_of(log: Path) -> tuple[int, str]:
+    """Return the log's length in bytes, and its end."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LOG_BYTES))
+        return size, file.read(_LOG_BYTES).decode(errors="replace")
+
+
 def _why(status: int, log: Path) -> str:
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    tail = log.read_text(errors="replace").strip().splitlines()[-_LOG_TAIL:]
+    tail = _end_of(log)[1].strip().splitlines()[-_LOG_TAIL:]
     return f"The training {how}; its log, {log.name}, ends: " + " | ".join(tail)

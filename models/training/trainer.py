@@ -1,4 +1,4 @@
-"""The trainer's process: retrain events become tasks, tasks become versions, one at a time.
+"""The trainer's process: retrain events become tasks, tasks become versions.
 
 TensorFlow is not imported here: each training runs in a process of its own (`job`), and a crash of
 it leaves this one, and the version that serves, as they were.
@@ -14,11 +14,13 @@ import secrets
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
 from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
@@ -26,16 +28,20 @@ from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.tasks import TaskStore
+from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.versions import VersionStore
-from models.training.requests import RetrainRequests
+from models.training.requests import RetrainRequests, ask_or_wait
+from models.training.retention import Retention
 from models.training.runner import Runner
+from models.training.schedule import ClockTrigger
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 """How often an idle trainer looks for a task."""
+_TICK_S = 1.0
+"""How often a trainer looks at the clock."""
 _AGAIN_S = 2.0
 """Pause after Redis or Kafka was away."""
 
@@ -67,22 +73,31 @@ class Trainer:
         self._redis = connect(settings)
         self._producer = Producer(settings)
         self._tasks = TaskStore(self._redis, settings)
-        versions = VersionStore(self._redis, settings, self._producer)
-        self._runner = Runner(settings, self._tasks, versions, self._name, clock)
+        self._versions = VersionStore(self._redis, settings, self._producer)
+        self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
+        self._clock_triggers = [
+            ClockTrigger(self._redis, settings.of_model(model_id))
+            for model_id in settings.model_ids
+        ]
+        self._running: dict[asyncio.Task[None], str] = {}
+        """By the training, its model."""
+        self._ended = {"trained": 0, "failed": 0}
         self._requests = RetrainRequests(settings, self._redis, self._tasks, self._producer, clock)
 
     async def run(self) -> None:
         """Run until cancelled."""
         parts = [
             asyncio.create_task(self._follow_requests()),
+            asyncio.create_task(self._follow_clock()),
             asyncio.create_task(self._work()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(self._retention.run()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.
             await asyncio.gather(*parts)
         finally:
-            for part in parts:
+            for part in (*parts, *self._running):
                 await cancel_until_done(part)
             await self._producer.close()
             await self._redis.aclose()
@@ -95,18 +110,53 @@ class Trainer:
                 logger.warning("retrain events cannot be read: %r", exc)
             await asyncio.sleep(_AGAIN_S)
 
+    async def _follow_clock(self) -> None:
+        while True:
+            try:
+                for trigger in self._clock_triggers:
+                    due = await trigger.due(self._clock())
+                    if due is not None:
+                        request, tick = due
+                        await ask_or_wait(self._tasks, request, now=self._clock())
+                        await trigger.note(tick)
+            except (RedisError, OSError) as exc:
+                logger.warning("the clock cannot ask for a training: %r", exc)
+            await asyncio.sleep(_TICK_S)
+
     async def _work(self) -> None:
         while True:
             pause = _LOOK_S
+            self._clear()
             try:
-                task = await self._tasks.claim(self._name, now=self._clock())
-                if task is not None:
-                    await self._runner.run(task)
-                    pause = 0.0
-            except (RedisError, KafkaError, OSError) as exc:
+                if len(self._running) < self._settings.trainer.concurrency:
+                    await self._tasks.ask_waiting(uuid.uuid4().hex, now=self._clock())
+                    claim = await self._tasks.claim(now=self._clock())
+                    if claim is not None:
+                        running = asyncio.create_task(self._train(claim))
+                        self._running[running] = claim.task.model_id
+                        pause = 0.0
+            except (RedisError, OSError, HeadraceError) as exc:
                 logger.warning("the queue of tasks cannot be worked on: %r", exc)
                 pause = _AGAIN_S
             await asyncio.sleep(pause)
+
+    def _clear(self) -> None:
+        """Forget trainings that have ended. Raises what ended one that should not have."""
+        for each in [each for each in self._running if each.done()]:
+            del self._running[each]
+            each.result()
+
+    async def _train(self, claim: Claim) -> None:
+        runner = Runner(self._settings, self._tasks, self._versions, claim, self._clock)
+        try:
+            await runner.run()
+        except (RedisError, KafkaError, OSError) as exc:
+            logger.warning("task %s is broken off: %r", claim.task.id, exc)
+            with contextlib.suppress(RedisError, OSError):
+                await self._tasks.release(claim.task, claim.fence)
+            await asyncio.sleep(_AGAIN_S)
+        self._ended["trained"] += runner.task.status == "SUCCEEDED"
+        self._ended["failed"] += runner.task.status == "FAILED"
 
     async def _beat(self) -> None:
         heartbeats = HeartbeatStore(self._redis, self._settings)
@@ -116,11 +166,16 @@ class Trainer:
                 name=self._name,
                 pid=os.getpid(),
                 at=self._clock(),
-                state=self._runner.state,
-                figures={"trained": self._runner.trained, "failed": self._runner.failed},
+                state=self._state,
+                figures={name: float(count) for name, count in self._ended.items()},
             )
             try:
                 await heartbeats.beat(heartbeat)
             except (RedisError, OSError) as exc:
                 logger.warning("no heartbeat: %r", exc)
             await asyncio.sleep(INTERVAL_S)
+
+    @property
+    def _state(self) -> str:
+        models = ", ".join(sorted(self._running.values()))
+        return f"training {models}" if models else "idle"

@@ -26,7 +26,8 @@ async def readyz(request: Request) -> Response:
     server = services(request)
     redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
     ready = redis and kafka
-    return json_response(Ready(ready, redis, kafka, server.live.version), 200 if ready else 503)
+    state = Ready(ready, redis, kafka, server.live.version, server.live.refusal)
+    return json_response(state, 200 if ready else 503)
 
 
 async def metrics(request: Request) -> Response:

@@ -1,100 +1,129 @@
-"""Models, their versions, and the trainings asked for."""
+"""Models and their versions."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from contextlib import suppress
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import InvalidSetting
-from headrace.producer import Outgoing
-from headrace.settings import training_settings
-from headrace.tasks import RetrainRequest
-from headrace.topics import RETRAIN
-from headrace.versions import describe, read_manifests, version_folder
-from models.retrieval.artifact import load_artifact
-from serving.bodies import json_response, read_json
+from headrace.errors import TaskEnded, VersionNotFound
+from headrace.versions import ROLLED_BACK, describe
+from serving.bodies import json_response
 from serving.paths import model_id_of
-from serving.problems import Problem, wrong_field
-from serving.schemas import Model, ModelList, TrainRequest, VersionList
+from serving.problems import Problem
+from serving.schemas import Model, ModelList, VersionList
 from serving.services import Services, services
 
 
 async def get_models(request: Request) -> Response:
     """Return the models, each with its live version."""
     server = services(request)
-    ids = {*server.models, *await server.versions.models()}
-    models = [
-        Model(model_id, await server.versions.live(model_id), _topics(server, model_id))
-        for model_id in sorted(ids)
-    ]
-    return json_response(ModelList(models))
-
-
-def _topics(server: Services, model_id: str) -> tuple[str, ...]:
-    """Return the topics of a model's events; none of one that is served no more."""
-    return server.models[model_id].topics.events if model_id in server.models else ()
+    ids = sorted({*server.models, *await server.versions.models()})
+    return json_response(ModelList([await _model(server, model_id) for model_id in ids]))
 
 
 async def get_versions(request: Request) -> Response:
-    """Return the model's versions, newest first."""
+    """Return the model's versions, newest first: metrics, data, and what the gate said."""
     server = services(request)
     model_id = model_id_of(request)
-    live = await server.versions.live(model_id)
-    artifacts = Path(server.settings.artifacts)
-    manifests = await asyncio.to_thread(read_manifests, artifacts, model_id)
-    return json_response(VersionList([dict(describe(each, live)) for each in manifests]))
+    state = await server.versions.state(model_id)
+    manifests = await asyncio.to_thread(server.loader.store.manifests, model_id)
+    found = [] if state.deleted else [each for each in manifests if each.version not in state.gone]
+    return json_response(VersionList([dict(describe(each, state)) for each in found]))
 
 
 async def activate_version(request: Request) -> Response:
-    """Put a version live, if it is whole."""
+    """Put a version live, if it is whole. A pin moves along."""
     server = services(request)
-    return await _activate(
-        server, model_id_of(request), request.path_params["version"], "activated"
-    )
+    model_id, version = model_id_of(request), request.path_params["version"]
+    await _check(server, model_id, version)
+    live = await server.versions.activate(model_id, version, now=server.clock(), reason="activated")
+    return json_response(live)
 
 
 async def roll_back(request: Request) -> Response:
     """Put the version live again that was live before this one."""
     server = services(request)
     model_id = model_id_of(request)
-    history = await server.versions.history(model_id)
-    before = next((each for each in history if each.version != history[0].version), None)
-    if before is None:
+    state = await server.versions.state(model_id)
+    if state.live is None or state.before is None:
         raise Problem(409, f"Model {model_id} has had no other version live to go back to.")
-    return await _activate(server, model_id, before.version, "rolled back")
-
-
-async def train(request: Request) -> Response:
-    """Ask for a training; 202 with the task that stands for it."""
-    model_id = model_id_of(request)
-    server = services(request).of_model(model_id)
-    body = await read_json(request, TrainRequest)
-    try:
-        training_settings(server.settings, body.params)
-    except InvalidSetting as exc:
-        raise Problem(422, str(exc), [wrong_field("params", str(exc), None)]) from exc
-    asked = RetrainRequest(
-        idempotency_key=body.idempotency_key or server.new_id(),
-        model_id=model_id,
-        reason=body.reason,
-        requested_by="http",
-        params=body.params,
+    await _check(server, model_id, state.before)
+    live = await server.versions.activate(
+        model_id,
+        state.before,
+        now=server.clock(),
+        reason=ROLLED_BACK,
+        # Of two who roll back at once the second one would put it forth again.
+        expected=state.live.version,
     )
-    topic = server.topics.name(RETRAIN)
-    await server.producer.send([Outgoing(topic, model_id.encode(), msgspec.json.encode(asked))])
-    # The trainer makes the same task from the message, whichever of the two comes first.
-    task = await server.tasks.create(asked, server.new_id(), now=server.clock())
-    return json_response(task, 202, {"Location": f"/v1/tasks/{task.id}"})
-
-
-async def _activate(server: Services, model_id: str, version: str, reason: str) -> Response:
-    folder = version_folder(Path(server.settings.artifacts), model_id, version)
-    if not await asyncio.to_thread(folder.is_dir):
-        raise Problem(404, f"Model {model_id} has no version {version}.")
-    await asyncio.to_thread(load_artifact, folder)
-    live = await server.versions.activate(model_id, version, now=server.clock(), reason=reason)
     return json_response(live)
+
+
+async def pin_version(request: Request) -> Response:
+    """Put a version live, if it is not, and let no training put another one in its place."""
+    server = services(request)
+    model_id, version = model_id_of(request), request.path_params["version"]
+    await _check(server, model_id, version)
+    await server.versions.pin(model_id, version, now=server.clock(), reason="pinned")
+    return json_response(await _model(server, model_id))
+
+
+async def unpin_model(request: Request) -> Response:
+    """Let new versions go live by themselves again."""
+    server = services(request)
+    await server.versions.unpin(model_id_of(request), now=server.clock(), reason="unpinned")
+    return Response(status_code=204)
+
+
+async def delete_version(request: Request) -> Response:
+    """Delete a version that is not live.
+
+    It cannot go live from the answer on; the trainer deletes its files within moments.
+    """
+    server = services(request)
+    model_id, version = model_id_of(request), request.path_params["version"]
+    if await asyncio.to_thread(server.loader.store.manifest, model_id, version) is None:
+        raise VersionNotFound(f"Model {model_id} has no version {version}.")
+    await server.versions.delete(model_id, version, now=server.clock(), reason="deleted")
+    return Response(status_code=204)
+
+
+async def delete_model(request: Request) -> Response:
+    """Delete a model with all its versions, the live one too; it is not trained any more.
+
+    Servers of it show trending items from then on, until `PUT` creates the model again.
+    """
+    server = services(request)
+    model_id = model_id_of(request)
+    # First: what is asked for meanwhile is refused, and what it trains goes nowhere.
+    await server.tasks.refuse_model(model_id)
+    task = await server.tasks.of_model(model_id)
+    if task is not None:
+        with suppress(TaskEnded):
+            await server.tasks.cancel(task.id, now=server.clock())
+    await server.versions.delete_model(model_id, now=server.clock(), reason="deleted")
+    return Response(status_code=204)
+
+
+async def put_model(request: Request) -> Response:
+    """Create a model, or let one that was deleted be trained again; its versions stay deleted."""
+    server = services(request)
+    model_id = model_id_of(request)
+    await server.versions.create_model(model_id, now=server.clock(), reason="created")
+    await server.tasks.admit_model(model_id)
+    return json_response(await _model(server, model_id))
+
+
+async def _model(server: Services, model_id: str) -> Model:
+    state = await server.versions.state(model_id)
+    # None of a model that is served no more.
+    topics = server.models[model_id].topics.events if model_id in server.models else ()
+    return Model(model_id, state.live, state.pinned, state.before, state.deleted, topics)
+
+
+async def _check(server: Services, model_id: str, version: str) -> None:
+    """Raise what `VersionLoader.load` does of a version that no server would take up."""
+    await asyncio.to_thread(server.loader.load, model_id, version)

@@ -15,9 +15,9 @@ from serving.callers import act_for
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
+from serving.queries import number, yes_or_no
 from serving.schemas import ItemList, Recommendation, RecommendationRequest
 from serving.services import services
-from serving.values import cut
 
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
@@ -71,9 +71,9 @@ async def get_stream(request: Request) -> Response:
     """
     user_id, feed = path_id(request, "user_id", UserId), services(request).feed
     asked = RecommendationRequest(
-        user_id=user_id, k=_k(request), recommend_seen=_yes_or_no(request, "recommend_seen")
+        user_id=user_id, k=_k(request), recommend_seen=yes_or_no(request, "recommend_seen")
     )
-    stability = _number(request, "stability", 0, _MAX_K)
+    stability = number(request, "stability", 0, _MAX_K)
     feed.check_room()
     return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
 
@@ -123,28 +123,4 @@ async def _of_item(
 
 
 def _k(request: Request) -> int:
-    return _number(request, "k", 1, _MAX_K) or _DEFAULT_K
-
-
-def _number(request: Request, name: str, least: int, most: int) -> int | None:
-    """Return a whole number of the query, None where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get(name)
-    if raw is None:
-        return None
-    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
-        raise _wrong(name, f"Expected a whole number from {least} to {most}", raw)
-    return int(raw)
-
-
-def _yes_or_no(request: Request, name: str) -> bool:
-    """Return a truth value of the query, False where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get(name, "false")
-    if raw not in ("true", "false"):
-        raise _wrong(name, "Expected true or false", raw)
-    return raw == "true"
-
-
-def _wrong(name: str, reason: str, raw: str) -> Problem:
-    """Return what is wrong with a parameter of the query."""
-    value = cut(raw)
-    return Problem(422, f"{name}: {reason}; it is {value}", [wrong_field(name, reason, value)])
+    return number(request, "k", 1, _MAX_K) or _DEFAULT_K

@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from headrace.errors import InvalidSetting
-from headrace.settings import Settings, TrainingSettings, load_settings, training_settings
+from headrace.settings import (
+    Settings,
+    TrainingSettings,
+    load_settings,
+    training_settings,
+    without_secrets,
+)
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -184,3 +190,27 @@ def test_a_number_answers_yes_or_no(number: float, meant: bool) -> None:
 def test_variables_that_say_where_files_are_are_no_settings() -> None:
     environ = {"HEADRACE_KAFKA_JARS": "/somewhere", "HEADRACE_BENCH_DATA": "/somewhere"}
     assert load_settings(environ) == Settings()
+
+
+def test_the_strict_profile_changes_defaults_and_nothing_that_was_set(tmp_path: Path) -> None:
+    day = 24 * 3600.0
+    strict = load_settings({"HEADRACE_PROFILE": "strict"})
+    assert strict.retrain.min_interval_s == day
+    assert load_settings(strict.environ()) == strict
+    assert load_settings({}).retrain.min_interval_s == 0
+    own = {"HEADRACE_PROFILE": "strict", "HEADRACE_RETRAIN_MIN_INTERVAL_S": "60"}
+    assert load_settings(own).retrain.min_interval_s == 60
+    file = tmp_path / "headrace.toml"
+    file.write_text('profile = "strict"\n[retrain]\nevery_events = 5\n')
+    found = load_settings({"HEADRACE_CONFIG": str(file)}).retrain
+    assert (found.every_events, found.min_interval_s) == (5, day)
+    with pytest.raises(InvalidSetting, match="HEADRACE_PROFILE has value 'lax'"):
+        load_settings({"HEADRACE_PROFILE": "lax"})
+
+
+def test_no_secret_of_the_settings_is_shown() -> None:
+    settings = load_settings(
+        {"HEADRACE_API_KEY": "key-1", "HEADRACE_REDIS": "redis://me:hush@host:6379/0"}
+    )
+    shown = without_secrets("at redis://me:hush@host:6379/0 with key-1 and key-2", settings)
+    assert shown == "at redis://***@host:6379/0 with *** and key-2"

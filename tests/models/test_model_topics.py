@@ -14,6 +14,7 @@ from headrace.log import end_offsets, read_columns
 from headrace.model_settings import EventTopicNames, ModelSettings
 from headrace.settings import Settings, TrainingSettings
 from headrace.topics import Topics, ensure_topics, topic_ids
+from headrace.training_requests import TrainingRequest
 from models.retrieval import load_artifact
 from models.training.job import train
 from models.training.runner import Job
@@ -72,7 +73,7 @@ def test_a_version_names_the_topics_of_all_models_it_was_trained_on(made: Settin
         created_at=0.0,
         through=end_offsets(made, topics),
         topic_ids=topic_ids(made, topics),
-        global_data=True,
+        request=TrainingRequest(global_data=True),
     )
     train(made, job, io.StringIO())
     manifest = load_artifact(Path(made.artifacts) / "books" / "v1").manifest

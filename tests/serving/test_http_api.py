@@ -124,28 +124,6 @@ async def test_items_in_bulk_are_all_or_none(client: httpx.AsyncClient, settings
     assert sorted(record.key for record in records) == [f"i{n}".encode() for n in range(5)]
 
 
-async def test_a_training_that_is_asked_for_is_a_task_and_a_retrain_event(
-    client: httpx.AsyncClient, settings: Settings
-) -> None:
-    body = {"reason": "new season", "params": {"width": 32, "repeats": 1}, "idempotency_key": "k1"}
-    answer = await client.post("/v1/models/default/train", json=body)
-    assert answer.status_code == 202
-    task = answer.json()
-    assert (task["status"], task["reason"], task["params"]) == (
-        "QUEUED",
-        "new season",
-        {"width": 32.0, "repeats": 1.0},
-    )
-    assert (await client.get(answer.headers["location"])).json() == task
-    again = await client.post("/v1/models/default/train", json=body)
-    assert again.json()["id"] == task["id"]
-    assert (await client.get("/v1/tasks")).json() == {"tasks": [task]}
-    records = await asyncio.to_thread(read_topic, settings, "retrain")
-    assert {msgspec.json.decode(each.value)["idempotency_key"] for each in records} == {"k1"}
-    wrong = await client.post("/v1/models/default/train", json={"params": {"width": "x"}})
-    check_problem(wrong, 422, "params")
-
-
 async def test_the_openapi_document_describes_every_route(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1.")
@@ -172,7 +150,9 @@ async def test_the_openapi_document_describes_every_route(client: httpx.AsyncCli
         assert {"401", "403", "429"} <= operation["responses"].keys()
         assert any(status.startswith("2") for status in operation["responses"])
         assert all(each["description"] for each in operation["responses"].values())
-        path_says_all = path.endswith(("activate", "rollback", "/hidden/{item_id}"))
+        path_says_all = path.endswith(
+            ("activate", "rollback", "/pin", "/models/{model_id}", "/hidden/{item_id}")
+        )
         has_body = method in ("POST", "PUT") and not path_says_all
         assert ("requestBody" in operation) == has_body, path
     references = list(find_references(document))
@@ -246,8 +226,9 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "redis": True, "kafka": True, "model": None},
+        {"ready": True, "redis": True, "kafka": True, "model": None, "refused": None},
     )
     models = (await client.get("/v1/models")).json()
-    assert models == {"models": [{"id": "default", "live": None}]}
+    nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
+    assert models == {"models": [{"id": "default", **nothing}]}
     assert (await client.get("/v1/models/default/versions")).json() == {"versions": []}

@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 from headrace.aggregates import AggregateStore
 from headrace.producer import Producer
 from headrace.settings import RetrainSettings, Settings
-from headrace.tasks import RetrainRequest, TaskStore, parse_request
+from headrace.task_store import TaskStore
 from headrace.topics import ensure_topics
+from headrace.training_requests import TrainingRequest, parse_request
 from headrace.trending import TrendingStore
 from streams.triggers import CountTrigger
 
@@ -49,7 +50,7 @@ class Counted:
         self._next = count
 
 
-def requests(settings: Settings) -> list[RetrainRequest]:
+def requests(settings: Settings) -> list[TrainingRequest]:
     return [parse_request(record.value) for record in read_topic(settings, "retrain")]
 
 
@@ -74,9 +75,9 @@ async def test_two_workers_fire_at_each_multiple_and_each_is_one_task(
     made = set()
     for number, request in enumerate(sent):
         task = await tasks.create(request, f"t{number}", now=float(number))
-        if task.status == "QUEUED" and (claimed := await tasks.claim("me", now=0.0)):
-            done = msgspec.structs.replace(claimed, status="SUCCEEDED")
-            await tasks.finish(done, "me")
+        if task.status == "QUEUED" and (claim := await tasks.claim(now=0.0)):
+            done = msgspec.structs.replace(claim.task, status="SUCCEEDED")
+            await tasks.finish(done, claim.fence)
         made.add(task.id)
     assert len(made) == len(keys)
 

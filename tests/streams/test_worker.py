@@ -85,6 +85,8 @@ async def test_events_and_items_are_applied_and_what_is_wrong_is_a_dead_letter(
         ("clicks", b"ann", b"\xff\x00 not json", "not JSON"),
         ("clicks", b"\xff", None, "no value"),
         ("clicks", None, b"{" + b" " * MAX_BYTES + b"}", "65,538 bytes long"),
+        # More than a worker asks for in one fetch.
+        ("ratings", b"ann", b"{" + b" " * 400_000 + b"}", "400,002 bytes long"),
         ("clicks", b"ann", ahead, "timestamp: "),
         ("clicks", b"ann", good.replace(b'"user_id": "ann"', b'"user_id": "\\ud800"'), "not JSON"),
         ("clicks", b"ann", good.replace(b'"i1"', b'"i1", "colour": 1'), "colour: "),

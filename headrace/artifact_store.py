@@ -1,0 +1,309 @@
+"""Where model versions are kept: a folder, or an object store behind fsspec.
+
+In an object store a version's manifest is written last and deleted first, so that a version is
+there whole or not at all. Who needs its files fetches them into a cache on its own disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import msgspec
+
+from headrace.errors import ArtifactInvalid, InvalidSetting, StoreUnavailable, VersionNotFound
+from headrace.settings import ModelId, Settings, variable_of, without_password
+from headrace.versions import (
+    MANIFEST,
+    SIGNATURE,
+    Check,
+    Manifest,
+    is_version_name,
+    read_manifest,
+    read_manifests,
+    version_folder,
+)
+
+logger = logging.getLogger(__name__)
+
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://")
+_DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
+
+_ASIDE_S = 24 * 3600.0
+"""What has lain aside for so long, was being fetched by a process that was killed."""
+
+
+class ArtifactStore:
+    """The versions of all models.
+
+    Every method blocks. Those that ask an object store raise `StoreUnavailable` when it does not
+    answer, or not with what was asked for; what is wrong with a version's name is
+    `VersionNotFound`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `InvalidSetting` for an address that no installed package can reach."""
+        self._remote = _remote(settings.artifacts)
+        self._cache_limit = settings.versions.cache_limit
+        self.local = Path(settings.versions.cache if self._remote else settings.artifacts)
+        """The folder on this machine: the versions themselves, or the cache of those fetched, in
+        which a trainer also writes new ones."""
+
+    def versions(self, model_id: str) -> list[str]:
+        """Return the names of the model's versions, newest first."""
+        names = self._remote.names(model_id) if self._remote else _names(self.local / model_id)
+        return sorted(filter(is_version_name, names), reverse=True)
+
+    def models(self) -> list[str]:
+        """Return the names of the folders in which a model's versions may lie."""
+        names = self._remote.names() if self._remote else _names(self.local)
+        return sorted(filter(_is_model_id, names))
+
+    def manifests(self, model_id: str) -> list[Manifest]:
+        """Return the manifests of the model's versions, newest first; a damaged one is left out."""
+        if self._remote is None:
+            return read_manifests(self.local, model_id)
+        found = (self._read_manifest(model_id, version) for version in self.versions(model_id))
+        return [manifest for manifest in found if manifest is not None]
+
+    def manifest(self, model_id: str, version: str) -> Manifest | None:
+        """Return a version's manifest, None when there is none that can be read.
+
+        Raises `VersionNotFound` for a name that is none.
+        """
+        folder = version_folder(self.local, model_id, version)
+        if self._remote is not None:
+            return self._read_manifest(model_id, version)
+        try:
+            return read_manifest(folder)
+        except _DAMAGED:
+            return None
+
+    def fetch(self, model_id: str, version: str, check: Check = lambda *_: None) -> Path:
+        """Return the folder of a version on this machine, fetching its files first if need be.
+
+        `check` is asked before any of them is fetched over the network. The files are not checked
+        yet. Raises `VersionNotFound`, and `ArtifactInvalid` for a manifest that cannot be read.
+        """
+        folder = version_folder(self.local, model_id, version)
+        if self._remote is None:
+            if not folder.is_dir():
+                raise VersionNotFound(f"Model {model_id} has no version {version}.")
+            return folder
+        manifest = self._remote.read(model_id, version, MANIFEST)
+        if manifest is None:
+            raise VersionNotFound(f"Model {model_id} has no version {version}.")
+        signature = self._remote.read(model_id, version, SIGNATURE)
+        check(manifest, signature)
+        if _read_if_there(folder / MANIFEST) != manifest:
+            _fetch(self._remote, folder, manifest, signature)
+        os.utime(folder)
+        self._prune(keep=folder)
+        return folder
+
+    def put(self, folder: Path) -> None:
+        """Bring a version that was written to `local` to where the others are."""
+        if self._remote is not None:
+            self._remote.put(folder, folder.parent.name, folder.name)
+            self._prune(keep=folder)
+
+    def discard(self, model_id: str, version: str) -> None:
+        """Forget what was fetched of a version: it turned out to be damaged."""
+        if self._remote is not None:
+            _delete_folder(version_folder(self.local, model_id, version))
+
+    def delete(self, model_id: str, version: str) -> None:
+        """Delete a version's files, if they are there."""
+        if self._remote is not None:
+            self._remote.delete(model_id, version)
+        _delete_folder(version_folder(self.local, model_id, version))
+
+    def _read_manifest(self, model_id: str, version: str) -> Manifest | None:
+        raw = self._remote.read(model_id, version, MANIFEST) if self._remote else None
+        try:
+            return None if raw is None else msgspec.json.decode(raw, type=Manifest)
+        except _DAMAGED as exc:
+            logger.warning("version %s has no manifest that can be read: %s", version, exc)
+            return None
+
+    def _prune(self, keep: Path) -> None:
+        """Delete the versions used longest ago from the cache, until it is within its bounds."""
+        for aside in self.local.glob("*/.*.partial"):
+            if _last_used(aside) < time.time() - _ASIDE_S:
+                shutil.rmtree(aside, ignore_errors=True)
+        found = [path for path in self.local.glob("*/*") if is_version_name(path.name)]
+        oldest = sorted(found, key=_last_used)
+        for folder in oldest[: max(0, len(found) - self._cache_limit)]:
+            if folder != keep:
+                _delete_folder(folder)
+
+
+class _Remote:
+    """An object store's folder of models. It is never asked for a listing that it remembers."""
+
+    def __init__(self, address: str) -> None:
+        self._address = without_password(address)
+        try:
+            self._files, self._root = fsspec.url_to_fs(
+                address, use_listings_cache=False, skip_instance_cache=True
+            )
+        except (ImportError, TypeError, ValueError) as exc:
+            raise InvalidSetting(
+                f"{variable_of(('artifacts',))} is {self._address!r}, which cannot be used: {exc}. "
+                "For s3:// install `headrace[s3]`."
+            ) from exc
+
+    def names(self, *below: str) -> list[str]:
+        """Return the names of the folders in a folder."""
+        with self._reached():
+            try:
+                rows: list[dict[str, Any]] = self._files.ls(self._path(*below), detail=True)
+            except FileNotFoundError:
+                return []
+        return [PurePosixPath(row["name"]).name for row in rows if row["type"] == "directory"]
+
+    def read(self, *path: str) -> bytes | None:
+        """Return a file's bytes, None when it is not there."""
+        with self._reached():
+            try:
+                return bytes(self._files.cat_file(self._path(*path)))
+            except FileNotFoundError:
+                return None
+
+    def get(self, model_id: str, version: str, name: str, target: Path) -> None:
+        """Fetch a file. Raises `ArtifactInvalid` when it is not there."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._reached():
+            try:
+                self._files.get_file(self._path(model_id, version, name), str(target))
+            except FileNotFoundError as exc:
+                raise ArtifactInvalid(
+                    f"Version {version}: {name} is listed in the manifest but is not there; "
+                    "train again."
+                ) from exc
+
+    def put(self, folder: Path, model_id: str, version: str) -> None:
+        """Upload a version's files, the manifest last."""
+        names = [
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ]
+        with self._reached():
+            for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
+                self._files.put_file(str(folder / name), self._path(model_id, version, name))
+
+    def delete(self, model_id: str, version: str) -> None:
+        """Delete a version's files, the manifest first."""
+        with self._reached():
+            with suppress(FileNotFoundError):
+                self._files.rm_file(self._path(model_id, version, MANIFEST))
+            with suppress(FileNotFoundError):
+                self._files.rm(self._path(model_id, version), recursive=True)
+
+    def _path(self, *below: str) -> str:
+        return "/".join((self._root.rstrip("/"), *below))
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except _errors_of_clients() as exc:
+            raise StoreUnavailable(
+                f"The versions at {self._address} cannot be reached: {exc}."
+            ) from exc
+
+
+def _fetch(remote: _Remote, folder: Path, manifest: bytes, signature: bytes | None) -> None:
+    """Fetch a version's files aside and let them appear together."""
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    aside.mkdir(parents=True)
+    try:
+        for name in _file_names(folder.name, manifest):
+            remote.get(folder.parent.name, folder.name, name, aside / name)
+        if signature is not None:
+            (aside / SIGNATURE).write_bytes(signature)
+        (aside / MANIFEST).write_bytes(manifest)
+        _delete_folder(folder)
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another process of this machine fetched the same one.
+            if _read_if_there(folder / MANIFEST) != manifest:
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _errors_of_clients() -> tuple[type[Exception], ...]:
+    """Return what file systems and object stores' clients raise, of those that are installed."""
+    try:
+        from botocore.exceptions import (  # type: ignore[import-untyped]
+            BotoCoreError,
+            ClientError,
+        )
+    except ImportError:
+        return (OSError,)
+    return (OSError, BotoCoreError, ClientError)
+
+
+def _remote(address: str) -> _Remote | None:
+    return _Remote(address) if _ADDRESS.match(address) else None
+
+
+def _file_names(version: str, raw: bytes) -> list[str]:
+    """Return the files that a manifest lists.
+
+    Raises `ArtifactInvalid` for a manifest that cannot be read, and for a path that leads out.
+    """
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except _DAMAGED as exc:
+        raise ArtifactInvalid(f"Version {version}: {MANIFEST} {exc}; train again.") from exc
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ArtifactInvalid(
+                f"Version {version}: {MANIFEST} lists {name!r}, which leads out of the version's "
+                "folder; train again."
+            )
+    return list(manifest.files)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _is_model_id(name: str) -> bool:
+    try:
+        msgspec.convert(name, ModelId)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _delete_folder(folder: Path) -> None:
+    """Delete a folder, its manifest first: what is left of it is no version."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

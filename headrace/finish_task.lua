@@ -1,0 +1,27 @@
+-- Ends a task, if its trainer still has it.
+--
+-- KEYS  fences     hash: task id -> the number under which it was claimed last
+--       leases, marks, attempts   of it nothing is kept
+--       task       the task as JSON
+--       open       sorted set: ids of the tasks that have not ended
+--       active     hash: model id -> the id of its task that has not ended
+--       trained    hash: model id -> when it was last trained, in Unix seconds
+--       succeeded  hash: model id -> what its last success was, as JSON
+-- ARGV  task id, number, model id, the task as JSON, when the model was trained ('': it was not),
+--       the success as JSON ('': it is none)
+-- Returns whether it was ended.
+
+local fences, leases, marks, attempts, task, open, active, trained, succeeded = unpack(KEYS)
+local id, number, model, value, trained_at, success = unpack(ARGV)
+
+if redis.call('HGET', fences, id) ~= number then return 0 end
+redis.call('SET', task, value)
+redis.call('ZREM', open, id)
+redis.call('ZREM', leases, id)
+redis.call('HDEL', fences, id)
+redis.call('HDEL', marks, id)
+redis.call('HDEL', attempts, id)
+if redis.call('HGET', active, model) == id then redis.call('HDEL', active, model) end
+if trained_at ~= '' then redis.call('HSET', trained, model, trained_at) end
+if success ~= '' then redis.call('HSET', succeeded, model, success) end
+return 1

@@ -1,0 +1,229 @@
+"""What a training is asked for with: one type, read and checked the same way whoever asks.
+
+HTTP, the command line, the clock, the count of events and the `retrain` topic all come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import msgspec
+from msgspec import Meta, Struct
+
+from headrace.errors import InvalidEvent, InvalidSetting
+from headrace.events import EventId, decode
+from headrace.settings import ModelId, Settings, TrainingSettings, training_settings
+from headrace.topics import Topics
+from headrace.training_data import DataSchema
+from headrace.training_kinds import (
+    ALGORITHMS,
+    EPOCHS,
+    KINDS,
+    LEARNING_RATE,
+    MODES,
+    TRAIN_SPLIT_RATIO,
+    Kind,
+    Mode,
+)
+
+if TYPE_CHECKING:
+    from headrace.log import Offsets
+
+ParameterName = Annotated[str, Meta(max_length=64)]
+_Offset = Annotated[int, Meta(ge=0, le=2**53)]
+_Bound = Union[
+    Annotated[float, Meta(ge=0)],
+    Annotated[str, Meta(min_length=1, max_length=64)],
+    Annotated[dict[str, dict[str, _Offset]], Meta(max_length=16)],
+]
+"""Unix seconds, an ISO 8601 time (UTC if it does not say), or offsets by topic and partition."""
+
+
+class TrainingRequest(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    rename={"from_": "from"},
+):
+    """Asks for a training: the body of `POST …/train`, a message of the `retrain` topic."""
+
+    model_id: ModelId | None = None
+    """None: that of the path, or of the settings."""
+    kind: Kind = "retrieval"
+    epochs: Annotated[int, Meta(ge=EPOCHS[0], le=EPOCHS[1])] | None = None
+    learning_rate: Annotated[float, Meta(ge=LEARNING_RATE[0], le=LEARNING_RATE[1])] | None = None
+    algorithm: Annotated[str, Meta(max_length=64)] | None = None
+    """One of those of the kind; None: the first of them."""
+    mode: Mode | None = None
+    """`incremental`: from the live version's weights, on what is new and a sample of the old."""
+    train_split_ratio: (
+        Annotated[float, Meta(ge=TRAIN_SPLIT_RATIO[0], le=TRAIN_SPLIT_RATIO[1])] | None
+    ) = None
+    """Share of the events, in time order, before the hold-out."""
+    with_feedback: bool = False
+    """Whether to train on what users did with the lists they were served, too."""
+    global_data: bool = False
+    """Whether to train on the events of all models' topics."""
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    from_: _Bound | None = None
+    """Events from here on: a time of theirs, or offsets; None: everything archived and retained."""
+    to: _Bound | None = None
+    """Events before this one; None: as far as the log goes when the training starts."""
+    schema: DataSchema | None = None
+    """How the rows of an uploaded `data` file are to be read."""
+    params: Annotated[dict[ParameterName, float], Meta(max_length=100)] = {}
+    """Overrides of other training parameters, by name; 1 and 0 for yes and no."""
+    force: bool = False
+    """Whether to train though nothing has changed since the model's last success."""
+    idempotency_key: EventId | None = None
+    """The same key gives the same task."""
+    reason: Annotated[str, Meta(max_length=512)] = ""
+    requested_by: Annotated[str, Meta(max_length=128)] = ""
+
+    def parameters(self, settings: Settings) -> TrainingSettings:
+        """Return the settings of the training that is asked for. Raises `InvalidSetting`."""
+        own = {name: getattr(self, name) for name in _PARAMETERS}
+        given = {name: value for name, value in own.items() if value is not None}
+        return training_settings(settings, {**self.params, **given})
+
+    def between(self) -> tuple[float | None, float | None]:
+        """Return from and to which time of the events, in Unix seconds; None: not by time."""
+        return _seconds(self.from_), _seconds(self.to)
+
+    def offsets(self) -> tuple[Offsets | None, Offsets | None]:
+        """Return from and to which offsets of the log; None: not by offsets."""
+        begin, end = (each if isinstance(each, dict) else None for each in (self.from_, self.to))
+        return begin, end
+
+
+_PARAMETERS = ("epochs", "learning_rate", "train_split_ratio", "seed")
+"""Fields that are training parameters of the same names."""
+_TEXTS = frozenset(
+    {"model_id", "kind", "algorithm", "mode", "idempotency_key", "reason", "requested_by"}
+)
+"""Fields that are text, though they may look like a number."""
+_LIMITS: Mapping[str, str] = {
+    "model_id": "lowercase letters, digits and hyphens, no hyphen first or last, at most 63",
+    "kind": f"one of {', '.join(KINDS)}",
+    "mode": f"one of {', '.join(MODES)}",
+    "epochs": f"a whole number from {EPOCHS[0]} to {EPOCHS[1]:,}",
+    "learning_rate": f"a number from {LEARNING_RATE[0]} to {LEARNING_RATE[1]}",
+    "train_split_ratio": f"a number from {TRAIN_SPLIT_RATIO[0]} to {TRAIN_SPLIT_RATIO[1]}",
+    "seed": f"a whole number from 0 to {2**31 - 1:,}",
+    "from": "Unix seconds, a time like 2026-11-01T00:00Z, or offsets by topic and partition",
+    "to": "Unix seconds, a time like 2026-11-01T00:00Z, or offsets by topic and partition",
+}
+"""By field, what it may be."""
+_NOT_YET: Mapping[str, tuple[Any, str]] = {
+    "kind": (("items", "ranking"), "only retrieval can be trained so far"),
+    "mode": (("incremental",), "only full can be trained so far"),
+    "with_feedback": ((True,), "no training reads the served lists so far"),
+}
+"""What is refused because no pipeline takes it from the job yet: by field, the values, and why."""
+
+_decoder = msgspec.json.Decoder(TrainingRequest)
+
+
+def parse_request(raw: bytes | None) -> TrainingRequest:
+    """Read a request from JSON.
+
+    Raises `InvalidEvent`, which names the field, its value and what it may be.
+    """
+    if raw is None:
+        raise InvalidEvent("", "the record has no value; a retrain event is a JSON object")
+    try:
+        request: TrainingRequest = decode(_decoder, raw, InvalidEvent)
+    except InvalidEvent as error:
+        raise _in_words(error, raw) from error
+    return request
+
+
+def request_of(fields: Mapping[str, Any]) -> TrainingRequest:
+    """Return the request of these fields, which may all be text. Raises `InvalidEvent`."""
+    typed = {name: value if name in _TEXTS else _typed(value) for name, value in fields.items()}
+    return parse_request(msgspec.json.encode(typed))
+
+
+def check_request(request: TrainingRequest, settings: Settings) -> None:
+    """Raise `InvalidEvent` for what no training could be made of."""
+    if request.model_id not in (None, *settings.model_ids):
+        among = ", ".join(settings.model_ids)
+        raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
+    for name, (values, why) in _NOT_YET.items():
+        value = getattr(request, name)
+        if value in values:
+            raise InvalidEvent(name, f"is {msgspec.json.encode(value).decode()}; {why}")
+    algorithms = ALGORITHMS[request.kind]
+    if request.algorithm is not None and request.algorithm not in algorithms:
+        among = f"{request.kind} has {', '.join(algorithms)}"
+        raise InvalidEvent("algorithm", f"is {request.algorithm!r}; {among}")
+    for name in _PARAMETERS:
+        if name in request.params:
+            raise InvalidEvent(f"params.{name}", f"is a field of its own; send it as {name}")
+    _check_bounds(request, Topics(settings).all_kinds)
+    try:
+        request.parameters(settings)
+    except InvalidSetting as exc:
+        raise InvalidEvent("params", str(exc)) from exc
+
+
+def _check_bounds(request: TrainingRequest, topics: Collection[str]) -> None:
+    for name, bound in (("from", request.from_), ("to", request.to)):
+        if isinstance(bound, dict):
+            _check_offsets(name, bound, topics)
+        try:
+            _seconds(bound)
+        except (ValueError, OverflowError) as exc:
+            raise InvalidEvent(name, f"is {bound!r}; it must be {_LIMITS[name]}") from exc
+    begin, end = request.between()
+    if begin is not None and end is not None and end <= begin:
+        raise InvalidEvent("to", f"is {request.to!r}, which is not after `from`")
+
+
+def _check_offsets(name: str, offsets: Offsets, topics: Collection[str]) -> None:
+    for topic, by_partition in offsets.items():
+        if topic not in topics:
+            among = ", ".join(topics)
+            raise InvalidEvent(name, f"{topic[:_SHOWN]!r} is no topic of events; there are {among}")
+        for partition in by_partition:
+            if not (partition.isascii() and partition.isdigit()):
+                raise InvalidEvent(f"{name}.{topic}", f"{partition[:_SHOWN]!r} is no partition")
+
+
+def _seconds(bound: float | str | Offsets | None) -> float | None:
+    """Return a bound that is a time in Unix seconds. Raises `ValueError` for text that is none."""
+    if isinstance(bound, dict) or bound is None:
+        return None
+    if not isinstance(bound, str):
+        return float(bound)
+    try:
+        return float(bound)
+    except ValueError:
+        # Python 3.10 does not know the Z of UTC.
+        moment = datetime.fromisoformat(bound.replace("Z", "+00:00"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _in_words(error: InvalidEvent, raw: bytes) -> InvalidEvent:
+    """Return the error with the value and all that the field may be, where there is a range."""
+    limits = _LIMITS.get(error.field)
+    if limits is None or error.reason.startswith("is "):
+        return error
+    value = msgspec.json.encode(msgspec.json.decode(raw)[error.field]).decode()
+    return InvalidEvent(error.field, f"is {value[:_SHOWN]}; it must be {limits}")
+
+
+_SHOWN = 100
+"""Characters of a value that an error repeats."""
+
+
+def _typed(value: Any) -> Any:
+    """Return what a text stands for, itself if it is no JSON."""
+    try:
+        return msgspec.json.decode(value) if isinstance(value, str) else value
+    except msgspec.DecodeError:
+        return value

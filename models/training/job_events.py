@@ -1,0 +1,68 @@
+"""The events that a job trains on: those of the log, or of a file that was sent along."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from headrace.columns import ColumnBuilder
+from headrace.erasure_log import read_erasures
+from headrace.errors import HeadraceError, InvalidEvent
+from headrace.events import EventColumns
+from headrace.log import read_columns
+from headrace.settings import Settings
+from headrace.topics import Topics, topic_ids
+from headrace.training_data import DataFile, read_data
+from models.training.runner import Job, Report
+
+logger = logging.getLogger(__name__)
+
+READING = 0.1
+"""Share of the progress that reading is."""
+
+
+def read_events(settings: Settings, job: Job, tell: Callable[[Report], None]) -> EventColumns:
+    """Return the events. Blocks. Raises `HeadraceError`."""
+    begin, end = job.request.between()
+    if job.data is not None:
+        return _of_file(settings, job, job.data, begin, end)
+
+    def reading(fraction: float) -> None:
+        tell(Report(step="reading the log", fraction=fraction * READING))
+
+    topics = Topics(settings.of_model(job.model_id)).to_train(global_data=job.request.global_data)
+    columns = read_columns(
+        settings,
+        job.through,
+        reading,
+        topics=topics,
+        start=job.request.offsets()[0],
+        topic_ids=job.topic_ids,
+        begin=begin,
+        end=end,
+    )
+    if topic_ids(settings, topics) != job.topic_ids:
+        raise HeadraceError("A topic was made anew while it was read; train again.")
+    return columns
+
+
+def _of_file(
+    settings: Settings, job: Job, data: DataFile, begin: float | None, end: float | None
+) -> EventColumns:
+    builder = ColumnBuilder(
+        np.random.default_rng(), read_erasures(settings), Topics(settings).all_kinds
+    )
+    events, refused = 0, 0
+    first: InvalidEvent | None = None
+    for batch, wrong, why in read_data(settings, data, job.created_at):
+        events += len(batch.records)
+        refused, first = refused + wrong, first or why
+        builder.add(batch)
+    if refused:
+        told = f"{refused:,} rows of the data are no events; the first: {first}"
+        logger.warning("%s", told)
+        if not events:
+            raise HeadraceError(f"All {told}.")
+    return builder.build({}, begin=begin, end=end)

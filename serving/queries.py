@@ -1,0 +1,42 @@
+"""Parameters of a request's query, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+
+from serving.problems import Problem, wrong_field
+from serving.values import cut
+
+
+def number(request: Request, name: str, least: int, most: int) -> int | None:
+    """Return a whole number of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name)
+    if raw is None:
+        return None
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
+        raise _wrong(name, f"Expected a whole number from {least} to {most}", raw)
+    return int(raw)
+
+
+def yes_or_no(request: Request, name: str) -> bool:
+    """Return a truth value of the query, False where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name, "false")
+    if raw not in ("true", "false"):
+        raise _wrong(name, "Expected true or false", raw)
+    return raw == "true"
+
+
+def one_of(request: Request, name: str, values: Sequence[str]) -> str | None:
+    """Return a word of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name)
+    if raw is not None and raw not in values:
+        raise _wrong(name, f"Expected one of {', '.join(values)}", raw)
+    return raw
+
+
+def _wrong(name: str, reason: str, raw: str) -> Problem:
+    """Return what is wrong with a parameter of the query."""
+    value = cut(raw)
+    return Problem(422, f"{name}: {reason}; it is {value}", [wrong_field(name, reason, value)])

@@ -1,0 +1,110 @@
+"""Forms with a file: read as it comes, onto disk, and kept where trainers find it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from headrace.errors import InvalidEvent
+from headrace.settings import Settings
+from headrace.training_data import DataFile, DataSchema, data_path, kept_name
+from headrace.training_requests import TrainingRequest, parse_request, request_of
+from serving.guard import FORM
+from serving.problems import Problem, wrong_field
+
+DATA, REQUEST = "data", "request"
+"""The parts that are a file of events, and fields of the request as JSON."""
+_FIELDS = 100
+_FIELD_BYTES = 1 << 20
+_CHUNK = 1 << 20
+
+
+def is_form(request: Request) -> bool:
+    """Return whether the body is a form that may carry a file."""
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == FORM
+
+
+async def read_form(request: Request) -> FormData:
+    """Return the form's parts; a file lies on disk once it is longer than a megabyte.
+
+    Close it in the end. Raises `Problem` 413 or 422.
+    """
+    try:
+        return await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+    except HTTPException as exc:
+        raise Problem(422, f"The form cannot be read: {exc.detail}") from exc
+
+
+def form_request(form: FormData) -> TrainingRequest:
+    """Return what the form asks for: the fields of its part `request`, and those of their own.
+
+    Raises `InvalidEvent`.
+    """
+    fields: dict[str, object] = {}
+    for name, value in form.multi_items():
+        if name == DATA:
+            continue
+        if not isinstance(value, str):
+            raise InvalidEvent(name, f"is a file; the file of events is the part `{DATA}`")
+        if name != REQUEST:
+            fields[name] = value
+    whole = form.get(REQUEST)
+    if isinstance(whole, str):
+        asked = parse_request(whole.encode(errors="replace"))
+        fields = {**msgspec.to_builtins(asked), **fields}
+    return request_of(fields)
+
+
+def form_file(form: FormData) -> UploadFile | None:
+    """Return the file of events, None when there is none. Raises `Problem` 422 for what is none."""
+    found = form.get(DATA)
+    if isinstance(found, str):
+        reason = "is a field; send it as a file, with a file name"
+        raise Problem(422, f"{DATA}: {reason}", [wrong_field(DATA, reason, None)])
+    return found
+
+
+async def keep_file(
+    upload: UploadFile, schema: DataSchema | None, task_id: str, settings: Settings
+) -> DataFile:
+    """Keep the file for a task, whole or not at all. Raises `InvalidEvent` or `OSError`."""
+    if "://" in settings.artifacts:
+        raise InvalidEvent(
+            DATA, f"cannot be kept, for the artifacts are at {settings.artifacts}; import it"
+        )
+    schema = DataSchema() if schema is None else schema
+    name = kept_name(task_id, upload.filename or "", schema)
+    path = data_path(settings, name)
+    size, digest = await asyncio.to_thread(_copy, upload.file, path)
+    if not size:
+        await asyncio.to_thread(path.unlink)
+        raise InvalidEvent(DATA, "is empty")
+    return DataFile(name=name, bytes=size, sha256=digest, schema=schema)
+
+
+def _copy(source: BinaryIO, path: Path) -> tuple[int, str]:
+    """Copy a file; return its length in bytes and its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        source.seek(0)
+        with partial.open("wb") as target:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                size += target.write(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return size, digest.hexdigest()

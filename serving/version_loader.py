@@ -1,0 +1,60 @@
+"""Loads one version aside: what comes of it answers as it did where it was trained, or is refused.
+
+1. Its manifest is of this model and version, and signed by a trusted key, if keys are set.
+2. Its files are fetched, if they lie elsewhere, and have the sums that the manifest gives.
+3. Its parts fit one another, and this program.
+4. Its probes are answered as they were when it was written.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from headrace.artifact_store import ArtifactStore
+from headrace.errors import ArtifactInvalid
+from headrace.settings import Settings
+from headrace.signatures import TrustedKeys
+from models.retrieval.artifact import Artifact, load_artifact
+from models.retrieval.probes import check_probes, load_probes
+from models.retrieval.retriever import Retriever
+
+
+class VersionLoader:
+    """Loads versions from where the settings say that they lie. It blocks."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `InvalidSetting` for keys or an address that cannot be used."""
+        self._store = ArtifactStore(settings)
+        self._trusted = TrustedKeys.of(settings.versions)
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the versions lie."""
+        return self._store
+
+    def load(self, model_id: str, version: str) -> Retriever:
+        """Return the version, checked, and not yet level with the catalogue.
+
+        Raises `VersionNotFound`, `ArtifactInvalid` and `StoreUnavailable`.
+        """
+        check = partial(self._trusted.check, version)
+        folder = self._store.fetch(model_id, version, check)
+        try:
+            return _loaded(folder, model_id, version, load_artifact(folder, check))
+        except ArtifactInvalid:
+            # It may have been mended where it came from when it is asked for again.
+            self._store.discard(model_id, version)
+            raise
+
+
+def _loaded(folder: Path, model_id: str, version: str, artifact: Artifact) -> Retriever:
+    named = (artifact.manifest.model_id, artifact.manifest.version)
+    if named != (model_id, version):
+        raise ArtifactInvalid(
+            f"Version {version}: {folder.name}/manifest.json is of version {named[1]} of model "
+            f"{named[0]}; train or fetch it again."
+        )
+    retriever = Retriever(artifact)
+    check_probes(retriever, load_probes(artifact))
+    return retriever

@@ -1,0 +1,300 @@
+"""Trainers as processes: a task runs once, goes on after a kill, and keeps within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from kafka_tools import send_events, send_raw
+from parts import Part, eventually
+from redis.asyncio import Redis
+
+from headrace.model_settings import ModelSettings
+from headrace.producer import Producer
+from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
+from headrace.task_store import TaskStore
+from headrace.tasks import OPEN, Status, Task
+from headrace.topics import ensure_topics
+from headrace.training_requests import TrainingRequest
+from headrace.versions import ROLLED_BACK, VersionStore, read_manifests
+
+API_KEY = "an api key"
+MODELS = ("fails", "grows", "hangs", "hangs-once", "shop")
+"""What a stand-in's training does, and one that is trained."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    settings = msgspec.structs.replace(
+        settings,
+        api_key=API_KEY,
+        models=dict.fromkeys(MODELS, ModelSettings()),
+        trainer=TrainerSettings(lease_s=2.0),
+        retrain=RetrainSettings(every_events=0),
+    )
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def tasks(redis: Redis, settings: Settings) -> TaskStore:
+    return TaskStore(redis, settings)
+
+
+@pytest.fixture
+async def versions(redis: Redis, settings: Settings) -> AsyncIterator[VersionStore]:
+    producer = Producer(settings)
+    yield VersionStore(redis, settings, producer)
+    await producer.close()
+
+
+async def ask(tasks: TaskStore, model_id: str, **fields: object) -> Task:
+    request = TrainingRequest(model_id=model_id, **fields)  # type: ignore[arg-type]
+    return await tasks.create(request, uuid.uuid4().hex, now=1_704_060_026.0)
+
+
+async def reaches(tasks: TaskStore, task: Task, status: Status) -> Task:
+    async def has() -> bool:
+        found = await tasks.get(task.id)
+        assert found.status in (status, *OPEN), found
+        return found.status == status
+
+    await eventually(has, f"{task.model_id} is {status}")
+    return await tasks.get(task.id)
+
+
+async def fits(tasks: TaskStore, task: Task) -> Task:
+    async def does() -> bool:
+        return (await tasks.get(task.id)).step == "fit"
+
+    await eventually(does, f"{task.model_id} is being fitted")
+    return await tasks.get(task.id)
+
+
+async def process_of(tasks: TaskStore, task: Task) -> int:
+    """The process of a stand-in's training, which its log tells."""
+
+    async def told() -> bool:
+        return "process" in await tasks.log(task.id)
+
+    await eventually(told, "the log is there")
+    return int(re.findall(r"process (\d+)", await tasks.log(task.id))[-1])
+
+
+def runs(process: int) -> bool:
+    try:
+        # Of one whose parent hangs the kernel keeps the status.
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def ends(process: int) -> None:
+    async def has() -> bool:
+        return not runs(process)
+
+    await eventually(has, f"process {process} has ended")
+
+
+def parent_of(process: int) -> int:
+    return psutil.Process(process).ppid()
+
+
+def stand_in(settings: Settings, folder: Path, name: str = "a") -> Part:
+    """A trainer whose trainings learn nothing."""
+    (folder / name).mkdir()
+    return Part("trainer", settings, folder / name, faults=["train_nothing"])
+
+
+async def test_a_task_goes_on_where_it_was_when_its_trainer_was_killed(
+    settings: Settings, tasks: TaskStore, tmp_path: Path
+) -> None:
+    task = await ask(tasks, "hangs-once")
+    with stand_in(settings, tmp_path) as trainer:
+        await fits(tasks, task)
+        job = await process_of(tasks, task)
+        trainer.end(signal.SIGKILL)
+        await ends(job)
+        assert (await tasks.get(task.id)).status == "RUNNING"
+        trainer.start()
+        ended = await reaches(tasks, task, "FAILED")
+    # The same version, from the same offsets; and the checkpoint that the first attempt left.
+    first, second = str(ended.error).split("\n")[:2]
+    assert first == second
+    assert ended.started_at is not None
+    assert not (Path(settings.artifacts) / "hangs-once" / ".work" / task.id).exists()
+
+
+async def test_a_trainer_that_hung_finds_its_task_taken_and_changes_nothing(
+    settings: Settings, tasks: TaskStore, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        one, other = (
+            stack.enter_context(stand_in(settings, tmp_path, name)) for name in ("one", "other")
+        )
+        task = await ask(tasks, "hangs-once")
+        await fits(tasks, task)
+        job = await process_of(tasks, task)
+
+        holder = one if parent_of(job) == one.pid else other
+        holder.signal(signal.SIGSTOP)
+        ended = await reaches(tasks, task, "FAILED")
+        # The training of the trainer that hangs ended by itself, before its task was taken.
+        await ends(job)
+        holder.signal(signal.SIGCONT)
+
+        async def knows() -> bool:
+            return "is another's by now" in holder.log()
+
+        await eventually(knows, "the trainer that hung knows")
+        assert await tasks.get(task.id) == ended
+        later = await ask(tasks, "fails")
+        await reaches(tasks, later, "FAILED")
+        assert one.runs
+        assert other.runs
+
+
+async def test_what_is_over_its_limits_fails_and_the_trainer_survives(
+    settings: Settings, tasks: TaskStore, tmp_path: Path
+) -> None:
+    limits = TrainerSettings(lease_s=2.0, memory_mb=250, timeout_s=6.0, concurrency=2)
+    settings = msgspec.structs.replace(settings, trainer=limits)
+    with stand_in(settings, tmp_path) as trainer:
+        large, slow = await ask(tasks, "grows"), await ask(tasks, "hangs")
+        words = (await reaches(tasks, large, "FAILED")).error or ""
+        assert "MB of memory, more than 250 MB" in words
+        assert "HEADRACE_TRAINER_MEMORY_MB" in words
+        words = (await reaches(tasks, slow, "FAILED")).error or ""
+        assert "longer than 6 s" in words
+        assert "HEADRACE_TRAINER_TIMEOUT_S" in words
+        after = await reaches(tasks, await ask(tasks, "fails"), "FAILED")
+        assert after.error == "it was to fail"
+        assert trainer.runs
+        log = await tasks.log(after.id)
+        assert "password ***" in log
+        assert API_KEY not in log
+
+
+async def test_a_running_task_is_cancelled_and_its_process_ends(
+    settings: Settings, tasks: TaskStore, tmp_path: Path
+) -> None:
+    with stand_in(settings, tmp_path) as trainer:
+        task = await ask(tasks, "hangs")
+        await fits(tasks, task)
+        job = await process_of(tasks, task)
+        await tasks.cancel(task.id, now=0.0)
+        await reaches(tasks, task, "CANCELLED")
+        assert not runs(job)
+        # A trainer that is told to end gives its task back.
+        task = await ask(tasks, "hangs")
+        await fits(tasks, task)
+        assert trainer.end(signal.SIGTERM) == 0
+    again = await tasks.claim(now=0.0)
+    assert again is not None
+    assert (again.task.id, again.attempt) == (task.id, 1)
+
+
+async def test_the_topic_and_the_clock_ask_once_however_many_trainers_listen(
+    settings: Settings, tasks: TaskStore, redis: Redis, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(
+        settings, retrain=RetrainSettings(every_events=0, every="1h"), model_id="fails"
+    )
+    # The trainers were away for ten hours.
+    await redis.set(settings.key("retrain", "fails", "tick"), "3600.0")
+    asked = b'{"idempotency_key": "once", "model_id": "hangs", "epochs": 2}'
+    wrong = b'{"model_id": "hangs", "epochs": 0}'
+    send_raw(settings, "retrain", [(b"hangs", asked)] * 100 + [(b"hangs", wrong)])
+    with ExitStack() as stack:
+        for name in ("one", "other"):
+            stack.enter_context(stand_in(settings, tmp_path, name))
+
+        async def both() -> bool:
+            return {task.model_id for task in await tasks.newest()} == {"fails", "hangs"}
+
+        await eventually(both, "the clock and the topic have asked")
+        by_topic = await tasks.of_model("hangs")
+        assert by_topic is not None
+        await fits(tasks, by_topic)
+        await tasks.cancel(by_topic.id, now=0.0)
+        await reaches(tasks, by_topic, "CANCELLED")
+        [by_clock] = [task for task in await tasks.newest() if task.model_id == "fails"]
+        assert by_clock.requested_by == "clock"
+        await reaches(tasks, by_clock, "FAILED")
+        await asyncio.sleep(1.5)
+        assert len(await tasks.newest()) == 2
+
+
+TINY = TrainingSettings(width=8, session_length=4, epochs=3, min_steps=30, final_epochs=0)
+
+
+@pytest.mark.timeout(280)
+async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained_on_again(
+    settings: Settings, tasks: TaskStore, versions: VersionStore, tmp_path: Path
+) -> None:
+    # At no low priority: others may be at work on this machine.
+    trainer = TrainerSettings(lease_s=2.0, niceness=0)
+    settings = msgspec.structs.replace(settings, training=TINY, trainer=trainer)
+    clicks = [
+        {
+            "event_id": f"e{number}",
+            "user_id": f"user-{number % 10}",
+            "item_id": f"item-{(number % 10 + number // 10) % 7}",
+            "timestamp": 1_704_060_026 + number,
+        }
+        for number in range(150)
+    ]
+    with Part("trainer", settings, tmp_path) as trainer:
+        # 1. Too few events are said to be too few.
+        task = await reaches(tasks, await ask(tasks, "shop"), "FAILED")
+        assert "There are 0 events; a training needs 100" in (task.error or "")
+
+        # 2. Killed in the middle, the trainer goes on with the task.
+        send_events(settings, "clicks", clicks)
+        task = await ask(tasks, "shop")
+
+        async def trains() -> bool:
+            return (await tasks.get(task.id)).progress > 0.1
+
+        await eventually(trains, "it trains")
+        trainer.end(signal.SIGKILL)
+        trainer.start()
+        await fits(tasks, task)
+        done = await reaches(tasks, task, "SUCCEEDED")
+        artifacts = Path(settings.artifacts)
+        [manifest] = read_manifests(artifacts, "shop")
+        assert done.version == manifest.version
+        assert (done.data["events"], done.data["fingerprint"]) == (150, manifest.data.fingerprint)
+        assert sum(done.data["offsets"]["clicks"].values()) == 150
+        live = await versions.live("shop")
+        assert live is not None
+        assert (live.version, live.reason) == (done.version, f"task {task.id}")
+        assert [each.name for each in (artifacts / "shop").iterdir() if each.name != ".work"] == [
+            done.version
+        ]
+
+        # 3. The same data are not trained on again; the version that was made is live again.
+        other = "20240101T000000Z-00000a"
+        await versions.activate("shop", other, now=0.0, reason="activated")
+        again = await reaches(tasks, await ask(tasks, "shop"), "SUCCEEDED")
+        assert again.version == done.version
+        assert again.step == f"nothing new since version {done.version}, which is live again"
+        live = await versions.live("shop")
+        assert live is not None
+        assert live.version == done.version
+
+        # 4. But not where ops went back to another one.
+        await versions.activate("shop", other, now=0.0, reason=ROLLED_BACK)
+        kept = await reaches(tasks, await ask(tasks, "shop"), "SUCCEEDED")
+        assert kept.step.endswith("ops rolled it back, and it stays so")
+        live = await versions.live("shop")
+        assert live is not None
+        assert live.version == other

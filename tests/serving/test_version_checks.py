@@ -1,0 +1,292 @@
+"""What a server checks of a version before it serves it, and what it says when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from events_log import NOW
+from object_store import BUCKET, s3_server
+from parts import eventually
+from redis.asyncio import Redis
+from serving_tools import V1, V2, V3, Serve, activate, check_problem, ring, until_live
+
+from headrace.artifact_store import ArtifactStore
+from headrace.errors import ArtifactInvalid
+from headrace.producer import Producer
+from headrace.settings import Settings, VersionSettings
+from headrace.signatures import Signer, make_key
+from headrace.topics import ensure_topics
+from headrace.versions import Manifest, VersionStore
+from models.retrieval.artifact import file_digests
+from serving.version_loader import VersionLoader
+
+AddVersion = Callable[[str], Path]
+Harm = Callable[[Path], None]
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "item_vectors.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def alter(folder: Path) -> None:
+    path = folder / "query_tower.tflite"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def misshape(folder: Path) -> None:
+    vectors = np.load(folder / "item_vectors.npy")
+    np.save(folder / "item_vectors.npy", np.ascontiguousarray(vectors[:, 1:]))
+    sum_up(folder)
+
+
+def say_otherwise(folder: Path) -> None:
+    """Every file is what the manifest says; what they say together is not what was trained."""
+    vectors = np.load(folder / "item_vectors.npy")
+    np.save(folder / "item_vectors.npy", np.ascontiguousarray(vectors[::-1]))
+    sum_up(folder)
+
+
+def recalibrate(folder: Path) -> None:
+    path = folder / "calibration.json"
+    found = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**found, "intercept": found["intercept"] + 0.5}))
+    sum_up(folder)
+
+
+def forget_probes(folder: Path) -> None:
+    (folder / "probes.json").unlink()
+    sum_up(folder)
+
+
+def empty_probes(folder: Path) -> None:
+    (folder / "probes.json").write_text('{"sessions": [], "answers": []}')
+    sum_up(folder)
+
+
+def rename(folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, model_id="other")))
+
+
+def sum_up(folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    path.write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(manifest, files=file_digests(folder)))
+    )
+
+
+def whole(_: Path) -> None:
+    """Do no harm."""
+
+
+HARM: list[tuple[Harm, str]] = [
+    (truncate, "item_vectors.npy has not the sha256"),
+    (alter, "query_tower.tflite has not the sha256"),
+    (misshape, "query_tower.tflite takes 16 values where"),
+    (say_otherwise, "probes are not answered as they were"),
+    (recalibrate, "a score differs by"),
+    (forget_probes, "probes.json: not listed"),
+    (empty_probes, "0 sessions, 0 answers"),
+    (rename, "manifest.json is of version"),
+]
+
+
+@pytest.mark.parametrize(("harm", "words"), HARM)
+def test_a_version_that_is_not_what_was_trained_is_refused(
+    harm: Harm, words: str, add_version: AddVersion, settings: Settings
+) -> None:
+    harm(add_version(V1))
+    with pytest.raises(ArtifactInvalid, match=words) as refused:
+        VersionLoader(settings).load("default", V1)
+    assert V1 in str(refused.value)
+
+
+def test_a_version_as_it_was_written_answers_its_probes(
+    add_version: AddVersion, settings: Settings
+) -> None:
+    folder = add_version(V1)
+    assert VersionLoader(settings).load("default", V1).manifest.version == V1
+    probes = msgspec.json.decode((folder / "probes.json").read_bytes())
+    assert len(probes["sessions"]) == len(probes["answers"]) == 100
+    assert "walker" not in (folder / "probes.json").read_text()
+
+
+def test_with_trusted_keys_only_what_they_signed_is_loaded(
+    add_version: AddVersion, settings: Settings, tmp_path: Path
+) -> None:
+    own, other = (make_key(tmp_path / name) for name in ("own.pem", "other.pem"))
+    folder = add_version(V1)
+    loader = VersionLoader(trusting(settings, own))
+    with pytest.raises(ArtifactInvalid, match="it is not signed"):
+        loader.load("default", V1)
+    sign(folder, tmp_path / "own.pem")
+    assert loader.load("default", V1).manifest.version == V1
+    with pytest.raises(ArtifactInvalid, match="none of the keys"):
+        VersionLoader(trusting(settings, other)).load("default", V1)
+    # Sums made anew after a change do not help whoever made it.
+    recalibrate(folder)
+    with pytest.raises(ArtifactInvalid, match="changed after it was signed"):
+        loader.load("default", V1)
+
+
+def trusting(settings: Settings, key: str) -> Settings:
+    return msgspec.structs.replace(settings, versions=VersionSettings(trusted_keys=key))
+
+
+def sign(folder: Path, key: Path) -> None:
+    signature = Signer(key).sign((folder / "manifest.json").read_bytes())
+    (folder / "manifest.sig").write_bytes(signature)
+
+
+async def test_a_refused_version_is_named_with_the_reason_and_the_old_one_serves(
+    live: httpx.AsyncClient, add_version: AddVersion, redis: Redis, settings: Settings
+) -> None:
+    folder = add_version(V2)
+    recalibrate(folder)
+    path = f"/v1/models/default/versions/{V2}"
+    check_problem(await live.post(f"{path}/activate"), 409, "probes")
+    check_problem(await live.put(f"{path}/pin"), 409, "probes")
+    assert (await live.get("/readyz")).json()["refused"] is None
+    # Past that check, by a trainer whose disk is another one, say.
+    store = VersionStore(redis, settings, Producer(settings))
+    await store.activate("default", V2, now=NOW, reason="a test")
+
+    async def refused() -> bool:
+        return (await live.get("/readyz")).json()["refused"] is not None
+
+    await eventually(refused, "the version is refused")
+    ready = await live.get("/readyz")
+    assert ready.status_code == 200
+    assert (ready.json()["model"], ready.json()["refused"]["version"]) == (V1, V2)
+    assert "probes are not answered" in ready.json()["refused"]["reason"]
+    shown = (await live.get("/metrics")).text
+    assert "headrace_versions_refused_total 1.0" in shown
+    assert f'headrace_refused_model_info{{reason="Version {V2}' in shown
+    answer = await live.post(
+        "/v1/recommendations", json={"user_interactions": {ring(1): {"timestamp": 1}}}
+    )
+    assert answer.json()["model"]["version"] == V1
+    # Another one is put live: all is well.
+    add_version(V3)
+    await activate(live, V3)
+    assert (await live.get("/readyz")).json()["refused"] is None
+    assert "headrace_refused_model_info{" not in (await live.get("/metrics")).text
+
+
+async def test_ops_list_choose_pin_and_delete(
+    live: httpx.AsyncClient, add_version: AddVersion, settings: Settings
+) -> None:
+    base = "/v1/models/default"
+    for version in (V2, V3):
+        add_version(version)
+    await activate(live, V2)
+    pinned = (await live.put(f"{base}/versions/{V2}/pin")).json()
+    assert (pinned["live"]["version"], pinned["pinned"], pinned["rollback"]) == (V2, V2, V1)
+    shown = (await live.get(f"{base}/versions")).json()["versions"]
+    assert [(each["version"], each["live"], each["pinned"]) for each in shown] == [
+        (V3, False, False), (V2, True, True), (V1, False, False),
+    ]  # fmt: skip
+    check_problem(await live.delete(f"{base}/versions/{V2}"), 409, "is live")
+    assert (await live.delete(f"{base}/versions/{V3}")).status_code == 204
+    check_problem(await live.post(f"{base}/versions/{V3}/activate"), 409, "was deleted")
+    shown = (await live.get(f"{base}/versions")).json()["versions"]
+    assert [each["version"] for each in shown] == [V2, V1]
+    unknown = V3.replace("a", "b")
+    check_problem(await live.delete(f"{base}/versions/{unknown}"), 404, unknown)
+    check_problem(await live.delete(f"{base}/versions/..%2F..%2Fetc"), 404, "not the name")
+    # By hand one goes where one likes, pinned or not.
+    assert (await live.post(f"{base}/rollback")).json()["version"] == V1
+    [model] = (await live.get("/v1/models")).json()["models"]
+    assert (model["pinned"], model["rollback"]) == (V1, V2)
+    assert (await live.delete(f"{base}/pin")).status_code == 204
+    [model] = (await live.get("/v1/models")).json()["models"]
+    assert model["pinned"] is None
+
+
+async def test_of_two_rollbacks_at_once_one_is_told_of_the_other(
+    live: httpx.AsyncClient, add_version: AddVersion
+) -> None:
+    add_version(V2)
+    await activate(live, V2)
+    answers = await asyncio.gather(*(live.post("/v1/models/default/rollback") for _ in range(2)))
+    statuses = sorted(answer.status_code for answer in answers)
+    [model] = (await live.get("/v1/models")).json()["models"]
+    # Or the second one came when the first was done, and asked to go back from there.
+    assert (statuses, model["live"]["version"]) in (([200, 409], V1), ([200, 200], V2))
+
+
+async def test_a_model_that_is_deleted_serves_and_trains_no_more(
+    live: httpx.AsyncClient, add_version: AddVersion
+) -> None:
+    assert (await live.delete("/v1/models/default")).status_code == 204
+
+    async def gone() -> bool:
+        return (await live.get("/readyz")).json()["model"] is None
+
+    await eventually(gone, "no version is live")
+    check_problem(await live.delete("/v1/models/default"), 409, "was deleted")
+    check_problem(await live.post("/v1/models/default/train"), 409, "was deleted")
+    check_problem(await live.post(f"/v1/models/default/versions/{V1}/activate"), 409, "deleted")
+    assert (await live.get("/v1/models/default/versions")).json() == {"versions": []}
+    answer = await live.post("/v1/recommendations", json={"user_id": "ann"})
+    assert (answer.status_code, answer.json()["model"]) == (200, None)
+    created = await live.put("/v1/models/default")
+    assert created.json()["deleted"] is False
+    assert (await live.post("/v1/models/default/train")).status_code == 202
+    add_version(V2)
+    await activate(live, V2)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with s3_server(monkeypatch) as url:
+        yield url
+
+
+async def test_servers_on_other_machines_follow_over_an_object_store(
+    s3: str, settings: Settings, serve: Serve, trained: Path, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    key = make_key(tmp_path / "key.pem")
+
+    def on_machine(name: str, **more: str) -> Settings:
+        versions = VersionSettings(cache=str(tmp_path / name), **more)
+        return msgspec.structs.replace(settings, artifacts=f"s3://{BUCKET}/shop", versions=versions)
+
+    trainer = ArtifactStore(on_machine("trainer"))
+    for version in (V1, V2, V3):
+        folder = trainer.local / "default" / version
+        shutil.copytree(trained, folder)
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+        (folder / "manifest.json").write_bytes(
+            msgspec.json.encode(msgspec.structs.replace(manifest, version=version))
+        )
+        if version != V3:
+            sign(folder, tmp_path / "key.pem")
+        await asyncio.to_thread(trainer.put, folder)
+    async with (
+        serve(on_machine("one", trusted_keys=key)) as one,
+        serve(on_machine("two", trusted_keys=key)) as two,
+    ):
+        await activate(one, V1)
+        await until_live(two, V1)
+        await activate(two, V2)
+        await until_live(one, V2)
+        check_problem(await one.post(f"/v1/models/default/versions/{V3}/activate"), 409, "signed")
+        back = await two.post("/v1/models/default/rollback")
+        assert back.json()["version"] == V1
+        await until_live(one, V1)
+        await until_live(two, V1)
+    assert not (tmp_path / "one" / "default" / V3).exists()
