@@ -263,7 +263,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_body=False,
         file=DATA,
         example={"reason": "a new season", "epochs": 10},
-        errors=(409, 413, 422, 429, 503),
+        errors=(404, 409, 413, 422, 429, 503),
     ),
     ("GET", "/v1/tasks"): Operation(
         answer=TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
