@@ -47,7 +47,7 @@ class Token(Struct, frozen=True):
             raise InvalidToken(
                 "after",
                 f"{text[:64]!r} is not a token; one is <topic>.<partition>.<offset>, such as "
-                f"clicks.3.4711, of the topics {', '.join(topics)}",
+                f"{next(iter(topics))}.3.4711, of the topics {', '.join(topics)}",
             )
         return cls(topic, int(place), int(text.rpartition(".")[2]))
 
