@@ -167,8 +167,12 @@ async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[b
     The keys without braces come last: the list of streams names all that were read.
     """
     groups: dict[bytes, set[bytes]] = {}
+    # What was served is many keys for a day, and stands in its topic.
+    served = settings.key("impressions", "").encode()
     async for keys in scan(redis, settings):
         for key in _lasting(settings, keys):
+            if key.startswith(served):
+                continue
             tag = _TAG.search(key)
             groups.setdefault(tag[1] if tag else b"", set()).add(key)
     alone = groups.pop(b"", set()) - {*_positions_keys(settings)}

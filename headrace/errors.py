@@ -43,6 +43,10 @@ class InvalidErasure(InvalidEvent):
     """A record of the topic of erasures is wrong in itself."""
 
 
+class InvalidImpression(InvalidEvent):
+    """A record of the topic of impressions is wrong in itself."""
+
+
 class InvalidFilter(InvalidEvent):
     """A request's filter on items is wrong in itself."""
 

@@ -23,10 +23,9 @@ from redis.asyncio import Redis
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.identity import IdentityGuard, generation_key, writer_name
-from headrace.sessions import SessionStore
+from headrace.redis_eraser import RedisEraser
 from headrace.settings import Settings
 from headrace.store import connect, text
-from headrace.transitions import TransitionStore
 
 REDIS_TIMEOUT_S = 60.0
 """Longest wait for an answer of those who move whole partitions at once."""
@@ -151,8 +150,7 @@ def give_way(reason: str) -> NoReturn:
 
 async def erase_since(redis: Redis, settings: Settings, erasures: Erasures, since: float) -> None:
     """Erase from a state of this moment, in Unix seconds, the users who were erased after it."""
-    sessions, transitions = SessionStore(redis, settings), TransitionStore(redis, settings)
-    for user_id, erasure in erasures.by_user.items():
+    eraser = RedisEraser(redis, settings)
+    for erasure in erasures.by_user.values():
         if erasure.at >= since - _CLOCKS_APART_S:
-            await sessions.erase(erasure)
-            await transitions.forget(user_id)
+            await eraser.erase(erasure)

@@ -213,6 +213,38 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What that file is encrypted with, if it is."""
 
 
+class ImpressionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was served: logged to the topic `impressions`, and found by its id for a while."""
+
+    log: bool = True
+    """Whether what is served is logged; without it nothing is found later, nor evaluated."""
+    ttl_s: Annotated[int, Meta(ge=60)] = 24 * 3600
+    """Seconds for which a list is found by its id, and events are scored against it."""
+    per_user: Annotated[int, Meta(ge=1, le=1_000)] = 20
+    """Lists of a user that are found, the newest ones."""
+    buffer: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
+    """Lists that a server holds while Kafka is away; more are dropped, and counted."""
+
+
+class EvaluationSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Events scored against the lists that their users were served before them."""
+
+    k: Annotated[int, Meta(ge=1, le=100)] = 10
+    """Of HR@k and NDCG@k; a list of fewer items is not scored against."""
+    window_s: Annotated[float, Meta(ge=3600)] = 7 * 24 * 3600.0
+    """Both are those of the events of so many seconds until now."""
+
+
+class ExperimentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An A/B test: users are split between versions of the model, each user always to the same."""
+
+    name: Name = "default"
+    """Another name splits the users anew."""
+    arms: str = ""
+    """`VERSION=SHARE`, separated by commas: the share of the users, 0 to 1, that each version has;
+    the live version has the rest."""
+
+
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a model is made with. The defaults were chosen on MovieLens-100k's validation part."""
 
@@ -328,6 +360,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gate: GateSettings = GateSettings()
     versions: VersionSettings = VersionSettings()
     serving: ServingSettings = ServingSettings()
+    impressions: ImpressionSettings = ImpressionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
 
     def key(self, *parts: str) -> str:
         """Return the Redis key of these parts, in this namespace."""

@@ -21,6 +21,7 @@ from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import (
     BOOTSTRAP_MS,
+    IMPRESSIONS,
     ITEMS,
     Place,
     TopicId,
@@ -127,7 +128,7 @@ class TopicsObserver:
         """Connect. Raises `HeadraceError` when Kafka cannot be reached."""
         self._settings = settings
         self._topics = Topics(settings)
-        self._read_by_workers = {*self._topics.all_kinds, ITEMS}
+        self._read_by_workers = {*self._topics.all_kinds, ITEMS, IMPRESSIONS}
         try:
             self._consumer = KafkaConsumer(
                 **client_options(settings),

@@ -24,13 +24,14 @@ RETRAIN = "retrain"
 MODEL_VERSIONS = "model-versions"
 DEAD_LETTERS = "dead-letters"
 ERASURES = "erasures"
+IMPRESSIONS = "impressions"
 
 COMPACTED = frozenset({ITEMS, MODEL_VERSIONS, ERASURES})
 BOOTSTRAP_MS = 5_000
 """Longest wait for a broker to answer the first time, in milliseconds."""
 _KNOWN_WITHIN_S = 10.0
 
-NO_EVENTS = (ITEMS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
+NO_EVENTS = (ITEMS, IMPRESSIONS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
 """Topics that carry something else, for all models together."""
 ALL = (*EVENT_TOPICS, *NO_EVENTS)
 """All there are where no model has topics of its own; see `Topics.all`."""

@@ -324,13 +324,22 @@ class VersionStore:
         """
         await self._change(model_id, "delete", version, now, reason, unasked=unasked)
 
-    async def delete_model(self, model_id: str, *, now: float, reason: str) -> None:
-        """Mark a model as deleted, live version and all. Raises `ChangeRefused` when it is."""
+    async def delete_model(
+        self, model_id: str, versions: Iterable[str] = (), *, now: float, reason: str
+    ) -> None:
+        """Mark a model as deleted, live version and all. Raises `ChangeRefused` when it is.
+
+        `versions`: those that it has, which stay deleted when the model is created again.
+        """
         await self._redis.sadd(self._models_key(), model_id)
         await self._change(model_id, "delete-model", "", now, reason)
+        names = list(versions)
+        if names:
+            await self._redis.sadd(self._key(model_id, "gone"), *names)
 
     async def create_model(self, model_id: str, *, now: float, reason: str) -> None:
         """Let a model that was deleted be trained again."""
+        await self._redis.sadd(self._models_key(), model_id)
         await self._change(model_id, "create-model", "", now, reason)
 
     async def forget(self, model_id: str, versions: Iterable[str]) -> None:

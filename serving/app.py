@@ -47,6 +47,10 @@ ROUTES = [
         "/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True,
     ),
+    Guarded(
+        "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
+        for_users=True,
+    ),
     *of_models("/trending", recommendations.get_trending, "recommend"),
     *of_models("/users/{user_id}/interactions", users.get_interactions, "recommend"),
     *of_models(
@@ -119,16 +123,17 @@ def create_app(settings: Settings) -> Starlette:
         followers = [
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
         ]
-        for model_id, of in services.models.items():
+        for model_id, each in services.models.items():
             followers += [
-                asyncio.create_task(of.live.follow(), name=f"follow {model_id}'s live version"),
+                asyncio.create_task(each.live.follow(), name=f"follow {model_id}'s live version"),
                 asyncio.create_task(
-                    of.feed.follow(), name=f"follow what {model_id}'s streams show"
+                    each.feed.follow(), name=f"follow what {model_id}'s streams show"
                 ),
+                asyncio.create_task(each.impressions.follow(), name=f"log what {model_id} serves"),
             ]
         followers += [
-            asyncio.create_task(changes.follow(), name="follow whose sessions change")
-            for changes in services.changes
+            asyncio.create_task(of.follow(), name="follow what users do")
+            for of in services.of_topics
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
@@ -138,6 +143,8 @@ def create_app(settings: Settings) -> Starlette:
             services.close_streams()
             for follower in followers:
                 await cancel_until_done(follower)
+            for each in services.models.values():
+                await each.impressions.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from aiokafka.errors import KafkaConnectionError
@@ -12,10 +12,9 @@ from headrace.erasures import Erasure
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.producer import Outgoing, Producer
-from headrace.sessions import SessionStore
+from headrace.redis_eraser import RedisEraser
 from headrace.settings import Settings
 from headrace.topics import ERASURES, TopicLookup, Topics
-from headrace.transitions import TransitionStore
 
 _LOOK_UP_TIMEOUT_MS = 5_000
 _TRIES = 3
@@ -28,14 +27,14 @@ class Eraser:
         self,
         settings: Settings,
         producer: Producer,
-        states: Sequence[tuple[SessionStore, TransitionStore]],
+        redis_eraser: RedisEraser,
         clock: Callable[[], float],
     ) -> None:
-        """`states`: what Redis holds of each model's topics; `clock` gives Unix seconds."""
+        """`redis_eraser` erases of all models; `clock` gives Unix seconds."""
         self._settings = settings
         self._topics = Topics(settings)
         self._producer = producer
-        self._states = states
+        self._redis_eraser = redis_eraser
         self._clock = clock
         self._lookup = TopicLookup(settings, timeout_ms=_LOOK_UP_TIMEOUT_MS)
 
@@ -52,9 +51,7 @@ class Eraser:
 
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase the user from Redis. Raises `redis.exceptions.RedisError` or `OSError`."""
-        for sessions, transitions in self._states:
-            await sessions.erase(erasure)
-            await transitions.forget(erasure.user_id)
+        await self._redis_eraser.erase(erasure)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -17,9 +17,10 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from headrace.settings import Settings
+from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 from serving.problems import RETRY_AFTER_S, Problem
-from serving.recommender import Recommender
+from serving.recommender import Made, Recommender
 from serving.schemas import Recommendation, RecommendationAnswer, RecommendationRequest
 from serving.stability import settle
 from serving.user_changes import UserChanges
@@ -51,6 +52,7 @@ class Feed:
         recommender: Recommender,
         live: LiveModel,
         changes: UserChanges,
+        impressions: ImpressionLog,
         open_streams: OpenStreams,
     ) -> None:
         """`open_streams`: of all models, which share the room."""
@@ -58,9 +60,14 @@ class Feed:
         self._recommender = recommender
         self._live = live
         self._changes = changes
+        self._impressions = impressions
         self._open = open_streams
         self._making = asyncio.Semaphore(_AT_ONCE)
         self._closing = False
+
+    def __len__(self) -> int:
+        """Return how many streams are open, of all models."""
+        return len(self._open)
 
     def check_room(self) -> None:
         """Raise `Problem` 503 unless one more stream may be opened."""
@@ -89,11 +96,15 @@ class Feed:
                 while not self._closing:
                     # Before the session is read: what changes from now on is another list.
                     changed.clear()
-                    answer = await self._answer(asked, stability, stream.shown)
+                    made = await self._answer(asked, stability, stream.shown)
+                    answer = made.answer
                     stream.shown = answer.recommendations
                     list_id = _list_id(answer)
                     if list_id != last_id:
                         last_id = list_id
+                        self._impressions.note(
+                            asked, answer, made.session, by="stream", stability=stability
+                        )
                         yield _frame(list_id, answer)
                     while not await self._is_set(changed):
                         yield _HEARTBEAT
@@ -107,11 +118,11 @@ class Feed:
 
     async def follow(self) -> None:
         """Renew lists when another version is live or an item is deleted, until cancelled."""
-        version, heard = self._live.version, self._live.deleted.heard
+        versions, heard = self._live.versions, self._live.deleted.heard
         while True:
             await asyncio.sleep(self._settings.follow_s)
-            if self._live.version != version:
-                version = self._live.version
+            if self._live.versions != versions:
+                versions = self._live.versions
                 self._changes.wake_all()
             if self._live.deleted.heard != heard:
                 heard = self._live.deleted.heard
@@ -132,23 +143,25 @@ class Feed:
 
     async def _answer(
         self, asked: RecommendationRequest, stability: int | None, shown: Sequence[Recommendation]
-    ) -> RecommendationAnswer:
+    ) -> Made:
         async with self._making:
-            answer = await self._recommender.answer(asked)
+            made = await self._recommender.answer(asked)
             if stability is None or not shown:
-                return answer
+                return made
             left = await self._still_allowed(asked, shown)
-            settled = settle(answer.recommendations, left, stability)
-            return msgspec.structs.replace(answer, recommendations=settled)
+            settled = settle(made.answer.recommendations, left, stability)
+            answer = msgspec.structs.replace(made.answer, recommendations=settled)
+            return Made(answer, made.session)
 
     async def _still_allowed(
         self, asked: RecommendationRequest, shown: Sequence[Recommendation]
     ) -> list[Recommendation]:
         """Return what may still be shown of a list, with its scores as they are now."""
         candidates = [row.id for row in shown if row.id not in self._live.deleted]
-        ranked = await self._recommender.answer(
+        made = await self._recommender.answer(
             msgspec.structs.replace(asked, candidate_ids=candidates, k=max(1, len(candidates)))
         )
+        ranked = made.answer
         if ranked.model is not None:
             return ranked.recommendations
         allowed = {row.id for row in ranked.recommendations}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 
 from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
 from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
+from headrace.experiment import Experiment
 from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
@@ -36,6 +38,8 @@ _ITEMS_AT_ONCE = 64
 """Requests wait while items are put in: a millisecond or two for so many."""
 _CHANGES_AT_ONCE = 256
 """Read in one round trip while serving."""
+_ARMS_AGAIN_S = 15.0
+"""Pause before a version of the experiment is tried again that could not be taken up."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
 
@@ -47,8 +51,21 @@ class Refusal(Struct, frozen=True):
     reason: str
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A version that is served."""
+
+    retriever: Retriever
+    rules: RulesFollower
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return self.retriever.manifest.version
+
+
 class LiveModel:
-    """The retriever of the version that is live, or None before the first."""
+    """The version that is live, none before the first; and beside it those of an A/B test."""
 
     def __init__(
         self,
@@ -57,15 +74,20 @@ class LiveModel:
         catalog: CatalogStore,
         transitions: TransitionStore,
         loader: VersionLoader,
+        experiment: Experiment,
     ) -> None:
         self._settings = settings
         self._loader = loader
         self._versions = versions
         self._catalog = catalog
         self._transitions = transitions
-        self._retriever: Retriever | None = None
+        self.experiment = experiment
+        self._live: _Loaded | None = None
+        self._arms: dict[str, _Loaded] = {}
+        """By name, the versions of the experiment, the live one if it is among them."""
+        self._missing = self._none_loaded()
+        """By name, why a version of the experiment is not served."""
         self._shelf = ItemTable()
-        self._rules: RulesFollower | None = None
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._refused: int | None = None
@@ -76,8 +98,19 @@ class LiveModel:
 
     @property
     def retriever(self) -> Retriever | None:
-        """The retriever to answer from; a request keeps the one that it began with."""
-        return self._retriever
+        """The retriever of the live version; a request keeps the one that it began with."""
+        return self._live.retriever if self._live else None
+
+    def retriever_for(self, user_id: str | None) -> Retriever | None:
+        """Return the retriever to answer a user from; None: a session of nobody's.
+
+        It is the live one where the user's arm of the experiment is not served.
+        """
+        if user_id is not None and self._arms:
+            arm = self._arms.get(self.experiment.version_for(user_id) or "")
+            if arm is not None:
+                return arm.retriever
+        return self.retriever
 
     @property
     def shelf(self) -> ItemTable:
@@ -87,7 +120,18 @@ class LiveModel:
     @property
     def version(self) -> str | None:
         """The version that this server has live."""
-        return self._retriever.manifest.version if self._retriever else None
+        return self._live.version if self._live else None
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The versions that are served: the live one, and those of the experiment."""
+        return frozenset(loaded.version for loaded in self._served())
+
+    @property
+    def arms(self) -> Mapping[str, str]:
+        """By version of the experiment, `ready`, or why its users get the live version."""
+        arms = (arm.version for arm in self.experiment.arms)
+        return {version: self._missing.get(version, "ready") for version in arms}
 
     @property
     def refusal(self) -> Refusal | None:
@@ -127,6 +171,7 @@ class LiveModel:
         # Side by side: loading a large version takes seconds, for which changes must not wait.
         await asyncio.gather(
             self._repeat(self._follow_version),
+            self._repeat(self._follow_experiment),
             self._repeat(self._follow_changes),
             self._repeat(self._follow_rules),
         )
@@ -144,14 +189,45 @@ class LiveModel:
         model_id = self._settings.model_id
         live = await self._versions.live(model_id)
         if live is None:
-            if self._retriever is not None and await self._versions.is_deleted(model_id):
+            if self._live is not None and await self._versions.is_deleted(model_id):
                 await self._let_go()
         elif live.version == self.version:
             self._refused = self._refusal = None
         elif live.sequence != self._refused:
             taken = await self._take_up(live)
-            if not taken and self._retriever is None and live.sequence == self._refused:
+            if not taken and self._live is None and live.sequence == self._refused:
                 await self._fall_back()
+
+    async def _follow_experiment(self) -> None:
+        """Look once whether versions of the experiment can be taken up that are not served yet."""
+        # Beside the live one: it is what they are compared with, and what stands in for them.
+        if self._live is None or not self._missing:
+            return
+        for version in list(self._missing):
+            try:
+                await self._take_up_arm(version)
+            except (ArtifactInvalid, StoreUnavailable, VersionNotFound) as exc:
+                if self._missing[version] != str(exc):
+                    logger.error("arm %s: its users get the live version: %s", version, exc)
+                self._missing[version] = str(exc)
+            else:
+                del self._missing[version]
+                logger.info("version %s answers its share of the users here", version)
+        if self._missing:
+            await asyncio.sleep(_ARMS_AGAIN_S)
+
+    async def _take_up_arm(self, version: str) -> None:
+        """Serve a version of the experiment. Raises what `_load` raises."""
+        if self._live is not None and version == self._live.version:
+            self._arms[version] = self._live
+            return
+        loaded, aside = await self._load(version)
+        async with self._levelling:
+            self._join(loaded, aside, alone=False)
+            self._arms[version] = loaded
+
+    def _none_loaded(self) -> dict[str, str]:
+        return {arm.version: "it is not loaded yet" for arm in self.experiment.arms}
 
     async def _follow_changes(self) -> None:
         """Look once for changes of the catalogue, and go through them."""
@@ -161,9 +237,14 @@ class LiveModel:
             await self._settle_next(deletions.sequence)
 
     async def _follow_rules(self) -> None:
-        """Fold what users did since into the rules of the version that is live."""
-        if self._rules is not None:
-            await self._rules.catch_up()
+        """Fold what users did since into the rules of the versions that are served."""
+        for loaded in self._served():
+            await loaded.rules.catch_up()
+
+    def _served(self) -> Iterator[_Loaded]:
+        if self._live is not None:
+            yield self._live
+        yield from [arm for arm in self._arms.values() if arm is not self._live]
 
     def _hear(self, deletions: Deletions) -> None:
         new = self._deleted.hear(deletions)
@@ -188,15 +269,15 @@ class LiveModel:
         through = max(changed.number for changed in changes.values())
         there = self._deleted.settle(through, changes)
         self._remove([at for at in changes if at in self._deleted])
-        if self._retriever is not None:
-            self._retriever.add_items(there)
-        else:
+        for loaded in self._served():
+            loaded.retriever.add_items(there)
+        if self._live is None:
             self._shelf.take(there)
 
     def _remove(self, item_ids: Collection[str]) -> None:
-        if self._retriever is not None:
-            self._retriever.remove_items(item_ids)
-        else:
+        for loaded in self._served():
+            loaded.retriever.remove_items(item_ids)
+        if self._live is None:
             self._shelf.withdraw(item_ids)
 
     async def _fall_back(self) -> None:
@@ -210,8 +291,11 @@ class LiveModel:
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
+        if version in self._arms:
+            self._live = self._arms[version]
+            return True
         try:
-            retriever = await asyncio.to_thread(self._loader.load, live.model_id, version)
+            loaded, aside = await self._load(version)
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
@@ -226,22 +310,42 @@ class LiveModel:
                 logger.warning("version %s cannot be fetched yet: %s", version, exc)
             self._refusal = Refusal(version, str(exc))
             return False
+        async with self._levelling:
+            self._join(loaded, aside, alone=not self._arms)
+            self._live, self._shelf = loaded, ItemTable()
+        logger.info("version %s is live here", version)
+        return True
+
+    async def _load(self, version: str) -> tuple[_Loaded, DeletedItems]:
+        """Load a version aside, and bring it level with the catalogue; return how far that is.
+
+        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
+        """
+        retriever = await asyncio.to_thread(self._loader.load, self._settings.model_id, version)
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
         await asyncio.to_thread(_warm_up, retriever)
-        async with self._levelling:
+        return _Loaded(retriever, rules), aside
+
+    def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:
+        """Have a version that was loaded aside hear of the catalogue from now on.
+
+        `alone`: no other one goes on being served beside it.
+        """
+        if alone:
             self._deleted.replace(aside.settled, aside.numbers)
-            retriever.remove_items(self._deleted.numbers)
-            self._retriever, self._rules, self._shelf = retriever, rules, ItemTable()
-        logger.info("version %s is live here", version)
-        return True
+        else:
+            # All go through what either has yet to go through: a change that is gone through once
+            # more changes nothing.
+            self._deleted.settled = min(self._deleted.settled, aside.settled)
+        loaded.retriever.remove_items(self._deleted.numbers)
 
     async def _let_go(self) -> None:
         """Serve no version any more: the model was deleted."""
         logger.warning("model %s was deleted: no version is live here", self._settings.model_id)
         async with self._levelling:
-            self._retriever = self._rules = None
+            self._live, self._arms, self._missing = None, {}, self._none_loaded()
             # The shelf is filled from the catalogue's beginning.
             self._shelf, self._deleted = ItemTable(), DeletedItems()
 

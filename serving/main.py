@@ -13,10 +13,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from headrace.errors import InvalidSetting
+from headrace.experiment import experiment_of
 from headrace.logs import configure_logging
 from headrace.settings import Settings, variable_of
 from serving.app import create_app
 from serving.exposure import check_exposure
+from serving.version_loader import VersionLoader
 
 _GRACE_S = 2
 """How long a server that is stopping finishes the requests it has begun."""
@@ -25,11 +27,15 @@ _GRACE_S = 2
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises `InvalidSetting` when the server would be open to other machines without a key.
+    Raises `InvalidSetting` when the server would be open to other machines without a key, and for
+    settings that it cannot use.
     """
     configure_logging(settings)
     check_exposure(settings)
     _check_tls(settings)
+    experiment_of(settings.experiment)
+    # What is wrong with where versions lie, or with whose they are, is told before anything starts.
+    VersionLoader(settings)
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = _listen(settings)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from serving.evaluation import EvaluationCache
+from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """Requests by route and status, their latency, open streams, and the versions that are live."""
+    """Requests by route and status, their latency, open streams, versions and how they fare."""
 
-    def __init__(self, lives: Mapping[str, LiveModel], open_streams: Sized) -> None:
-        """`lives`: what each model has live, by the model's id."""
+    def __init__(
+        self,
+        lives: Mapping[str, LiveModel],
+        open_streams: Sized,
+        impressions: Sequence[ImpressionLog],
+        evaluations: Mapping[str, EvaluationCache],
+    ) -> None:
+        """`lives`: what each model has live, by its id; `evaluations`: by topic of clicks."""
         self._registry = CollectorRegistry()
-        self._registry.register(_LiveVersions(lives))
+        self._registry.register(_Versions(lives))
         self._registry.register(_Refusals(lives))
+        self._registry.register(_Impressions(impressions))
+        self._registry.register(_Evaluation(evaluations))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -50,20 +65,78 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _LiveVersions(Collector):
+class _Versions(Collector):
     def __init__(self, lives: Mapping[str, LiveModel]) -> None:
         self._lives = lives
 
-    def collect(self) -> Iterable[InfoMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         family = InfoMetricFamily(
             "headrace_live_model",
             "The version that this server has live, of each model.",
             labels=("model",),
         )
+        arms = GaugeMetricFamily(
+            "headrace_arm_ready",
+            "Of a version of the A/B test, whether this server answers with it; 0: its users get "
+            "the live one.",
+            labels=("version",),
+        )
         for model_id, live in self._lives.items():
             if live.version is not None:
                 family.add_metric((model_id,), {"version": live.version})
-        return [family]
+            for version, state in live.arms.items():
+                arms.add_metric((version,), state == "ready")
+        return [family, arms]
+
+
+class _Impressions(Collector):
+    def __init__(self, impressions: Sequence[ImpressionLog]) -> None:
+        self._impressions = impressions
+
+    def collect(self) -> Iterable[Metric]:
+        counts = CounterMetricFamily(
+            "headrace_impressions",
+            "Lists served: logged to Kafka, or dropped, for Kafka was away too long.",
+            labels=("outcome",),
+        )
+        counts.add_metric(("logged",), sum(each.logged for each in self._impressions))
+        counts.add_metric(("dropped",), sum(each.dropped for each in self._impressions))
+        waiting = GaugeMetricFamily(
+            "headrace_impressions_waiting", "Lists served that wait for Kafka."
+        )
+        waiting.add_metric((), sum(map(len, self._impressions)))
+        return [counts, waiting]
+
+
+class _Evaluation(Collector):
+    """The same on every server: what users did with the lists of all."""
+
+    def __init__(self, evaluations: Mapping[str, EvaluationCache]) -> None:
+        self._evaluations = evaluations
+
+    def collect(self) -> Iterable[Metric]:
+        events = GaugeMetricFamily(
+            "headrace_evaluated_events",
+            "Positive events in the window after a list of the version, of models by their topic.",
+            labels=("topic", "version"),
+        )
+        hit_rate = GaugeMetricFamily(
+            "headrace_hit_rate",
+            "HR@k of a version's lists in the window.",
+            labels=("topic", "version", "k"),
+        )
+        ndcg = GaugeMetricFamily(
+            "headrace_ndcg",
+            "NDCG@k of a version's lists in the window.",
+            labels=("topic", "version", "k"),
+        )
+        for topic, evaluation in self._evaluations.items():
+            k = str(evaluation.k)
+            for label, score in evaluation.scores.items():
+                events.add_metric((topic, label), score.events)
+                hit_rate.add_metric((topic, label, k), score.hit_rate)
+                ndcg.add_metric((topic, label, k), score.ndcg)
+        return [events, hit_rate, ndcg]
 
 
 class _Refusals(Collector):

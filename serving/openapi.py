@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from headrace import __version__
 from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
+from headrace.impressions import ImpressionId
 from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
@@ -34,6 +35,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any]] = {
     "item_id": ("The item's id.", ItemId),
     "model_id": ("The model's id.", ModelId),
     "task_id": ("The task's id.", schemas.TaskId),
+    "recommendation_id": ("The id of an answer.", ImpressionId),
     "version": ("The version's name.", VersionName),
 }
 _SECURITY_SCHEMES = {
@@ -192,6 +194,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "explain": True,
         },
         errors=(404, 409, 413, 422),
+    ),
+    ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
+        answer=schemas.ServedList, errors=(404, 422, 503)
     ),
     ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(

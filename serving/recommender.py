@@ -68,6 +68,13 @@ class _Asked:
         return max(least, min(4 * k, most)) if self.request.diversity else k + 1
 
 
+class Made(Struct, frozen=True):
+    """An answer, and the session that it was made from."""
+
+    answer: RecommendationAnswer
+    session: Session
+
+
 class _List(Struct, frozen=True):
     found: Recommendations
     message: str | None = None
@@ -92,7 +99,7 @@ class Recommender:
         self._trending = trending
         self._new_id = new_id
 
-    async def answer(self, request: RecommendationRequest) -> RecommendationAnswer:
+    async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
 
         Raises `InvalidFilter`, `InvalidCursor`.
@@ -100,15 +107,15 @@ class Recommender:
         asked = await self._read(request)
         # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
         # that the catalogue's news is known.
-        retriever = self._live.retriever
+        retriever = self._live.retriever_for(request.user_id)
         ranked = self._ranked(asked, retriever)
         if ranked is None:
             shares = dict(await self._trending.items())
-            retriever = self._live.retriever
+            retriever = self._live.retriever_for(request.user_id)
             ranked = self._trending_list(asked, retriever, shares)
         page = _page(asked, ranked.found, retriever)
         more = len(ranked.found.item_ids) > len(page.item_ids)
-        return RecommendationAnswer(
+        answer = RecommendationAnswer(
             id=self._new_id(),
             recommendations=await _explained(asked, page, retriever if ranked.from_model else None),
             message=ranked.message,
@@ -123,6 +130,7 @@ class Recommender:
             ),
             cursor=write_cursor([*asked.shown, *page.item_ids]) if more else None,
         )
+        return Made(answer, asked.session)
 
     async def _read(self, request: RecommendationRequest) -> _Asked:
         """Check the request, and read what it takes to answer it: one round trip or two."""

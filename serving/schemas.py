@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Literal, Union
 
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
 from headrace.events import Context, ItemId, UserId
+from headrace.impressions import Asked, Impression, ImpressionId
 from headrace.sessions import Interaction
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
@@ -130,6 +131,76 @@ class RecommendationAnswer(Struct, frozen=True):
         str | None,
         Meta(description="Asks for the next page; null when nothing is left to show."),
     ] = None
+
+
+class ServedSession(Struct, frozen=True):
+    """The session that a served list was made from."""
+
+    interactions: int
+    applied: int
+    """Events applied by then."""
+    updated_at: float | None
+    """Unix seconds of the newest interaction."""
+    marks: dict[str, int]
+    """By `<topic>/<partition>`, the offset of the last event that the session knew."""
+    newest: dict[str, Interaction]
+    """Its ten newest interactions, which said most, the oldest first."""
+
+
+class ServedList(Struct, frozen=True):
+    """Answer of `GET /v1/recommendations/{id}`: a list that was served, and why."""
+
+    id: ImpressionId
+    user_id: UserId | None
+    """None: the session came with the request."""
+    served_at: float
+    """Unix seconds."""
+    by: Literal["request", "stream"]
+    recommendations: list[Recommendation]
+    message: str | None
+    model: ModelInfo | None
+    experiment: str | None
+    """The A/B test that chose the version."""
+    asked: Asked
+    session: ServedSession
+
+    @classmethod
+    def of(cls, impression: Impression) -> ServedList:
+        """Return an impression as it is shown."""
+        state, newest = impression.session, impression.session.newest
+        because = impression.because or ({},) * len(impression.item_ids)
+        rows = zip(newest.timestamps, newest.ratings, newest.kinds, strict=True)
+        interactions = [Interaction(at, rating, kind) for at, rating, kind in rows]
+        return cls(
+            id=impression.id,
+            user_id=impression.user_id,
+            served_at=impression.served_at,
+            by=impression.by,
+            recommendations=[
+                Recommendation(
+                    item_id,
+                    score,
+                    item_id in impression.cold,
+                    [Reason(of, effect) for of, effect in effects.items()],
+                )
+                for item_id, score, effects in zip(
+                    impression.item_ids, impression.scores, because, strict=True
+                )
+            ],
+            message=impression.message,
+            model=ModelInfo(impression.model_id, impression.version)
+            if impression.version
+            else None,
+            experiment=impression.experiment,
+            asked=impression.asked,
+            session=ServedSession(
+                state.interactions,
+                state.applied,
+                state.updated_at,
+                state.marks,
+                dict(zip(newest.item_ids, interactions, strict=True)),
+            ),
+        )
 
 
 class ItemList(Struct, frozen=True):
@@ -255,10 +326,25 @@ class ModelList(Struct, frozen=True):
     models: list[Model]
 
 
+class Evaluation(Struct, frozen=True):
+    """How lists fared with the users who were served them, in the window until now."""
+
+    k: int
+    events: int
+    """Positive events after a list."""
+    hit_rate: float
+    """HR@k: the share of them whose item was among the list's first k."""
+    ndcg: float
+    """NDCG@k: as that, a hit at rank r counting 1 / log2(1 + r)."""
+    window_s: float
+
+
 class VersionList(Struct, frozen=True):
     """Answer of `GET /v1/models/{model_id}/versions`, newest first."""
 
     versions: list[dict[str, Any]]
+    trending: Evaluation | None = None
+    """How lists fared that were no version's: trending and popular items."""
 
 
 class Ready(Struct, frozen=True):
@@ -271,3 +357,5 @@ class Ready(Struct, frozen=True):
     """The version that this server has live."""
     refused: Refusal | None = None
     """The version that should be, and why it is not; the one in `model` goes on serving."""
+    arms: dict[str, str] = {}
+    """By version of the A/B test: `ready`, or why its users get the live version."""

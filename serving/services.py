@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from starlette.requests import Request
 
 from headrace.catalog import CatalogStore
+from headrace.evaluation import EvaluationStore
+from headrace.experiment import experiment_of
+from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.model_settings import EventTopicNames
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
-from headrace.settings import Settings
+from headrace.settings import ExperimentSettings, Settings
 from headrace.store import connect
 from headrace.task_store import TaskStore
 from headrace.topics import Topics
@@ -26,9 +31,11 @@ from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
+from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
 from serving.feed import Feed, OpenStreams
 from serving.freshness import Freshness
+from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
@@ -52,8 +59,13 @@ class OfTopics:
     sessions: SessionStore
     transitions: TransitionStore
     trending: TrendingCache
+    evaluation: EvaluationCache
     freshness: Freshness
     changes: UserChanges
+
+    async def follow(self) -> None:
+        """Follow whose sessions change and how versions fare, until cancelled."""
+        await asyncio.gather(self.changes.follow(), self.evaluation.follow())
 
 
 @dataclass(frozen=True)
@@ -76,13 +88,16 @@ class Services:
     recommender: Recommender
     freshness: Freshness
     feed: Feed
+    impressions: ImpressionLog
+    served: ImpressionStore
+    evaluation: EvaluationCache
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
     models: Mapping[str, Services]
     """Those of each model, by its id, this one among them; what is no model's own is the same."""
-    changes: tuple[UserChanges, ...]
-    """Of all models."""
+    of_topics: Sequence[OfTopics]
+    """What there is of all models' topics."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
@@ -112,20 +127,25 @@ def create_services(settings: Settings) -> Services:
     of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
     loader = VersionLoader(settings)
     lives = _live_models(settings, versions, catalog, loader, of_topics)
+    impressions = {
+        model_id: _impressions(settings.of_model(model_id), live)
+        for model_id, live in lives.items()
+    }
     open_streams: OpenStreams = set()
-    states = [(each.sessions, each.transitions) for each in of_topics.values()]
-    eraser = Eraser(settings, producer, states, time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, *settings.states), time.time)
     catalog_writer = CatalogWriter(settings, producer, catalog)
     tasks = TaskStore(redis, settings)
+    served = ImpressionStore(redis, settings)
     key_ring = KeyRing(
         settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
     )
-    metrics = Metrics(lives, open_streams)
+    evaluations = {topics.clicks: of.evaluation for topics, of in of_topics.items()}
+    metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations)
     request_log = RequestLog(settings, sys.stderr.write)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
         own = settings.of_model(model_id)
-        state = of_topics[own.event_topics]
+        state, log = of_topics[own.event_topics], impressions[model_id]
         recommender = Recommender(
             own, state.sessions, live, state.trending, lambda: uuid.uuid4().hex
         )
@@ -145,14 +165,22 @@ def create_services(settings: Settings) -> Services:
             trending=state.trending,
             recommender=recommender,
             freshness=state.freshness,
-            feed=Feed(own, recommender, live, state.changes, open_streams),
+            feed=Feed(own, recommender, live, state.changes, log, open_streams),
+            impressions=log,
+            served=served,
+            evaluation=state.evaluation,
             key_ring=key_ring,
             metrics=metrics,
             request_log=request_log,
             models=models,
-            changes=tuple(each.changes for each in of_topics.values()),
+            of_topics=tuple(of_topics.values()),
         )
     return models[settings.model_id]
+
+
+def _impressions(settings: Settings, live: LiveModel) -> ImpressionLog:
+    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
+    return ImpressionLog(settings, live.experiment, producer, time.time)
 
 
 def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
@@ -161,6 +189,9 @@ def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
         sessions=sessions,
         transitions=TransitionStore(redis, settings),
         trending=TrendingCache(TrendingStore(redis, settings), settings),
+        evaluation=EvaluationCache(
+            settings.evaluation, EvaluationStore(redis, settings), time.time
+        ),
         freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
         changes=UserChanges(redis, settings),
     )
@@ -178,7 +209,11 @@ def _live_models(
     for model_id in settings.model_ids:
         own = settings.of_model(model_id)
         transitions = of_topics[own.event_topics].transitions
-        found[model_id] = LiveModel(own, versions, catalog, transitions, loader)
+        # The arms are versions of the settings' own model.
+        arms = settings.experiment if model_id == settings.model_id else ExperimentSettings()
+        found[model_id] = LiveModel(
+            own, versions, catalog, transitions, loader, experiment_of(arms)
+        )
     return found
 
 

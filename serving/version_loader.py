@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import ArtifactInvalid
@@ -38,23 +37,36 @@ class VersionLoader:
 
         Raises `VersionNotFound`, `ArtifactInvalid` and `StoreUnavailable`.
         """
+        artifact = self.read(model_id, version)
+        try:
+            retriever = Retriever(artifact)
+            check_probes(retriever, load_probes(artifact))
+        except ArtifactInvalid:
+            self._store.discard(model_id, version)
+            raise
+        return retriever
+
+    def read(self, model_id: str, version: str) -> Artifact:
+        """Return the version's files, checked: enough for one that was served before.
+
+        Raises what `load` does.
+        """
         check = partial(self._trusted.check, version)
         folder = self._store.fetch(model_id, version, check)
         try:
-            return _loaded(folder, model_id, version, load_artifact(folder, check))
+            artifact = load_artifact(folder, check)
+            _check_name(artifact, model_id, version)
         except ArtifactInvalid:
             # It may have been mended where it came from when it is asked for again.
             self._store.discard(model_id, version)
             raise
+        return artifact
 
 
-def _loaded(folder: Path, model_id: str, version: str, artifact: Artifact) -> Retriever:
+def _check_name(artifact: Artifact, model_id: str, version: str) -> None:
     named = (artifact.manifest.model_id, artifact.manifest.version)
     if named != (model_id, version):
         raise ArtifactInvalid(
-            f"Version {version}: {folder.name}/manifest.json is of version {named[1]} of model "
-            f"{named[0]}; train or fetch it again."
+            f"Version {version}: its manifest.json is of version {named[1]} of model {named[0]}; "
+            "train or fetch it again."
         )
-    retriever = Retriever(artifact)
-    check_probes(retriever, load_probes(artifact))
-    return retriever

@@ -11,6 +11,7 @@ from headrace.catalog import CatalogStore, ItemChange, parse_item
 from headrace.dead_letters import DeadLetters, Record
 from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent, InvalidItem
+from headrace.evaluation import EvaluationStore
 from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.topics import Topics
@@ -29,6 +30,7 @@ class EventsAgent:
         topics: Topics,
         topic_ids: Mapping[str, str],
         sessions: SessionStore,
+        evaluation: EvaluationStore,
         aggregates: AggregateStore,
         erasures: Erasures,
         dead_letters: DeadLetters,
@@ -39,6 +41,7 @@ class EventsAgent:
         self._kinds = topics.kinds
         self._topic_ids = topic_ids
         self._sessions = sessions
+        self._evaluation = evaluation
         self._aggregates = aggregates
         self._erasures = erasures
         self._dead_letters = dead_letters
@@ -54,7 +57,7 @@ class EventsAgent:
         """
         async with self.in_hand:
             events, wrong, erased = self._sorted(records)
-            await _bury(wrong, self._dead_letters, self._patience)
+            await bury(wrong, self._dead_letters, self._patience)
             if events:
                 await self._patience.wait_out(
                     lambda: self._apply(events), "events cannot be applied"
@@ -69,6 +72,8 @@ class EventsAgent:
             event for event, outcome in zip(events, outcomes, strict=True) if outcome != "erased"
         ]
         if counted:
+            # First: a list is judged by an event before anything is learnt from it.
+            self._progress.scored += await self._evaluation.score(counted)
             await self._aggregates.apply(counted)
         self._progress.applied(events, outcomes)
 
@@ -139,7 +144,7 @@ class ItemsAgent:
                 changes.append(self._parse(record))
             except InvalidItem as error:
                 wrong.append((record, error))
-        await _bury(wrong, self._dead_letters, self._patience)
+        await bury(wrong, self._dead_letters, self._patience)
         if changes:
             await self._patience.wait_out(
                 lambda: self._catalog.apply(changes), "items cannot be stored"
@@ -162,7 +167,8 @@ class ItemsAgent:
         return ItemChange(key, item, topic_id, record.partition, record.offset)
 
 
-async def _bury(wrong: Sequence[Wrong], dead_letters: DeadLetters, patience: Patience) -> None:
+async def bury(wrong: Sequence[Wrong], dead_letters: DeadLetters, patience: Patience) -> None:
+    """Send what is wrong in itself to `dead-letters`, each with the reason."""
     for record, error in wrong:
         await patience.wait_out(
             partial(dead_letters.send, record, error), "a dead letter cannot be sent"

@@ -11,28 +11,32 @@ from typing import Any
 
 import faust
 from faust.types import TP
+from redis.asyncio import Redis
 
 from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore
 from headrace.dead_letters import DeadLetters, Record
 from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
+from headrace.evaluation import EvaluationStore
 from headrace.exchange import ExchangeStore
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
+from headrace.impressions import ImpressionStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.topics import ITEMS, Place, TopicId, Topics, TopicWatch
-from headrace.transitions import TransitionStore
+from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
 from streams.erasing import ErasureFollower
 from streams.failure import AWAY, Patience, StopLimit, end_process
 from streams.fetching import Starts
+from streams.impressions import ImpressionsAgent
 from streams.listener import Listener
 from streams.metrics import Metrics
 from streams.progress import Progress
@@ -57,18 +61,18 @@ def create_app(
     known_topics: Mapping[str, TopicId],
     erasure_log: ErasureLog,
     *,
-    brings_items: bool = True,
+    reads_common: bool = True,
 ) -> faust.App:
     """Return the Faust app of one worker, which reads the topics of the settings' model.
 
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
     grows the worker ends, because what it holds of it means nothing there. `erasure_log` is what
-    was read of the topic of erasures; the worker reads on. `brings_items`: it keeps the catalogue
-    level, too.
+    was read of the topic of erasures; the worker reads on. `reads_common`: it brings what is one
+    for all models, too: the catalogue, and what was served.
     """
     topics = Topics(settings)
-    items = (topics.name(ITEMS),) if brings_items else ()
-    read = {name: known_topics[name] for name in (*topics.events, *items)}
+    common = (topics.name(ITEMS), topics.name(IMPRESSIONS)) if reads_common else ()
+    read = {name: known_topics[name] for name in (*topics.events, *common)}
     topic_ids = {name: topic.id for name, topic in read.items()}
     redis = connect(settings, on_connect=IdentityGuard(settings, end_process))
     producer = Producer(settings)
@@ -81,12 +85,22 @@ def create_app(
     exchanges = ExchangeStore(redis, settings)
     app = reading_app(settings, _starts(exchanges, positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
-    sessions = SessionStore(redis, settings)
+    evaluation = EvaluationStore(redis, settings)
     events_agent = EventsAgent(
         topics,
         topic_ids,
-        sessions,
+        SessionStore(redis, settings),
+        evaluation,
         AggregateStore(redis, settings),
+        erasure_log.erasures,
+        dead_letters,
+        progress,
+        patience,
+    )
+    impressions_agent = ImpressionsAgent(
+        topic_ids,
+        ImpressionStore(redis, settings),
+        _evaluations(redis, settings),
         erasure_log.erasures,
         dead_letters,
         progress,
@@ -95,9 +109,9 @@ def create_app(
     erasing = ErasureFollower(
         settings,
         erasure_log,
-        events_agent.in_hand,
-        sessions,
-        TransitionStore(redis, settings),
+        (events_agent.in_hand, impressions_agent.in_hand),
+        # Who keeps what was served writes of all models.
+        RedisEraser(redis, *(settings.states if reads_common else [settings])),
         patience,
     )
     items_agent = ItemsAgent(
@@ -120,9 +134,12 @@ def create_app(
     app.agent(raw_topic(app, *topics.events), name="events")(
         batches(observed(events_agent, "events", metrics), size)
     )
-    if brings_items:
-        app.agent(raw_topic(app, *items), name="items")(
+    if reads_common:
+        app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
             batches(observed(items_agent, "items", metrics), size)
+        )
+        app.agent(raw_topic(app, topics.name(IMPRESSIONS)), name="impressions")(
+            batches(observed(impressions_agent, "impressions", metrics), size)
         )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
@@ -171,6 +188,15 @@ def create_app(
     app.task(erasing.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app
+
+
+def _evaluations(redis: Redis, settings: Settings) -> dict[str, EvaluationStore]:
+    """Return by model where its lists are kept for the events of its topics to judge."""
+    stores = {state.event_topics: EvaluationStore(redis, state) for state in settings.states}
+    return {
+        model_id: stores[settings.of_model(model_id).event_topics]
+        for model_id in settings.model_ids
+    }
 
 
 def _starts(

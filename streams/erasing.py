@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from headrace.erasure_log import ErasureLog, follow_erasures
 from headrace.erasures import Erasure
-from headrace.sessions import ERASED_S, SessionStore
+from headrace.redis_eraser import RedisEraser
+from headrace.sessions import ERASED_S
 from headrace.settings import Settings
-from headrace.transitions import TransitionStore
 from streams.failure import Patience, end_process
 
 logger = logging.getLogger(__name__)
@@ -27,18 +27,16 @@ class ErasureFollower:
         self,
         settings: Settings,
         log: ErasureLog,
-        in_hand: asyncio.Lock,
-        sessions: SessionStore,
-        transitions: TransitionStore,
+        in_hand: Sequence[asyncio.Lock],
+        eraser: RedisEraser,
         patience: Patience,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`in_hand` is held while a batch of events is applied; `clock` gives Unix seconds."""
+        """`in_hand` are held while a batch is applied; `clock` gives Unix seconds."""
         self._settings = settings
         self._log = log
         self._in_hand = in_hand
-        self._sessions = sessions
-        self._transitions = transitions
+        self._eraser = eraser
         self._patience = patience
         self._clock = clock
 
@@ -56,12 +54,9 @@ class ErasureFollower:
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase from Redis what this worker or another may have written of the user."""
         # A batch that was begun before the erasure was known may yet write.
-        async with self._in_hand:
-            pass
+        for lock in self._in_hand:
+            async with lock:
+                pass
         await self._patience.wait_out(
-            lambda: self._forget(erasure), "an erasure cannot be carried out"
+            lambda: self._eraser.erase(erasure), "an erasure cannot be carried out"
         )
-
-    async def _forget(self, erasure: Erasure) -> None:
-        await self._sessions.erase(erasure)
-        await self._transitions.forget(erasure.user_id)

@@ -84,4 +84,12 @@ class _Counts(Collector):
             CounterMetricFamily(
                 "headrace_worker_dead_letters", "Records that went there.", progress.dead_letters
             ),
+            CounterMetricFamily(
+                "headrace_worker_impressions", "Lists that were served, kept.", progress.impressions
+            ),
+            CounterMetricFamily(
+                "headrace_worker_scored_events",
+                "Events scored against the list that their user was served before.",
+                progress.scored,
+            ),
         )

@@ -23,6 +23,10 @@ class Progress:
     """By topic and outcome: an `Outcome`, or `invalid`."""
     items: int = 0
     dead_letters: int = 0
+    impressions: int = 0
+    """Lists that were served, kept."""
+    scored: int = 0
+    """Events scored against the lists before them."""
     positions: dict[Place, int] = field(default_factory=dict)
     """The offset after the last record that is done with."""
 

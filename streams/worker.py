@@ -25,16 +25,16 @@ def run(settings: Settings, model_id: str | None = None) -> None:
     Raises `HeadraceError` when Kafka is not there, `UnknownModel`.
     """
     of_model = settings if model_id is None else settings.of_model(model_id)
-    # The catalogue is one for all models: who reads another model's topics need not bring it, too.
-    brings_items = of_model.event_topics == settings.event_topics
-    run_app(of_model, partial(_create, brings_items=brings_items))
+    # The catalogue and what was served are one for all models: one group of workers brings them.
+    reads_common = of_model.event_topics == settings.event_topics
+    run_app(of_model, partial(_create, reads_common=reads_common))
 
 
-def _create(settings: Settings, topics: Mapping[str, TopicId], *, brings_items: bool) -> faust.App:
+def _create(settings: Settings, topics: Mapping[str, TopicId], *, reads_common: bool) -> faust.App:
     wait_for_exchange(settings)
     erasures = topics[Topics(settings).name(ERASURES)]
     log = read_erasure_log(settings, erasures.partitions)
-    return create_app(settings, topics, log, brings_items=brings_items)
+    return create_app(settings, topics, log, reads_common=reads_common)
 
 
 def run_app(

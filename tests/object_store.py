@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import httpx
 import msgspec
 import pytest
 from moto.server import ThreadedMotoServer
@@ -29,9 +30,12 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ("AWS_ACCESS_KEY_ID", "testing"),
         ("AWS_SECRET_ACCESS_KEY", "testing"),
         ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_MAX_ATTEMPTS", "1"),
     ):
         monkeypatch.setenv(name, value)
     try:
+        # Servers of one process share what they hold.
+        httpx.post(f"{url}/moto-api/reset").raise_for_status()
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield url
     finally:

@@ -189,6 +189,9 @@ async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     await redis.set(settings.key("there"), "before")
+    # What was served stands in its topic, and is not of the backup.
+    served = settings.key("impressions", "list", "x")
+    await redis.set(served, "a list")
     file = tmp_path / "backup.gz"
     await succeeds(settings, "backup", str(file))
     await ExchangeStore(redis, settings).store("headrace promote lost", "renaming")
@@ -196,6 +199,7 @@ async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
     assert "`headrace promote lost` was begun and has not ended" in error
     await succeeds(settings, "restore", str(file), "--replace")
     assert await redis.get(settings.key("there")) == b"before"
+    assert not await redis.exists(served)
     assert await ExchangeStore(redis, settings).read() is None
 
 

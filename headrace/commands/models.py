@@ -37,7 +37,7 @@ def list_(context: typer.Context) -> None:
     console = Console()
     with _client() as client:
         for model in client.get("/v1/models")["models"]:
-            found = client.get(f"/v1/models/{model['id']}/versions")["versions"]
+            found = client.get(f"/v1/models/{model['id']}/versions")
             show.versions(model, found, console)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -76,10 +77,11 @@ def _tasks(found: Iterable[Json]) -> Table:
     return table
 
 
-def versions(model: Json, found: Iterable[Json], console: Console) -> None:
-    """Show the versions of a model, newest first, with their metrics and verdicts."""
-    table = _table("version", "", "created", "events", "metrics")
-    for version in found:
+def versions(model: Json, found: Json, console: Console) -> None:
+    """Show the versions of a model, newest first: metrics, verdicts, and how users take them."""
+    k, window = _evaluated(found)
+    table = _table("version", "", "created", "events", f"HR@{k}", f"NDCG@{k}", "after", "metrics")
+    for version in found["versions"]:
         figures = (
             f"{name} {value:.4g}"
             for name, value in version["metrics"].items()
@@ -92,15 +94,43 @@ def versions(model: Json, found: Iterable[Json], console: Console) -> None:
             _standing(model, version),
             _moment(version["created_at"]),
             f"{version['data']['events']:,}",
+            *_figures(version["evaluation"]),
             escape(", ".join(figures)) + said,
         )
+    if found["trending"] is not None:
+        # It has neither a day nor events of its own.
+        table.add_row("trending items", "", "", "", *_figures(found["trending"]), "")
     deleted = " [red]deleted[/]" if model["deleted"] else ""
     console.print(f"[bold]{escape(model['id'])}[/]{deleted}")
     _print_or("  no version yet; `headrace train` makes one.", table, console)
+    if window:
+        console.print(f"[dim]HR and NDCG: {window} until now, after so many positive events[/]")
+
+
+def _evaluated(found: Json) -> tuple[int, str]:
+    """Return the k of HR@k, and the window in words; no words when nothing was evaluated."""
+    rows = [found["trending"], *(version["evaluation"] for version in found["versions"])]
+    row = next(filter(None, rows), None)
+    return (row["k"], f"{row['window_s'] / 86_400:.3g} days") if row else (10, "")
+
+
+def _figures(evaluation: Json | None) -> tuple[str, str, str]:
+    """Return HR with its standard error, NDCG, and how many events both come from."""
+    if evaluation is None:
+        return "", "", ""
+    events, rate = evaluation["events"], evaluation["hit_rate"]
+    error = math.sqrt(rate * (1 - rate) / events)
+    return f"{rate:.4f} ±{error:.4f}", f"{evaluation['ndcg']:.4f}", f"{events:,}"
 
 
 def _standing(model: Json, version: Json) -> str:
     """Return in a word or two what a version is to its model."""
+    share = version["share"]
+    arm = f" [yellow]{share:.0%}[/]" if share is not None else ""
+    return (_role(model, version) + arm).strip()
+
+
+def _role(model: Json, version: Json) -> str:
     if version["live"]:
         return "[green]live[/], pinned" if version["pinned"] else "[green]live[/]"
     verdict = version["verdict"]

@@ -23,7 +23,7 @@ from headrace.producer import Producer
 from headrace.settings import Settings, load_settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
-from headrace.versions import VersionStore
+from headrace.versions import MANIFEST, VersionStore
 from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, made_with
@@ -64,6 +64,11 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         done = READING + (1 - READING) * fraction
         _report(reports, Report(step=step, fraction=done, figures=figures))
 
+    folder = store.local / job.model_id / job.version
+    if (folder / MANIFEST).is_file():
+        # An attempt before this one was ended while it brought the version to the others.
+        store.put(folder)
+        return
     columns = read_events(settings, job, lambda report: _report(reports, report))
     found = fingerprint(columns)
     of_data = {"events": len(columns), "fingerprint": found}
@@ -95,7 +100,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         gate=Gate(settings.gate, _live(settings, store, job.model_id, live), live),
         signer=signs,
     )
-    store.put(store.local / job.model_id / job.version)
+    store.put(folder)
 
 
 async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:

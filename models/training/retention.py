@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import ChangeRefused, StoreUnavailable
+from headrace.experiment import experiment_of
 from headrace.settings import Settings
 from headrace.versions import VersionStore
 
@@ -34,6 +35,7 @@ class Retention:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keep = settings.versions.keep
+        self._arms = {arm.version for arm in experiment_of(settings.experiment).arms}
         self._versions = versions
         self._store = store
         self._clock = clock
@@ -63,6 +65,8 @@ class Retention:
             # 1. Mark those too old: a mark keeps them from going live from then on.
             there = [name for name in names if name not in state.gone]
             for version in there[self._keep :]:
+                if version in self._arms:
+                    continue
                 if await self._retire(model_id, version):
                     logger.info("version %s of model %s is not kept any more", version, model_id)
             gone = set((await self._versions.state(model_id)).gone)

@@ -27,6 +27,7 @@ from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
+from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
@@ -47,8 +48,14 @@ _AGAIN_S = 2.0
 
 
 def run(settings: Settings) -> None:
-    """Run a trainer until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
+    """Run a trainer until SIGTERM or SIGINT.
+
+    Raises `HeadraceError` when Kafka is not there, and `InvalidSetting` for keys that are none.
+    """
     configure_logging(settings)
+    # Now, not at the end of the first training.
+    signer(settings.versions)
+    TrustedKeys.of(settings.versions)
     ensure_topics(settings)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run_until_stopped(settings))

@@ -26,7 +26,8 @@ async def readyz(request: Request) -> Response:
     server = services(request)
     redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
     ready = redis and kafka
-    state = Ready(ready, redis, kafka, server.live.version, server.live.refusal)
+    live = server.live
+    state = Ready(ready, redis, kafka, live.version, live.refusal, dict(live.arms))
     return json_response(state, 200 if ready else 503)
 
 

@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.errors import TaskEnded, VersionNotFound
+from headrace.evaluation import NOT_THE_MODELS
 from headrace.versions import ROLLED_BACK, describe
 from serving.bodies import json_response
 from serving.paths import model_id_of
 from serving.problems import Problem
-from serving.schemas import Model, ModelList, VersionList
+from serving.schemas import Evaluation, Model, ModelList, VersionList
 from serving.services import Services, services
 
 
@@ -31,7 +32,24 @@ async def get_versions(request: Request) -> Response:
     state = await server.versions.state(model_id)
     manifests = await asyncio.to_thread(server.loader.store.manifests, model_id)
     found = [] if state.deleted else [each for each in manifests if each.version not in state.gone]
-    return json_response(VersionList([dict(describe(each, state)) for each in found]))
+    await server.evaluation.refresh()
+    rows = [
+        {
+            **describe(each, state),
+            "share": server.live.experiment.share_of(each.version),
+            "evaluation": _evaluation(server, each.version),
+        }
+        for each in found
+    ]
+    return json_response(VersionList(rows, _evaluation(server, NOT_THE_MODELS)))
+
+
+def _evaluation(server: Services, label: str) -> Evaluation | None:
+    """Return how lists of this label fared, None where nothing came after any."""
+    found, score = server.evaluation, server.evaluation.scores.get(label)
+    if score is None:
+        return None
+    return Evaluation(found.k, score.events, score.hit_rate, score.ndcg, found.window_s)
 
 
 async def activate_version(request: Request) -> Response:
@@ -50,7 +68,8 @@ async def roll_back(request: Request) -> Response:
     state = await server.versions.state(model_id)
     if state.live is None or state.before is None:
         raise Problem(409, f"Model {model_id} has had no other version live to go back to.")
-    await _check(server, model_id, state.before)
+    # Quickly: it was served before, and servers ask its probes when they take it up.
+    await asyncio.to_thread(server.loader.read, model_id, state.before)
     live = await server.versions.activate(
         model_id,
         state.before,
@@ -104,7 +123,8 @@ async def delete_model(request: Request) -> Response:
     if task is not None:
         with suppress(TaskEnded):
             await server.tasks.cancel(task.id, now=server.clock())
-    await server.versions.delete_model(model_id, now=server.clock(), reason="deleted")
+    names = await asyncio.to_thread(server.loader.store.versions, model_id)
+    await server.versions.delete_model(model_id, names, now=server.clock(), reason="deleted")
     return Response(status_code=204)
 
 

@@ -8,15 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.events import ItemId, UserId
+from headrace.impressions import ImpressionId
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
-from serving.callers import act_for
+from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
 from serving.queries import number, yes_or_no
-from serving.schemas import ItemList, Recommendation, RecommendationRequest
+from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
 from serving.services import services
 
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
@@ -38,7 +39,9 @@ async def post_recommendations(request: Request) -> Response:
         reason = "only a user's session can have seen events: send user_id"
         raise Problem(422, f"after: {reason}", [wrong_field("after", reason, None)])
     missing = await _unseen(request, asked)
-    answer = await services(request).recommender.answer(asked)
+    made = await services(request).recommender.answer(asked)
+    answer = made.answer
+    services(request).impressions.note(asked, answer, made.session)
     if missing:
         raise Problem(
             409,
@@ -60,6 +63,25 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
         str(token)
         for token in await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
     ]
+
+
+async def get_recommendation(request: Request) -> Response:
+    """Return a list that was served: what was asked for, from which version and session it came.
+
+    It can be found a moment after the answer, on every server, and for as long as
+    `HEADRACE_IMPRESSIONS_TTL_S` says while it is among its user's newest. A user's token finds that
+    user's own.
+    """
+    impression_id = path_id(request, "recommendation_id", ImpressionId, "32 hexadecimal digits")
+    impression = await services(request).served.find(impression_id)
+    if impression is None:
+        raise Problem(
+            404,
+            f"No list with the id {impression_id} is known: it was never served, was served just "
+            "now, or too long ago.",
+        )
+    caller_of(request).check_user(impression.user_id)
+    return json_response(ServedList.of(impression))
 
 
 async def get_stream(request: Request) -> Response:

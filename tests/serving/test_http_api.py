@@ -226,9 +226,17 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"ready": True, "redis": True, "kafka": True, "model": None, "refused": None},
+        {
+            "ready": True,
+            "redis": True,
+            "kafka": True,
+            "model": None,
+            "refused": None,
+            "arms": {},
+        },
     )
     models = (await client.get("/v1/models")).json()
     nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
     assert models == {"models": [{"id": "default", **nothing}]}
-    assert (await client.get("/v1/models/default/versions")).json() == {"versions": []}
+    versions = (await client.get("/v1/models/default/versions")).json()
+    assert versions == {"versions": [], "trending": None}

@@ -19,10 +19,10 @@ from headrace.aggregates import AggregateStore
 from headrace.erasures import Erasure
 from headrace.log import end_offsets
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import LoggedEvent, Session, SessionStore
 from headrace.settings import Settings
 from headrace.topics import ERASURES, ensure_topics, event_topic_ids
-from headrace.transitions import TransitionStore
 from serving.eraser import Eraser
 
 ODD_USERS = ["a/b", "{}", "100%", "a b", "用户", "x" * 256]
@@ -107,8 +107,7 @@ async def test_a_user_who_is_not_known_is_erased_and_so_is_one_who_is_erased(
 @asynccontextmanager
 async def eraser_of(settings: Settings, redis: Redis) -> AsyncIterator[Eraser]:
     producer = Producer(settings)
-    sessions, transitions = SessionStore(redis, settings), TransitionStore(redis, settings)
-    eraser = Eraser(settings, producer, [(sessions, transitions)], time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
     yield eraser
     await eraser.close()
     await producer.close()

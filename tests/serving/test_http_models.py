@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 from serving_tools import V1, V2, V3, Serve, check_problem, ring
 
 from headrace.aggregates import AggregateStore
+from headrace.impressions import parse_impression
 from headrace.model_settings import EventTopicNames, ModelSettings
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.settings import ServingSettings, Settings
-from headrace.topics import ensure_topics, topic_ids
+from headrace.topics import IMPRESSIONS, ensure_topics, topic_ids
 from headrace.versions import Manifest
 
 MODELS = {"books": ModelSettings(EventTopicNames()), "films": ModelSettings()}
@@ -191,3 +192,16 @@ async def test_erasing_a_user_covers_all_models(
         assert (await store.read("ann")).item_ids == ()
         # A worker that has not heard of it yet comes too late.
         assert await store.apply([event]) == ["erased"]
+
+
+async def test_what_was_served_is_logged_with_its_model(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    for model_id in VERSIONS:
+        await client.post(f"/v1/models/{model_id}/recommendations", json={"user_id": "ann"})
+
+    async def logged_all() -> bool:
+        records = await asyncio.to_thread(read_topic, settings, IMPRESSIONS)
+        return {parse_impression(record.value).model_id for record in records} == {*VERSIONS}
+
+    await eventually(logged_all, "each list is in the topic, with its model")

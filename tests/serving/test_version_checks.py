@@ -99,7 +99,7 @@ HARM: list[tuple[Harm, str]] = [
     (recalibrate, "a score differs by"),
     (forget_probes, "probes.json: not listed"),
     (empty_probes, "0 sessions, 0 answers"),
-    (rename, "manifest.json is of version"),
+    (rename, "its manifest.json is of version"),
 ]
 
 
@@ -173,7 +173,7 @@ async def test_a_refused_version_is_named_with_the_reason_and_the_old_one_serves
     assert "probes are not answered" in ready.json()["refused"]["reason"]
     shown = (await live.get("/metrics")).text
     assert "headrace_versions_refused_total 1.0" in shown
-    assert f'headrace_refused_model_info{{reason="Version {V2}' in shown
+    assert f'headrace_refused_model_info{{model="default",reason="Version {V2}' in shown
     answer = await live.post(
         "/v1/recommendations", json={"user_interactions": {ring(1): {"timestamp": 1}}}
     )
@@ -244,6 +244,9 @@ async def test_a_model_that_is_deleted_serves_and_trains_no_more(
     assert (answer.status_code, answer.json()["model"]) == (200, None)
     created = await live.put("/v1/models/default")
     assert created.json()["deleted"] is False
+    # Its files are there until a trainer comes by; it stays deleted.
+    assert (await live.get("/v1/models/default/versions")).json() == {"versions": []}
+    check_problem(await live.post(f"/v1/models/default/versions/{V1}/activate"), 409, "deleted")
     assert (await live.post("/v1/models/default/train")).status_code == 202
     add_version(V2)
     await activate(live, V2)

@@ -23,10 +23,10 @@ from headrace.heartbeats import HeartbeatStore
 from headrace.log import end_offsets
 from headrace.positions import PositionStore
 from headrace.producer import Producer
+from headrace.redis_eraser import RedisEraser
 from headrace.sessions import LoggedEvent, Session, SessionStore
 from headrace.settings import Settings, WorkerSettings
 from headrace.topics import ERASURES, EVENT_TOPICS, ensure_topics
-from headrace.transitions import TransitionStore
 from serving.eraser import Eraser
 
 NOW = 1_704_060_026.0
@@ -35,8 +35,7 @@ NOW = 1_704_060_026.0
 @asynccontextmanager
 async def eraser_of(settings: Settings, redis: Redis) -> AsyncIterator[Eraser]:
     producer = Producer(settings)
-    sessions, transitions = SessionStore(redis, settings), TransitionStore(redis, settings)
-    eraser = Eraser(settings, producer, [(sessions, transitions)], time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
     yield eraser
     await eraser.close()
     await producer.close()
