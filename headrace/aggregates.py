@@ -86,8 +86,12 @@ class AggregateStore:
 
         An event at or before the last one of its topic's partition changes nothing, so the same
         batch may be applied again after a failure; nor does one whose `event_id` one of its user's
-        newest `REMEMBERED` events had. Raises `redis.exceptions.RedisError`.
+        newest `REMEMBERED` events had, nor one that was counted as another user's before they were
+        merged. Raises `redis.exceptions.RedisError`.
         """
+        events = [logged for logged in events if logged.event.merged is not True]
+        if not events:
+            return 0
         async with self._redis.pipeline(transaction=False) as pipeline:
             # First: a stream that there is, is listed.
             pipeline.sadd(self._keys.streams, *{str(place_of(logged)) for logged in events})

@@ -6,12 +6,17 @@ Redis keeps nothing of it. Who was not listening has missed it, and looks at the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Union
 
 import msgspec
 
 from headrace.settings import Settings
 
-_decoder = msgspec.msgpack.Decoder(list[str])
+EVERYONE = msgspec.msgpack.encode(None)
+"""The message that says that any user's session may have changed."""
+_decoder: msgspec.msgpack.Decoder[list[str] | None] = msgspec.msgpack.Decoder(
+    Union[list[str], None]
+)
 
 
 def channel(settings: Settings) -> str:
@@ -24,6 +29,6 @@ def encode(user_ids: Iterable[str]) -> bytes:
     return msgspec.msgpack.encode(list(dict.fromkeys(user_ids)))
 
 
-def decode(message: bytes) -> list[str]:
-    """Return the users of a message."""
+def decode(message: bytes) -> list[str] | None:
+    """Return the users of a message; None: any user."""
     return _decoder.decode(message)

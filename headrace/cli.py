@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -214,9 +215,18 @@ def trainer() -> None:
 
 
 @app.command(rich_help_panel=PART)
-def serve() -> None:
+def serve(
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes; of the settings if not given."),
+    ] = None,
+) -> None:
     """Run a server: recommendations and events over HTTP."""
-    settings = _settings()
+    own = {} if workers is None else {"HEADRACE_SERVING_WORKERS": str(workers)}
+    settings = _settings(own)
+    # Read when NumPy is imported. Its threads wait for each other in every product, which takes
+    # longer than a product of one session with all items; on a busy machine, a hundred times so.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _extra("serving"):
         from serving.main import run
     run(settings)
@@ -292,6 +302,27 @@ def recommend(
     with _client() as client:
         answer = client.post(_path_of_model(model, "recommendations"), {"user_id": user_id, "k": k})
     show.recommendations(answer, Console())
+
+
+@app.command(rich_help_panel=ASK)
+def openapi() -> None:
+    """Print the HTTP API as OpenAPI 3.1."""
+    import msgspec
+
+    with _extra("serving"):
+        from serving.app import ROUTES
+        from serving.openapi import document
+    typer.echo(msgspec.json.format(msgspec.json.encode(document(ROUTES)), indent=2))
+
+
+@app.command(rich_help_panel=ASK)
+def asyncapi() -> None:
+    """Print the topics as AsyncAPI 3.0."""
+    import msgspec
+
+    from headrace.asyncapi import document
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(document(_found_settings())), indent=2))
 
 
 # Run it
@@ -432,10 +463,11 @@ def settings() -> None:
     Console().print(table(_settings()))
 
 
-def _settings() -> Settings:
+def _settings(chosen: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings, with what options say in place of variables."""
     from headrace.settings import load_settings
 
-    return load_settings(os.environ)
+    return load_settings({**os.environ, **(chosen or {})})
 
 
 def _found_settings() -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from headrace.errors import InvalidEvent
@@ -11,6 +13,13 @@ from headrace.topics import DEAD_LETTERS, Topics
 
 NO_KEY = "no-key"
 """Header of a letter whose record had neither key nor value; its own key is empty."""
+RESENT = "resent"
+"""Header of a mark, a record of the topic that is no letter: the id of the one that was sent again.
+
+The topic itself keeps it, as long as the letters: there is nothing else to be kept or cleared.
+"""
+RESENT_FROM = "resent-from"
+"""Header of a record that was sent again: the id of its letter."""
 
 
 class Record(Struct, frozen=True):
@@ -24,6 +33,7 @@ class Record(Struct, frozen=True):
     """The record's own time, in Unix seconds."""
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class DeadLetters:

@@ -123,11 +123,14 @@ class EvaluationStore:
         """Score the positive ones of these events, each partition's in order; return how many were.
 
         An event at or before its partition's mark changes nothing, so the same batch may be scored
-        again after a failure. Raises `redis.exceptions.RedisError`.
+        again after a failure. One that was scored as another user's before they were merged is
+        not scored again. Raises `redis.exceptions.RedisError`.
         """
         by_shard: dict[int, list[LoggedEvent]] = defaultdict(list)
         for logged in events:
             event = logged.event
+            if event.merged is True:
+                continue
             rating = getattr(event, "rating", None)
             if (self._rating[event.kind] if rating is None else rating) >= self._threshold:
                 by_shard[_shard(event.user_id)].append(logged)

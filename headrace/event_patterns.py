@@ -25,6 +25,7 @@ _FIELDS = {
     "timestamp": _UNSIGNED,
     "recommendation_id": f"(?:{_SHORT_ASCII_ID}|null)",
     "context": f"(?:{_CONTEXT}|null)",
+    "merged": "(?:true|false)",
 }
 _FIELDS_OF: dict[str, dict[str, str]] = {
     "click": {},

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Union
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from headrace.errors import InvalidEvent
@@ -52,6 +52,9 @@ class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     """The served list that the item was chosen from."""
     context: Context | None = None
     """A flat object of the producer's own."""
+    merged: bool | UnsetType = UNSET
+    """Whether it repeats, as this user's, an event that was another one's (`serving.merger`): it
+    belongs to the user's session and history, and aggregates have counted it before."""
 
     kind: ClassVar[str]
     """`click`, `purchase` or `rating`."""

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from headrace import changed_users
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.identity import IdentityGuard, generation_key, writer_name
@@ -93,6 +94,8 @@ async def exchanging(
     async with sole_writer(settings) as writer:
         yield writer
         await ExchangeStore(writer, settings).delete()
+        # Servers' streams show what there is now.
+        await writer.publish(changed_users.channel(settings), changed_users.EVERYONE)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
 
-from headrace.dead_letters import NO_KEY
+from headrace.dead_letters import NO_KEY, RESENT
 from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
@@ -25,11 +25,6 @@ from headrace.settings import Settings
 from headrace.topic_figures import read_extents
 from headrace.topics import BOOTSTRAP_MS, DEAD_LETTERS, Topics
 
-RESENT = "resent"
-"""Header of a mark, a record of the topic that is no letter: the id of the one that was sent again.
-
-The topic itself keeps it, as long as the letters: there is nothing else to be kept or cleared.
-"""
 _PATIENCE_S = 30.0
 _ID = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
 

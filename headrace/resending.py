@@ -9,16 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from headrace.catalog import parse_item
+from headrace.dead_letters import RESENT, RESENT_FROM
 from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import parse_event
 from headrace.importing.layout import FIELDS, ITEM, OBJECTS, Layout, Shaper
-from headrace.letters import RESENT, Letter
+from headrace.letters import Letter
 from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
 from headrace.topics import DEAD_LETTERS, ITEMS, Topics
 
-RESENT_FROM = "resent-from"
-"""Header of a record that was sent again: the id of its letter."""
 _BATCH = 500
 
 

@@ -39,8 +39,12 @@ _EVENTS_A_CALL = 100
 """In one Lua call: bounds the time for which Redis does nothing else."""
 
 
-class Interaction(Struct, frozen=True, omit_defaults=True):
-    """The newest event of one item, as the HTTP API takes and shows it."""
+class Interaction(Struct, frozen=True):
+    """The newest event of one item, as the HTTP API takes and shows it.
+
+    Shown, it has all its fields: left out would be those that are the very objects of the defaults,
+    and a text that was read is another object each time.
+    """
 
     timestamp: Annotated[float, Meta(ge=0)]
     """Unix seconds."""
@@ -108,6 +112,16 @@ class Mark(Struct, frozen=True):
     topic_id: str
     offset: int
     """The last one applied."""
+
+
+class Held(Struct, frozen=True):
+    """All that is held of a user, as of one moment."""
+
+    session: Session
+    marks: dict[str, Mark]
+    """By `<topic>/<partition>`."""
+    hidden: dict[str, float]
+    """By item id, when it was hidden, in Unix seconds."""
 
 
 class LoggedEvent(Struct, frozen=True):
@@ -183,6 +197,23 @@ class SessionStore:
 
         return Reading(queue, lambda answers: _session(answers[1], answers[0], answers[2]))
 
+    async def held(self, user_id: str) -> Held:
+        """Return what is held of the user: the dictionary holds what the marks say, and no more.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        items, _, marks = self._keys(user_id)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(marks)
+            pipeline.hgetall(items)
+            pipeline.zrange(self._hidden(user_id), 0, -1, withscores=True)
+            fields, rows, hidden = await pipeline.execute()
+        return Held(
+            _session(rows, fields, [item_id for item_id, _ in hidden]),
+            _read_marks(fields),
+            {text(item_id): at for item_id, at in hidden},
+        )
+
     def reading_marks(self, user_id: str) -> Reading[dict[str, Mark]]:
         """Return how to read the user's marks, by `<topic>/<partition>`, with other things."""
         key = self._keys(user_id)[2]
@@ -209,20 +240,35 @@ class SessionStore:
         `now`: Unix seconds. Unlike a session this does not expire; unhiding and erasing end it.
         Raises `TooManyHidden`, `redis.exceptions.RedisError`.
         """
+        return bool(await self.hide_all(user_id, {item_id: now}))
+
+    async def hide_all(self, user_id: str, hidden: Mapping[str, float]) -> int:
+        """Never show the user these items again; return how many were shown until now.
+
+        `hidden` says since when, in Unix seconds; what is hidden already stays as it is. Raises
+        `TooManyHidden`, `redis.exceptions.RedisError`.
+        """
+        if not hidden:
+            return 0
         key = self._hidden(user_id)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zscore(key, item_id)
+            pipeline.zmscore(key, list(hidden))
             pipeline.zcard(key)
-            hidden_at, count = await pipeline.execute()
-        if hidden_at is not None:
-            return False
-        if count >= MAX_HIDDEN:
+            since, count = await pipeline.execute()
+        new = {
+            item_id: at
+            for (item_id, at), known in zip(hidden.items(), since, strict=True)
+            if known is None
+        }
+        if count + len(new) > MAX_HIDDEN:
             raise TooManyHidden(
-                f"The user {user_id!r} has hidden {count:,} items, the most one may; unhide some."
+                f"The user {user_id!r} has hidden {count:,} items, {len(new):,} would join them, "
+                f"and {MAX_HIDDEN:,} is the most one may; unhide some."
             )
-        await self._redis.zadd(key, {item_id: now}, nx=True)
-        await self._tell(user_id)
-        return True
+        if new:
+            await self._redis.zadd(key, new, nx=True)
+            await self._tell(user_id)
+        return len(new)
 
     async def unhide(self, user_id: str, item_id: str) -> bool:
         """Let the user be shown this item again; return whether it was hidden.
@@ -334,16 +380,21 @@ def _session(
     rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
 ) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
-    item_ids_found = [item_id.decode() for item_id in rows]
-    # Not by the rating, which may be missing: the offset settles all but a topic made anew.
-    ordered = sorted(zip(values, item_ids_found, strict=True), key=lambda row: (row[0][:4], row[1]))
+    # The id, which no two have, comes before the rating, which may be missing and compares ill.
+    ordered = sorted(
+        [
+            (timestamp, kind, partition, offset, item_id.decode(), rating)
+            for item_id, (timestamp, kind, partition, offset, rating) in zip(
+                rows, values, strict=True
+            )
+        ]
+    )
     applied = int(fields.get(b"applied", 0))
     marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
     hidden = tuple(item_id.decode() for item_id in hidden_ids)
     if not ordered:
         return Session(applied=applied, marks=marks, hidden=hidden)
-    columns, item_ids = zip(*ordered, strict=True)
-    timestamps, kinds, _, _, ratings = zip(*columns, strict=True)
+    timestamps, kinds, _, _, item_ids, ratings = zip(*ordered, strict=True)
     return Session(item_ids, timestamps, kinds, ratings, applied, marks, hidden)
 
 

@@ -29,6 +29,8 @@ _NO_SETTINGS = frozenset({CONFIG_VARIABLE, KAFKA_JARS_VARIABLE, "HEADRACE_BENCH_
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 PositiveNumber = Annotated[float, Meta(gt=0)]
+Duration = Annotated[str, Meta(pattern=r"^[0-9]*\.?[0-9]+(ms|s|m|h|d)?(?!\n)$")]
+"""As `headrace.commands.durations` reads it: `90m`, `24h`; seconds without a unit."""
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
@@ -130,8 +132,8 @@ class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Fire after this many new events; 0: never."""
     every: Annotated[str, Meta(max_length=100)] = ""
     """Fire by the clock: a duration (`24h`), or cron syntax in UTC (`0 3 * * *`); empty: never."""
-    min_interval_s: Annotated[float, Meta(ge=0)] = 0.0
-    """Seconds after a model's training within which no other is taken; the strict profile: 24 h."""
+    min_interval: Duration = "0s"
+    """How long after a model's training no other is taken; in the strict profile `24h`."""
 
 
 class TrainerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,6 +191,15 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a server looks for a new live version and for changes of the catalogue."""
     trending_s: Seconds = 1.0
     """How often a server reads the trending items anew."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes of one server, which share its port."""
+    admission_target_ms: Annotated[float, Meta(ge=0, le=60_000)] = 10.0
+    """When even the quickest recommendations take longer, in milliseconds, fewer requests are taken
+    in hand and others get 503 at once; 0: all are taken."""
+    admission_least: Count = 4
+    """Requests for recommendations that are taken in hand at once, however slow they are."""
+    admission_most: Count = 256
+    """Requests for recommendations in hand at the most, however quick they are."""
     streams_limit: Annotated[int, Meta(ge=1, le=60_000)] = 4_000
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0
@@ -348,6 +359,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where clients (the command line) find the server."""
     api_key: str = ""
     """The bearer key: the server asks for it when it is set; clients send it."""
+    tracing: bool = False
+    """Whether traces are sent (OpenTelemetry); the variables `OTEL_*` say where to."""
     log_level: Annotated[str, Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)(?!\n)$")] = "INFO"
     topics: TopicSettings = TopicSettings()
     sessions: SessionSettings = SessionSettings()
@@ -430,7 +443,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 _PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "strict": {"retrain": {"min_interval_s": 24 * 3600.0}},
+    "strict": {"retrain": {"min_interval": "24h"}},
 }
 """By profile, the defaults that differ, by table and name."""
 

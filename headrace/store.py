@@ -23,12 +23,16 @@ OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 
 def connect(
-    settings: Settings, *, timeout_s: float = _TIMEOUT_S, on_connect: OnConnect | None = None
+    settings: Settings,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+    on_connect: OnConnect | None = None,
+    kind: type[Redis] = Redis,
 ) -> Redis:
     """Return a client for the Redis of these settings; it connects when it is first used.
 
     `timeout_s` bounds each wait for an answer. `on_connect` is awaited with each new connection,
-    before any command goes over it.
+    before any command goes over it. `kind` is the client's class.
     It never repeats a command by itself: who calls knows whether to wait, and for how long.
     """
 
@@ -37,7 +41,7 @@ def connect(
         if on_connect is not None:
             await on_connect(connection)
 
-    client: Redis = Redis.from_url(
+    client: Redis = kind.from_url(
         settings.redis,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,

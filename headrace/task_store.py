@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from redis.asyncio import Redis
 
+from headrace.commands.durations import seconds
 from headrace.errors import (
     HeadraceError,
     ModelDeleted,
@@ -30,6 +31,7 @@ from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
 
 Held = Literal["held", "cancelled"]
+_MIN_INTERVAL = "HEADRACE_RETRAIN_MIN_INTERVAL"
 _KEPT = 1_000
 """Tasks that are remembered, the newest ones."""
 _LOG_S = 30 * 24 * 3600
@@ -106,7 +108,8 @@ class TaskStore:
         if data is not None:
             params = {**task.params, "data": msgspec.to_builtins(data)}
             task = msgspec.structs.replace(task, params=params)
-        interval = self._settings.retrain.min_interval_s
+        interval = self._settings.retrain.min_interval
+        wait_s = seconds(interval, _MIN_INTERVAL)
         raw = await self._create(
             keys=[
                 self._key("key", request.idempotency_key or task_id),
@@ -115,7 +118,7 @@ class TaskStore:
                 *self._keys("newest", "open", "deleted", "trained"),
             ],
             args=[
-                task_id, model_id, msgspec.json.encode(task), repr(now), repr(interval), _KEPT,
+                task_id, model_id, msgspec.json.encode(task), repr(now), repr(wait_s), _KEPT,
                 self._stem,
             ],
         )  # fmt: skip
@@ -127,8 +130,8 @@ class TaskStore:
             )
         if outcome == "soon":
             raise TooSoon(
-                f"Model {model_id} was trained less than {interval:g} s ago "
-                f"(HEADRACE_RETRAIN_MIN_INTERVAL_S); wait {about} s.",
+                f"Model {model_id} was trained less than {interval} ago ({_MIN_INTERVAL}); "
+                f"wait {about} s.",
                 int(about),
             )
         if outcome == "busy":
@@ -307,7 +310,7 @@ class TaskStore:
     ) -> None:
         """Store a task that has come to its end, and give its lease back. Raises `LeaseLost`.
 
-        `trained`: whether a version was made, from which `retrain.min_interval_s` counts.
+        `trained`: whether a version was made, from which `retrain.min_interval` counts.
         """
         done = await self._finish(
             keys=[

@@ -27,8 +27,10 @@ class TrendingStore:
         self._settings = settings.trending
         self._keys = AggregateKeys(settings)
 
-    async def top(self, k: int) -> list[tuple[str, float]]:
+    async def top(self, k: int | None = None) -> list[tuple[str, float]]:
         """Return up to k items, most trending first, each with its share of all decayed counts.
+
+        Without k, all that are trending: at most `trending.limit` of each partition of each topic.
 
         An item is trending while its count is at least that of one click `window_s` before the
         newest event. Raises `redis.exceptions.RedisError`.

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from headrace.cancellation import cancel_until_done
 from headrace.settings import Settings
+from headrace.tracing import start_tracing
 from serving.bodies import MAX_BULK_BYTES
 from serving.middleware import Measured
 from serving.paths import EncodedPath
@@ -35,6 +37,10 @@ from serving.routes import (
 )
 from serving.routing import Guarded, of_models
 from serving.services import create_services
+from serving.worker_metrics import WorkerMetrics
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +51,7 @@ ROUTES = [
     ),
     *of_models(
         "/recommendations", recommendations.post_recommendations, "recommend",
-        methods=["POST"], for_users=True,
+        methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded(
         "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
@@ -67,6 +73,9 @@ ROUTES = [
         methods=["DELETE"], for_users=True,
     ),
     Guarded("/v1/users/{user_id}/token", tokens.post_token, "recommend", methods=["POST"]),
+    Guarded(
+        "/v1/users/{user_id}/merge", users.post_merge, "events", methods=["POST"], for_users=True
+    ),
     Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
     Guarded(
         "/v1/items", items.post_items, "admin", methods=["POST"], max_bytes=MAX_BULK_BYTES
@@ -74,7 +83,10 @@ ROUTES = [
     Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
     Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
     Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
-    *of_models("/items/{item_id}/similar", recommendations.get_similar, "recommend"),
+    *of_models(
+        "/items/{item_id}/similar", recommendations.get_similar, "recommend",
+        admitted=True,
+    ),
     *of_models(
         "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
@@ -108,20 +120,27 @@ ROUTES = [
     Route("/readyz", health.readyz),
     Route("/metrics", health.metrics),
     Route("/openapi.json", docs.openapi),
+    Route("/asyncapi.json", docs.asyncapi),
     Route("/docs", docs.page),
 ]  # fmt: skip
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Return the application of one server."""
+def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Starlette:
+    """Return the application of one server. Raises `HeadraceError` when it cannot be traced.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
+    tracing = start_tracing(settings, "headrace-server")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        services = create_services(settings)
+        services = create_services(settings, tracing, workers)
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
+            asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
         for model_id, each in services.models.items():
             followers += [
@@ -149,11 +168,15 @@ def create_app(settings: Settings) -> Starlette:
             await services.eraser.close()
             await services.producer.close()
             await services.redis.aclose()
+            if tracing is not None:
+                await tracing.close()
+            services.request_log.flush()
 
     return Starlette(
         routes=ROUTES,
         middleware=[
             Middleware(EncodedPath),
+            *_traced(tracing),
             Middleware(Measured),
             *_cors(settings),
         ],
@@ -163,6 +186,15 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+def _traced(tracing: Tracing | None) -> list[Middleware]:
+    """Return what makes a span of each request, if the server is traced."""
+    if tracing is None:
+        return []
+    from serving.traced import Traced
+
+    return [Middleware(Traced, tracing=tracing)]
 
 
 def _cors(settings: Settings) -> list[Middleware]:

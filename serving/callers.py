@@ -21,6 +21,8 @@ class Caller(Struct, frozen=True):
     burst: int = 1
     user_id: str | None = None
     """The one user that it may act for; None: any."""
+    expires_at: float | None = None
+    """Unix seconds at which the user's token is no longer taken."""
 
     def check_user(self, user_id: str | None) -> None:
         """Raise `Problem` 403 unless it may act for this user."""

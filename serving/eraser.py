@@ -44,10 +44,17 @@ class Eraser:
         From then on whoever reads the log ignores the user's events from before. Raises
         `aiokafka.errors.KafkaError`.
         """
-        erasure = await self._now(user_id)
-        topic = self._topics.name(ERASURES)
-        await self._producer.send([Outgoing(topic, user_id.encode(), msgspec.json.encode(erasure))])
+        erasure = await self.up_to_now(user_id)
+        await self.write(erasure)
         return erasure
+
+    async def write(self, erasure: Erasure) -> None:
+        """Write an erasure to Kafka; from then on whoever reads the log goes by it.
+
+        Raises `aiokafka.errors.KafkaError`.
+        """
+        topic, key = self._topics.name(ERASURES), erasure.user_id.encode()
+        await self._producer.send([Outgoing(topic, key, msgspec.json.encode(erasure))])
 
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase the user from Redis. Raises `redis.exceptions.RedisError` or `OSError`."""
@@ -57,8 +64,11 @@ class Eraser:
         """Disconnect."""
         await asyncio.to_thread(self._lookup.close)
 
-    async def _now(self, user_id: str) -> Erasure:
-        """Return an erasure of all that the topics of events hold now, those of all models."""
+    async def up_to_now(self, user_id: str) -> Erasure:
+        """Return an erasure of all that the topics of all models' events hold now.
+
+        Nothing is written yet. Raises `aiokafka.errors.KafkaError`.
+        """
         ids = await self._ids()
         for _ in range(_TRIES):
             try:

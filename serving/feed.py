@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from starlette.responses import StreamingResponse
@@ -21,26 +21,54 @@ from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 from serving.problems import RETRY_AFTER_S, Problem
 from serving.recommender import Made, Recommender
-from serving.schemas import Recommendation, RecommendationAnswer, RecommendationRequest
+from serving.schemas import Recommendation, RecommendationRequest
 from serving.stability import settle
 from serving.user_changes import UserChanges
 
 EVENT = "recommendations"
+END = "end"
+"""The last event of a stream whose caller may not go on; its data say why."""
 _AT_ONCE = 16
-"""Lists made at once: when all streams are to be renewed, other requests need not wait for all."""
+"""Lists made at once, whose sessions are read together. When all streams are to be renewed, other
+requests need not wait for all."""
 _HEARTBEAT = b": heartbeat\n\n"
+Refusal = Callable[[], "str | None"]
+"""Tells in words why the caller may not go on reading the stream, None while it may."""
 
 
 @dataclass(eq=False)
 class _Open:
     """A stream that is open."""
 
+    asked: RecommendationRequest
+    stability: int | None
     changed: asyncio.Event
+    refusal: Refusal
     shown: Sequence[Recommendation] = ()
 
 
 OpenStreams = set[_Open]
 """All streams of a server, whatever model's they are."""
+
+
+@dataclass(eq=False)
+class _Listed:
+    """A list as it is sent."""
+
+    made: Made
+    id: str
+    """Shared by two lists that say the same."""
+    frame: bytes
+    is_noted: bool = False
+    """Whether it stands among the impressions."""
+
+
+@dataclass(eq=False)
+class _Wanted:
+    """A list that waits to be made, for all streams that ask for the same."""
+
+    streams: list[_Open] = field(default_factory=list)
+    made: asyncio.Task[_Listed] | None = None
 
 
 class Feed:
@@ -62,6 +90,8 @@ class Feed:
         self._changes = changes
         self._impressions = impressions
         self._open = open_streams
+        self._wanted: dict[tuple[str | None, int, bool], _Wanted] = {}
+        """By what a request of a stream can differ in."""
         self._making = asyncio.Semaphore(_AT_ONCE)
         self._closing = False
 
@@ -81,31 +111,32 @@ class Feed:
             )
 
     async def stream(
-        self, asked: RecommendationRequest, stability: int | None, last_id: str
+        self,
+        asked: RecommendationRequest,
+        stability: int | None,
+        last_id: str,
+        refusal: Refusal = lambda: None,
     ) -> AsyncIterator[bytes]:
-        """Yield the stream's bytes, until the server ends.
+        """Yield the stream's bytes, until the server ends or the caller may not go on.
 
         `stability` bounds how many items change from one list to the next. `last_id` is the id of
         the list that the client has, or "".
         """
         yield b"retry: %d\n\n" % (RETRY_AFTER_S * 1000)
         with self._changes.watch(asked.user_id or "") as changed:
-            stream = _Open(changed)
+            stream = _Open(asked, stability, changed, refusal)
             self._open.add(stream)
             try:
                 while not self._closing:
-                    # Before the session is read: what changes from now on is another list.
-                    changed.clear()
-                    made = await self._answer(asked, stability, stream.shown)
-                    answer = made.answer
-                    stream.shown = answer.recommendations
-                    list_id = _list_id(answer)
-                    if list_id != last_id:
-                        last_id = list_id
-                        self._impressions.note(
-                            asked, answer, made.session, by="stream", stability=stability
-                        )
-                        yield _frame(list_id, answer)
+                    if (why := refusal()) is not None:
+                        yield _end(why)
+                        return
+                    listed = await self._list(stream)
+                    stream.shown = listed.made.answer.recommendations
+                    if listed.id != last_id:
+                        last_id = listed.id
+                        self._note(stream, listed)
+                        yield listed.frame
                     while not await self._is_set(changed):
                         yield _HEARTBEAT
             finally:
@@ -117,7 +148,10 @@ class Feed:
         self._changes.wake_all()
 
     async def follow(self) -> None:
-        """Renew lists when another version is live or an item is deleted, until cancelled."""
+        """Renew lists when another version is live or an item is deleted, until cancelled.
+
+        Streams whose caller may not go on are ended.
+        """
         versions, heard = self._live.versions, self._live.deleted.heard
         while True:
             await asyncio.sleep(self._settings.follow_s)
@@ -127,6 +161,9 @@ class Feed:
             if self._live.deleted.heard != heard:
                 heard = self._live.deleted.heard
                 self._renew_with_deleted()
+            for stream in self._open:
+                if stream.refusal() is not None:
+                    stream.changed.set()
 
     def _renew_with_deleted(self) -> None:
         for stream in self._open:
@@ -141,17 +178,49 @@ class Feed:
             return False
         return True
 
-    async def _answer(
-        self, asked: RecommendationRequest, stability: int | None, shown: Sequence[Recommendation]
-    ) -> Made:
+    def _note(self, stream: _Open, listed: _Listed) -> None:
+        """Note what is served, once for all streams that share the list."""
+        if not listed.is_noted:
+            listed.is_noted = True
+            self._impressions.note(
+                stream.asked,
+                listed.made.answer,
+                listed.made.session,
+                by="stream",
+                stability=stream.stability,
+            )
+
+    async def _list(self, stream: _Open) -> _Listed:
+        """Return the stream's next list, made from the session as it is from now on."""
+        asked = stream.asked
+        key = (asked.user_id, asked.k, asked.recommend_seen)
+        wanted = self._wanted.setdefault(key, _Wanted())
+        wanted.streams.append(stream)
+        if wanted.made is None:
+            wanted.made = asyncio.create_task(self._make(key, asked), name="make a list")
+        # Others may wait for the same list: a client that goes away must not cancel it.
+        listed = await asyncio.shield(wanted.made)
+        if stream.stability is None or not stream.shown:
+            return listed
         async with self._making:
-            made = await self._recommender.answer(asked)
-            if stability is None or not shown:
-                return made
-            left = await self._still_allowed(asked, shown)
-            settled = settle(made.answer.recommendations, left, stability)
-            answer = msgspec.structs.replace(made.answer, recommendations=settled)
-            return Made(answer, made.session)
+            return await self._settled(listed.made, stream, stream.stability)
+
+    async def _make(
+        self, key: tuple[str | None, int, bool], asked: RecommendationRequest
+    ) -> _Listed:
+        async with self._making:
+            # Here, not before the wait: what has changed until now is in this list, and what
+            # changes from now on is another one.
+            for stream in self._wanted.pop(key).streams:
+                stream.changed.clear()
+            return _listed(await self._recommender.answer(asked))
+
+    async def _settled(self, made: Made, stream: _Open, stability: int) -> _Listed:
+        """Return the list with no more items changed than `stability` says."""
+        left = await self._still_allowed(stream.asked, stream.shown)
+        settled = settle(made.answer.recommendations, left, stability)
+        answer = msgspec.structs.replace(made.answer, recommendations=settled)
+        return _listed(Made(answer, made.session))
 
     async def _still_allowed(
         self, asked: RecommendationRequest, shown: Sequence[Recommendation]
@@ -184,16 +253,19 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-def _list_id(answer: RecommendationAnswer) -> str:
-    """Return an id that two answers share when they say the same."""
-    said = msgspec.json.encode(msgspec.structs.replace(answer, id=""))
-    return hashlib.blake2b(said, digest_size=8).hexdigest()
+def _listed(made: Made) -> _Listed:
+    raw = msgspec.json.encode(made.answer)
+    # All but the answer's own id, which comes first.
+    said = raw.partition(b",")[2]
+    list_id = hashlib.blake2b(said, digest_size=8).hexdigest()
+    return _Listed(made, list_id, _frame(EVENT, raw, list_id))
 
 
-def _frame(list_id: str, answer: RecommendationAnswer) -> bytes:
+def _end(why: str) -> bytes:
+    return _frame(END, msgspec.json.encode({"reason": why}))
+
+
+def _frame(event: str, raw: bytes, list_id: str = "") -> bytes:
     # JSON as msgspec writes it is one line.
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-        list_id.encode(),
-        EVENT.encode(),
-        msgspec.json.encode(answer),
-    )
+    name = f"id: {list_id}\n" if list_id else ""
+    return f"{name}event: {event}\ndata: ".encode() + raw + b"\n\n"

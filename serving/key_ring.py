@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from redis.exceptions import RedisError
 
-from headrace.keys import SCOPES, ApiKey, KeyStore, digest_of, split_key
+from headrace.keys import SCOPES, ApiKey, KeyStore, Scope, digest_of, split_key
 from headrace.settings import Settings
 from serving.callers import ANYONE, Caller
 from serving.problems import Problem
@@ -109,9 +109,7 @@ class KeyRing:
 
     def _by_token(self, token: UserToken) -> Caller:
         """Return the user's caller, who has no right that the key behind it has lost."""
-        key = (self._keys or {}).get(token.key_id)
-        if key is None and self._own is not None and token.key_id == self._own.id:
-            key = self._own
+        key = self._by_id(token.key_id)
         if key is None:
             raise Problem(401, "The key behind this token was revoked.", bad_token=True)
         self._check_lives(key)
@@ -121,7 +119,32 @@ class KeyRing:
             self._serving.user_rate_per_s,
             self._serving.user_burst,
             token.user_id,
+            token.expires_at,
         )
+
+    def refusal(self, caller: Caller, scope: Scope) -> str | None:
+        """Return in words why a caller who was let in once would not be now, None if it would.
+
+        For what goes on longer than a request: its key may have been revoked or have expired, or
+        have lost the scope.
+        """
+        if caller is ANYONE:
+            is_shut = self._needs_key or bool(self._keys)
+            return "This server asks for an API key by now." if is_shut else None
+        if caller.expires_at is not None and self._clock() >= caller.expires_at:
+            return "The token has expired; ask for another one."
+        key = self._by_id(caller.key_id)
+        if key is None:
+            return "The API key was revoked."
+        if key.has_expired(self._clock()):
+            return "The API key has expired."
+        return None if scope in key.scopes else f"The API key has no longer the scope {scope}."
+
+    def _by_id(self, key_id: str) -> ApiKey | None:
+        """Return the key of this id, which may be the settings' own."""
+        if self._own is not None and key_id == self._own.id:
+            return self._own
+        return (self._keys or {}).get(key_id)
 
     def _check_lives(self, key: ApiKey) -> None:
         if key.has_expired(self._clock()):

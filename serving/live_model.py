@@ -9,6 +9,7 @@ version's rules follow what users do.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
+from serving.shared_reads import SharedReads
 from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class LiveModel:
         self._shelf = ItemTable()
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
+        self._reads = SharedReads(self._read_now)
         self._refused: int | None = None
         """The sequence number of the change that could not be taken up."""
         self._refusal: Refusal | None = None
@@ -149,6 +152,9 @@ class LiveModel:
         When this returns deleted items are out, and added ones in unless there are very many; one
         round trip more serves all requests that come upon a change. Raises `RedisError`, `OSError`.
         """
+        return await self._reads.read(*readings)
+
+    async def _read_now(self, readings: Sequence[Reading[Any]]) -> list[Any]:
         deletions, found = await self._catalog.read_with_deletions(self._deleted.heard, *readings)
         self._hear(deletions)
         behind = deletions.sequence - self._deleted.settled
@@ -293,6 +299,7 @@ class LiveModel:
         version = live.version
         if version in self._arms:
             self._live = self._arms[version]
+            self._refused = self._refusal = None
             return True
         try:
             loaded, aside = await self._load(version)
@@ -313,6 +320,7 @@ class LiveModel:
         async with self._levelling:
             self._join(loaded, aside, alone=not self._arms)
             self._live, self._shelf = loaded, ItemTable()
+            self._refused = self._refusal = None
         logger.info("version %s is live here", version)
         return True
 
@@ -326,6 +334,8 @@ class LiveModel:
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
         await asyncio.to_thread(_warm_up, retriever)
+        # The garbage collector goes through what was made since, not through the items each time.
+        gc.freeze()
         return _Loaded(retriever, rules), aside
 
     def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:

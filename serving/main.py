@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -19,7 +20,15 @@ from headrace.settings import Settings, variable_of
 from serving.app import create_app
 from serving.exposure import check_exposure
 from serving.version_loader import VersionLoader
+from serving.worker_metrics import WorkerMetrics
+from serving.workers import run_workers
 
+_GARBAGE = 20_000
+"""Objects made and not yet gone after which the garbage collector looks at the youngest ones. A
+request makes hundreds and lets them go by itself; at Python's 700 each third one would pay."""
+_SWITCH_S = 0.0002
+"""For so long a thread that loads a version keeps the event loop waiting each time they both want
+to run Python; Python's 5 ms would add up to tens for a request."""
 _GRACE_S = 2
 """How long a server that is stopping finishes the requests it has begun."""
 
@@ -36,12 +45,32 @@ def run(settings: Settings) -> None:
     experiment_of(settings.experiment)
     # What is wrong with where versions lie, or with whose they are, is told before anything starts.
     VersionLoader(settings)
+    listener = listen(settings)
+    if settings.serving.workers > 1:
+        run_workers(settings, listener, os.environ)
+    else:
+        serve_on(settings, listener)
+
+
+def serve_on(
+    settings: Settings, listener: socket.socket, workers: WorkerMetrics | None = None
+) -> None:
+    """Serve what comes to this socket, in this process, until SIGTERM or SIGINT.
+
+    `workers`: with whom this process shares the server, if it does.
+    """
     # uvicorn raises the signal that stopped it once more when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = _listen(settings)
     _allow_open_files()
-    app = create_app(settings)
-    config = uvicorn.Config(
+    gc.set_threshold(_GARBAGE)
+    sys.setswitchinterval(_SWITCH_S)
+    app = create_app(settings, workers)
+    _Server(uvicorn_config(settings, app), app).run(sockets=[listener])
+
+
+def uvicorn_config(settings: Settings, app: Starlette) -> uvicorn.Config:
+    """Return how uvicorn runs an application."""
+    return uvicorn.Config(
         app,
         loop="uvloop",
         http="httptools",
@@ -53,7 +82,6 @@ def run(settings: Settings) -> None:
         ssl_keyfile=settings.serving.tls_key or None,
         ssl_keyfile_password=settings.serving.tls_key_password or None,
     )
-    _Server(config, app).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -97,7 +125,7 @@ def _check_tls(settings: Settings) -> None:
         ) from exc
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens. Raises `InvalidSetting` when the address cannot be had."""
     host, port = settings.serving.host, settings.serving.port
     try:

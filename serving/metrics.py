@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,10 +14,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from serving.admission import Admission
 from serving.evaluation import EvaluationCache
 from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
+from serving.worker_metrics import WorkerMetrics
 
+_SHOWN_EVERY_S = 1.0
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -29,8 +33,14 @@ class Metrics:
         open_streams: Sized,
         impressions: Sequence[ImpressionLog],
         evaluations: Mapping[str, EvaluationCache],
+        admission: Admission,
+        workers: WorkerMetrics | None = None,
     ) -> None:
-        """`lives`: what each model has live, by its id; `evaluations`: by topic of clicks."""
+        """`lives`: what each model has live, by its id; `evaluations`: by topic of clicks.
+
+        `workers`: with whom this process shares the server, if it does.
+        """
+        self._workers = workers
         self._registry = CollectorRegistry()
         self._registry.register(_Versions(lives))
         self._registry.register(_Refusals(lives))
@@ -41,6 +51,17 @@ class Metrics:
             "Streams of recommendations that are open.",
             registry=self._registry,
         ).set_function(lambda: len(open_streams))
+        Gauge(
+            "headrace_requests_in_hand",
+            "Requests for recommendations that are being answered.",
+            registry=self._registry,
+        ).set_function(lambda: admission.in_hand)
+        Gauge(
+            "headrace_admission_limit",
+            "How many requests for recommendations may be in hand now.",
+            registry=self._registry,
+        ).set_function(lambda: admission.limit)
+        self._registry.register(_Refused(admission))
         self._requests = Counter(
             "headrace_http_requests",
             "Requests answered.",
@@ -54,15 +75,49 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+        self._of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        which = route, method, status
+        if which not in self._of:
+            # Looked up once: that takes several times as long as counting.
+            self._of[which] = (
+                self._requests.labels(route, method, str(status)),
+                self._seconds.labels(route),
+            )
+        requests, times = self._of[which]
+        requests.inc()
+        times.observe(seconds)
 
     def expose(self) -> bytes:
-        """Return the metrics in Prometheus's text format."""
-        return generate_latest(self._registry)
+        """Return the metrics in Prometheus's text format, those of the server's other workers too.
+
+        Reads files, if there are others.
+        """
+        if self._workers is None:
+            return generate_latest(self._registry)
+        return self._workers.expose(self._registry)
+
+    async def follow(self) -> None:
+        """Show other workers these metrics, again and again, until cancelled."""
+        while self._workers is not None:
+            await asyncio.to_thread(self._workers.write, self._registry)
+            await asyncio.sleep(_SHOWN_EVERY_S)
+
+
+class _Refused(Collector):
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        return [
+            CounterMetricFamily(
+                "headrace_requests_refused",
+                "Requests for recommendations answered with 503, for too many were in hand.",
+                self._admission.refused,
+            )
+        ]
 
 
 class _Versions(Collector):

@@ -20,7 +20,7 @@ from headrace.tokens import TokenText
 from headrace.training_kinds import KINDS
 from headrace.training_requests import TrainingRequest
 from headrace.versions import LiveVersion, VersionName
-from serving import schemas
+from serving import examples, schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
@@ -30,14 +30,15 @@ from serving.uploads import DATA, REQUEST
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS: dict[str, tuple[str, Any]] = {
-    "user_id": ("The user's id.", UserId),
-    "item_id": ("The item's id.", ItemId),
-    "model_id": ("The model's id.", ModelId),
-    "task_id": ("The task's id.", schemas.TaskId),
-    "recommendation_id": ("The id of an answer.", ImpressionId),
-    "version": ("The version's name.", VersionName),
+_PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
+    "user_id": ("The user's id.", UserId, examples.USER_ID),
+    "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
+    "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
+    "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
+    "version": ("The version's name.", VersionName, examples.VERSION),
+    "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
 }
+"""By name: what it is, its type, an example."""
 _SECURITY_SCHEMES = {
     "key": {
         "type": "http",
@@ -61,7 +62,20 @@ _K = {
     "in": "query",
     "description": "How many, at the most.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 10},
+    "example": 10,
 }
+
+
+class WrongField(Struct, frozen=True):
+    """A field of a request, and what is wrong with it."""
+
+    field: str
+    """Empty when the whole is."""
+    reason: str
+    index: int | None = None
+    """Which one of several it is about."""
+    value: str | None = None
+    """What was sent, cut short."""
 
 
 class Problem(Struct, frozen=True):
@@ -71,21 +85,15 @@ class Problem(Struct, frozen=True):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] = []
+    errors: list[WrongField] = []
     code: str | None = None
-    """`stale`: the session has not seen an event of `after` in time."""
+    """`stale`: the session has not seen an event in time, of `after` or of those to be merged."""
     missing: list[TokenText] = []
     """Of `stale`: the tokens of the events not seen."""
     answer: schemas.RecommendationAnswer | None = None
-    """Of `stale`: what there is without them."""
+    """Of `stale` recommendations: what there is without them."""
     task: Task | None = None
     """Of a model that is being trained already: that training."""
-
-
-class TaskList(Struct, frozen=True):
-    """Answer of `GET /v1/tasks`, newest first."""
-
-    tasks: list[Task]
 
 
 class Operation(Struct, frozen=True):
@@ -99,6 +107,7 @@ class Operation(Struct, frozen=True):
     file: str | None = None
     """The part that is a file, where a form is taken too; its others are fields of the body."""
     example: Any = None
+    """Of the body; those of answers stand in `serving.examples`."""
     parameters: tuple[dict[str, Any], ...] = ()
     errors: tuple[int, ...] = ()
     also: tuple[int, ...] = ()
@@ -113,36 +122,48 @@ _OF_KIND = {
     "in": "query",
     "description": "Those of this kind alone.",
     "schema": {"type": "string", "enum": list(KINDS)},
+    "example": "retrieval",
 }
 _IN_STATUS = {
     "name": "status",
     "in": "query",
     "description": "Those in this status alone.",
     "schema": {"type": "string", "enum": list(STATUSES)},
+    "example": "QUEUED",
 }
 _LIMIT = {
     "name": "limit",
     "in": "query",
     "description": "How many, at the most.",
     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100},
+    "example": 20,
 }
 _RECOMMEND_SEEN = {
     "name": "recommend_seen",
     "in": "query",
     "description": "Whether items that the user has met may be recommended.",
     "schema": {"type": "boolean", "default": False},
+    "example": False,
+}
+_CATEGORY = {
+    "name": "category",
+    "in": "query",
+    "description": "Only items of this category, letter for letter.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 _STABILITY = {
     "name": "stability",
     "in": "query",
     "description": "How many items change from one list to the next, at the most; without it, any.",
     "schema": {"type": "integer", "minimum": 0, "maximum": 500},
+    "example": 3,
 }
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The id of the list that the client has.",
     "schema": {"type": "string"},
+    "example": "1f0c9a7be2d4835a",
 }
 _Events = Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_BULK)]
 _Items = Annotated[list[Item], Meta(min_length=1, max_length=MAX_BULK)]
@@ -161,20 +182,12 @@ _OneOfTwo = Annotated[
         }
     ),
 ]
-_EVENT = {
-    "type": "rating",
-    "event_id": "3f6c",
-    "user_id": "42",
-    "item_id": "21253",
-    "timestamp": 1704060026,
-    "rating": 4.5,
-}
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/events"): Operation(
         202,
         schemas.EventsAnswer,
         Union[AnyEvent, _Events],
-        example=_EVENT,
+        example=examples.EVENT,
         errors=(413, 422, 503),
     ),
     ("POST", "/v1/recommendations"): Operation(
@@ -198,7 +211,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
         answer=schemas.ServedList, errors=(404, 422, 503)
     ),
-    ("GET", "/v1/trending"): Operation(answer=schemas.ItemList, parameters=(_K,), errors=(422,)),
+    ("GET", "/v1/trending"): Operation(
+        answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
+    ),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)
     ),
@@ -217,6 +232,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_body=False,
         example={"scopes": ["recommend"], "expires_s": 900},
         errors=(413, 422),
+    ),
+    ("POST", "/v1/users/{user_id}/merge"): Operation(
+        answer=schemas.MergeAnswer,
+        body=schemas.MergeRequest,
+        example={"from": "anon-7d1f"},
+        errors=(409, 413, 422, 503),
     ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
@@ -271,7 +292,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=(404, 409, 413, 422, 429, 503),
     ),
     ("GET", "/v1/tasks"): Operation(
-        answer=TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
+        answer=schemas.TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
     ),
     ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),
     ("DELETE", "/v1/tasks/{task_id}"): Operation(
@@ -339,10 +360,13 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
     if operation.body is not None:
         content: dict[str, Any] = {"schema": schemas_by_type[repr(operation.body)]}
         if operation.example is not None:
-            content["example"] = operation.example
+            content["example"] = msgspec.to_builtins(operation.example)
         contents = {_JSON: content}
         if operation.file is not None:
-            contents[FORM] = {"schema": _form(schemas_by_type[repr(operation.body)], operation)}
+            contents[FORM] = {
+                "schema": _form(schemas_by_type[repr(operation.body)], operation),
+                "example": {REQUEST: examples.UPLOAD, operation.file: examples.FILE},
+            }
         described["requestBody"] = {"required": operation.needs_body, "content": contents}
     return described
 
@@ -382,10 +406,12 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": _PATH_PARAMETERS[name][0],
-            "schema": msgspec.json.schema(_PATH_PARAMETERS[name][1]),
+            "description": what,
+            "schema": msgspec.json.schema(of),
+            "example": example,
         }
         for name in route.param_convertors
+        for what, of, example in [_PATH_PARAMETERS[name]]
     ]
 
 
@@ -393,10 +419,18 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
     answer: dict[str, Any] = {"description": "As asked."}
     if operation.answer is not None:
         answer["content"] = {operation.media: {"schema": schemas_by_type[repr(operation.answer)]}}
-    problem = {MEDIA_TYPE: {"schema": schemas_by_type[repr(Problem)]}}
+        example = examples.answer_of(operation.answer)
+        if example is not None:
+            answer["content"][operation.media]["example"] = example
+    problem = {"schema": schemas_by_type[repr(Problem)]}
     errors = sorted({*operation.errors, *((401, 403, 429, 503) if secured else ())})
     refused = {
-        str(status): {"description": "What is wrong, and the cure.", "content": problem}
+        str(status): {
+            "description": "What is wrong, and the cure.",
+            "content": {
+                MEDIA_TYPE: {**problem, "example": examples.problem_of(status, operation.answer)}
+            },
+        }
         for status in errors
     }
     given = dict.fromkeys(map(str, (operation.status, *operation.also)), answer)

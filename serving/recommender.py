@@ -46,7 +46,7 @@ FEWER = "There are fewer items left to recommend than were asked for."
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Prepared:
     """A request, and what was read to answer it."""
 
     request: RecommendationRequest
@@ -75,7 +75,9 @@ class Made(Struct, frozen=True):
     session: Session
 
 
-class _List(Struct, frozen=True):
+class RankedList(Struct, frozen=True):
+    """Items in their order, and how they came about."""
+
     found: Recommendations
     message: str | None = None
     from_model: bool = True
@@ -132,14 +134,14 @@ class Recommender:
         )
         return Made(answer, asked.session)
 
-    async def _read(self, request: RecommendationRequest) -> _Asked:
+    async def _read(self, request: RecommendationRequest) -> Prepared:
         """Check the request, and read what it takes to answer it: one round trip or two."""
         asked_filter = None if request.filter is None else parse_filter(request.filter)
         shown = [] if request.cursor is None else read_cursor(request.cursor)
         session, trouble = await self._session(request)
         met: Sequence[str] = () if request.recommend_seen else session.item_ids
         met_before = await self._met_before(request, session)
-        return _Asked(
+        return Prepared(
             request,
             session,
             met,
@@ -173,7 +175,7 @@ class Recommender:
             logger.warning("seen items cannot be read: %r", exc)
             return ()
 
-    def _ranked(self, asked: _Asked, retriever: Retriever | None) -> _List | None:
+    def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         """Return the best items by the model; None when it cannot say and trending ones must do."""
         if asked.request.candidate_ids is not None:
             return self._ranked_candidates(asked, retriever)
@@ -184,9 +186,9 @@ class Recommender:
         )
         if found is None:
             return None
-        return _List(found, _shortage(asked, len(found.item_ids)))
+        return RankedList(found, _shortage(asked, len(found.item_ids)))
 
-    def _ranked_candidates(self, asked: _Asked, retriever: Retriever | None) -> _List:
+    def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""
         left_out = {*asked.met, *asked.limits.exclude}
         candidate_ids = [
@@ -202,13 +204,13 @@ class Recommender:
         scored = retriever and retriever.score(asked.session, candidate_ids, exclude=asked.met)
         if scored:
             order = np.argsort(-np.array(scored.scores), kind="stable")[: asked.pool]
-            return _List(scored.at(order.tolist()))
+            return RankedList(scored.at(order.tolist()))
         why = _without_model(asked, retriever).partition(":")[0]
-        return _List(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.", False)
+        return RankedList(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.", False)
 
     def _trending_list(
-        self, asked: _Asked, retriever: Retriever | None, shares: dict[str, float]
-    ) -> _List:
+        self, asked: Prepared, retriever: Retriever | None, shares: dict[str, float]
+    ) -> RankedList:
         """Return trending items, then popular ones of the version, then any of the catalogue."""
         trending = [item_id for item_id in shares if item_id not in self._live.deleted]
         if retriever is not None:
@@ -219,11 +221,11 @@ class Recommender:
             item_ids = self._without_version(asked, trending)
         found = _unscored(item_ids, shares)
         if item_ids:
-            return _List(found, _without_model(asked, retriever), False)
+            return RankedList(found, _without_model(asked, retriever), False)
         some = bool(trending or len(self._live.shelf) or retriever is not None)
-        return _List(found, _shortage(asked, 0) if some else NO_ITEMS, False)
+        return RankedList(found, _shortage(asked, 0) if some else NO_ITEMS, False)
 
-    def _without_version(self, asked: _Asked, trending: Sequence[str]) -> list[str]:
+    def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
         """Return trending items, known to the catalogue or not, then others of the catalogue."""
         shelf, limits = self._live.shelf, asked.limits
         left_out = {*asked.met, *limits.exclude}
@@ -237,7 +239,7 @@ class Recommender:
         return first + shelf.ids(rest)
 
 
-def _page(asked: _Asked, found: Recommendations, retriever: Retriever | None) -> Recommendations:
+def _page(asked: Prepared, found: Recommendations, retriever: Retriever | None) -> Recommendations:
     """Return the k items to show; without a model there is no saying which are alike."""
     k, diversity = asked.request.k, asked.request.diversity
     if diversity and retriever is not None:
@@ -246,7 +248,7 @@ def _page(asked: _Asked, found: Recommendations, retriever: Retriever | None) ->
 
 
 async def _explained(
-    asked: _Asked, page: Recommendations, retriever: Retriever | None
+    asked: Prepared, page: Recommendations, retriever: Retriever | None
 ) -> list[Recommendation]:
     """Return the items as they are shown, with reasons when they are asked for and known."""
     if not asked.request.explain or retriever is None:
@@ -271,7 +273,7 @@ def _unscored(item_ids: Sequence[str], shares: dict[str, float] | None = None) -
     return Recommendations(list(item_ids), scores, [False] * len(item_ids))
 
 
-def _without_model(asked: _Asked, retriever: Retriever | None) -> str:
+def _without_model(asked: Prepared, retriever: Retriever | None) -> str:
     """Return why the list does not come from the model."""
     if asked.trouble is not None:
         return asked.trouble
@@ -280,7 +282,7 @@ def _without_model(asked: _Asked, retriever: Retriever | None) -> str:
     return UNKNOWN_ITEMS if asked.session.item_ids else UNKNOWN_USER
 
 
-def _shortage(asked: _Asked, found: int) -> str | None:
+def _shortage(asked: Prepared, found: int) -> str | None:
     """Return in words that there are fewer items than were asked for, None when there are not."""
     if found >= asked.request.k:
         return None

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.keys import Scope
+from serving.admission import Admitted
 from serving.guard import MAX_BYTES, Guard
 from serving.paths import model_id_of
 from serving.services import Services
@@ -40,10 +41,12 @@ class Guarded(Route):
         streams: bool = False,
         max_bytes: int = MAX_BYTES,
         takes_files: bool = False,
+        admitted: bool = False,
     ) -> None:
         """`max_bytes`: the longest body that it takes.
 
-        `takes_files`: a form with a file may be as long as settings say.
+        `takes_files`: a form with a file may be as long as settings say; `admitted`: a request is
+        taken only when the server has time for it.
         """
         self.scope: Scope = scope
         self.for_users = for_users
@@ -56,7 +59,8 @@ class Guarded(Route):
             max_bytes=max_bytes,
             takes_files=takes_files,
         )
-        super().__init__(path, endpoint, methods=methods, middleware=[guard])
+        first = [Middleware(Admitted)] if admitted else []
+        super().__init__(path, endpoint, methods=methods, middleware=[*first, guard])
 
 
 def of_models(path: str, endpoint: Endpoint, scope: Scope, **options: Any) -> Sequence[Guarded]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Union
 
+import msgspec
 from msgspec import Meta, Struct
 
 from headrace.catalog import ShortText
 from headrace.events import Context, ItemId, UserId
 from headrace.impressions import Asked, Impression, ImpressionId
 from headrace.sessions import Interaction
+from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
 from serving.cursor import MAX_LENGTH
@@ -261,6 +263,41 @@ class UserInteractions(Struct, frozen=True):
     marks: dict[str, int]
 
 
+class MergeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/users/{id}/merge`."""
+
+    anonymous_id: UserId = msgspec.field(name="from")
+    """The anonymous user, of whom nothing is left afterwards."""
+    from_token: (
+        Annotated[
+            str,
+            Meta(
+                max_length=4_096,
+                description="The anonymous user's token, with the scope `events`: who calls with "
+                "a user's token must bring it.",
+            ),
+        ]
+        | None
+    ) = None
+    timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] = 5_000
+    """Longest wait for workers to apply what was acknowledged before, in milliseconds."""
+
+
+class MergeAnswer(Struct, frozen=True):
+    """Answer of `POST /v1/users/{id}/merge`."""
+
+    user_id: str
+    anonymous_id: str = msgspec.field(name="from")
+    interactions: int
+    """How many the known user took over."""
+    hidden: int
+    """Items hidden from the known user by the merge."""
+    tokens: list[TokenText]
+    """For `after` of a request that must know of them."""
+    message: str | None = None
+    """Says in words that there was nothing to merge."""
+
+
 class HiddenItems(Struct, frozen=True):
     """Answer of `GET /v1/users/{id}/hidden`, the oldest first."""
 
@@ -285,6 +322,12 @@ class ItemsAccepted(Struct, frozen=True):
 
 
 TaskId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
+
+
+class TaskList(Struct, frozen=True):
+    """Answer of `GET /v1/tasks`, newest first."""
+
+    tasks: list[Task]
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -29,6 +31,7 @@ from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
 from headrace.versions import VersionStore
+from serving.admission import Admission
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
 from serving.evaluation import EvaluationCache
@@ -38,6 +41,7 @@ from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
+from serving.merger import MergedTopics, Merger
 from serving.metrics import Metrics
 from serving.problems import Problem
 from serving.recommender import Recommender
@@ -45,6 +49,10 @@ from serving.request_log import RequestLog
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
 from serving.version_loader import VersionLoader
+from serving.worker_metrics import WorkerMetrics
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 _KAFKA_TIMEOUT_S = 5.0
 """Who sends events hears in time that Kafka is away."""
@@ -56,12 +64,18 @@ _REDIS_TIMEOUT_S = 0.5
 class OfTopics:
     """What a server holds of a model's topics, once for all models that read them."""
 
+    topics: Topics
     sessions: SessionStore
     transitions: TransitionStore
     trending: TrendingCache
     evaluation: EvaluationCache
     freshness: Freshness
     changes: UserChanges
+
+    @property
+    def merged(self) -> MergedTopics:
+        """What merging a user takes."""
+        return MergedTopics(self.topics, self.sessions, self.freshness)
 
     async def follow(self) -> None:
         """Follow whose sessions change and how versions fare, until cancelled."""
@@ -78,6 +92,7 @@ class Services:
     topics: Topics
     sessions: SessionStore
     eraser: Eraser
+    merger: Merger
     catalog: CatalogStore
     catalog_writer: CatalogWriter
     versions: VersionStore
@@ -98,6 +113,7 @@ class Services:
     """Those of each model, by its id, this one among them; what is no model's own is the same."""
     of_topics: Sequence[OfTopics]
     """What there is of all models' topics."""
+    admission: Admission
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
@@ -115,13 +131,15 @@ class Services:
             each.feed.close()
 
 
-def create_services(settings: Settings) -> Services:
+def create_services(
+    settings: Settings, tracing: Tracing | None = None, workers: WorkerMetrics | None = None
+) -> Services:
     """Return the services of the settings' model, and with them those of all others.
 
-    They connect when they are first used.
+    They connect when they are first used. `workers`: with whom this process shares the server, if
+    it does.
     """
-    redis = connect(settings, timeout_s=_REDIS_TIMEOUT_S)
-    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
+    redis, producer, recommender_kind = _traceable(settings, tracing)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
     of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
@@ -140,13 +158,15 @@ def create_services(settings: Settings) -> Services:
         settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
     )
     evaluations = {topics.clicks: of.evaluation for topics, of in of_topics.items()}
-    metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations)
-    request_log = RequestLog(settings, sys.stderr.write)
+    admission = Admission(settings.serving)
+    metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations, admission, workers)
+    request_log = RequestLog(settings, _write_log)
+    merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
         own = settings.of_model(model_id)
         state, log = of_topics[own.event_topics], impressions[model_id]
-        recommender = Recommender(
+        recommender = recommender_kind(
             own, state.sessions, live, state.trending, lambda: uuid.uuid4().hex
         )
         models[model_id] = Services(
@@ -156,6 +176,7 @@ def create_services(settings: Settings) -> Services:
             topics=Topics(own),
             sessions=state.sessions,
             eraser=eraser,
+            merger=merger,
             catalog=catalog,
             catalog_writer=catalog_writer,
             versions=versions,
@@ -171,6 +192,7 @@ def create_services(settings: Settings) -> Services:
             evaluation=state.evaluation,
             key_ring=key_ring,
             metrics=metrics,
+            admission=admission,
             request_log=request_log,
             models=models,
             of_topics=tuple(of_topics.values()),
@@ -186,6 +208,7 @@ def _impressions(settings: Settings, live: LiveModel) -> ImpressionLog:
 def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
     sessions = SessionStore(redis, settings)
     return OfTopics(
+        topics=Topics(settings),
         sessions=sessions,
         transitions=TransitionStore(redis, settings),
         trending=TrendingCache(TrendingStore(redis, settings), settings),
@@ -215,6 +238,34 @@ def _live_models(
             own, versions, catalog, transitions, loader, experiment_of(arms)
         )
     return found
+
+
+def _traceable(
+    settings: Settings, tracing: Tracing | None
+) -> tuple[Redis, Producer, Callable[..., Recommender]]:
+    """Return what is another class, or has one more layer, when this server is traced."""
+    if tracing is None:
+        return (
+            connect(settings, timeout_s=_REDIS_TIMEOUT_S),
+            Producer(settings, timeout_s=_KAFKA_TIMEOUT_S),
+            Recommender,
+        )
+    from headrace.tracing.kafka import TracedProducer
+    from headrace.tracing.redis import traced_redis
+    from serving.traced import TracedRecommender
+
+    return (
+        connect(settings, timeout_s=_REDIS_TIMEOUT_S, kind=traced_redis(tracing)),
+        TracedProducer(settings, tracing, timeout_s=_KAFKA_TIMEOUT_S),
+        partial(TracedRecommender, tracing),
+    )
+
+
+def _write_log(raw: bytes) -> None:
+    """Write to standard error, past the text layer that others write to."""
+    sys.stderr.flush()
+    sys.stderr.buffer.write(raw)
+    sys.stderr.buffer.flush()
 
 
 def services(request: Request) -> Services:

@@ -5,14 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from headrace.settings import Settings
 from headrace.trending import TrendingStore
+from models.retrieval.attributes import Mask
+from models.retrieval.filters import Filter, parse_filter
 
 logger = logging.getLogger(__name__)
+
+Shares = Sequence[tuple[str, float]]
+"""Items, most trending first, each with its share of all decayed counts."""
+_CATEGORIES_KEPT = 64
+"""Categories asked for of late whose trending items are remembered until they are read anew."""
+
+
+class Catalogued(Protocol):
+    """Knows what the catalogue says of items: a retriever, or the table of those without one."""
+
+    def holding(self, item_ids: Sequence[str], asked: Filter) -> Mask:
+        """Return of each of these whether it may be shown and the filter holds of it."""
+
+
+def in_category(category: str) -> Filter:
+    """Return the filter that holds of the items of a category."""
+    return parse_filter({"categories": {"any": [category]}})
 
 
 class TrendingCache:
@@ -31,17 +52,35 @@ class TrendingCache:
         self._max_age_s = settings.serving.trending_s
         self._limit = settings.trending.limit
         self._clock = clock
-        self._items: list[tuple[str, float]] = []
+        self._all: Shares = []
+        self._of_category: dict[str, Shares] = {}
         self._read_at = -float("inf")
         self._reading = asyncio.Lock()
 
-    async def items(self) -> list[tuple[str, float]]:
-        """Return the trending items, each with its share of all decayed counts."""
+    async def items(self) -> Shares:
+        """Return the most trending items, at most `trending.limit`."""
+        return (await self._read())[: self._limit]
+
+    async def of_category(self, category: str, catalogued: Catalogued) -> Shares:
+        """Return all trending items that are of this category now, or were a moment ago."""
+        everything = await self._read()
+        found = self._of_category.get(category)
+        if found is None:
+            item_ids = [item_id for item_id, _ in everything]
+            mask = catalogued.holding(item_ids, in_category(category))
+            found = list(compress(everything, mask.tolist()))
+            if len(self._of_category) >= _CATEGORIES_KEPT:
+                self._of_category.clear()
+            self._of_category[category] = found
+        return found
+
+    async def _read(self) -> Shares:
         async with self._reading:
             if self._clock() - self._read_at >= self._max_age_s:
                 try:
-                    self._items = await self._store.top(self._limit)
+                    self._all = await self._store.top()
                 except (RedisError, OSError) as exc:
                     logger.warning("trending items cannot be read: %r", exc)
+                self._of_category.clear()
                 self._read_at = self._clock()
-            return self._items
+            return self._all

@@ -67,7 +67,11 @@ class UserChanges:
             while self._watched:
                 message = await subscription.get_message(timeout=_QUIET_S)
                 if message is not None and message["type"] == "message":
-                    self._wake(changed_users.decode(message["data"]))
+                    users = changed_users.decode(message["data"])
+                    if users is None:
+                        self.wake_all()
+                    else:
+                        self._wake(users)
                 elif message is not None and message["type"] == "subscribe":
                     # What was said until now nobody here has heard.
                     self.wake_all()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types import TP
@@ -30,6 +30,7 @@ from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
+from headrace.tracing import start_tracing
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
 from streams.chores import Chores
@@ -43,6 +44,9 @@ from streams.progress import Progress
 from streams.reading import Agent, batches, raw_topic, reading_app
 from streams.triggers import CountTrigger
 from streams.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from headrace.tracing.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +78,10 @@ def create_app(
     common = (topics.name(ITEMS), topics.name(IMPRESSIONS)) if reads_common else ()
     read = {name: known_topics[name] for name in (*topics.events, *common)}
     topic_ids = {name: topic.id for name, topic in read.items()}
-    redis = connect(settings, on_connect=IdentityGuard(settings, end_process))
+    tracing = start_tracing(settings, "headrace-worker")
+    redis = connect(
+        settings, on_connect=IdentityGuard(settings, end_process), kind=_redis_kind(tracing)
+    )
     producer = Producer(settings)
     progress, patience, positions = (
         Progress(topics, read),
@@ -130,16 +137,23 @@ def create_app(
     metrics = Metrics(progress, lambda: chores.lags)
     listener = Listener(settings.worker, lambda: chores.state, metrics.expose)
 
+    def seen(agent: Agent, name: str) -> Agent:
+        if tracing is not None:
+            from streams.traced import traced
+
+            agent = traced(agent, name, settings.worker.group, tracing)
+        return observed(agent, name, metrics)
+
     size = settings.worker.batch_size
     app.agent(raw_topic(app, *topics.events), name="events")(
-        batches(observed(events_agent, "events", metrics), size)
+        batches(seen(events_agent, "events"), size)
     )
     if reads_common:
         app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
-            batches(observed(items_agent, "items", metrics), size)
+            batches(seen(items_agent, "items"), size)
         )
         app.agent(raw_topic(app, topics.name(IMPRESSIONS)), name="impressions")(
-            batches(observed(impressions_agent, "impressions", metrics), size)
+            batches(seen(impressions_agent, "impressions"), size)
         )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
@@ -180,6 +194,8 @@ def create_app(
             await asyncio.wait_for(app.consumer.commit(), _COMMIT_WITHIN_S)
         await producer.close()
         await redis.aclose()
+        if tracing is not None:
+            await tracing.close()
 
     app.task(bound_stop)
     app.task(open_listener)
@@ -197,6 +213,14 @@ def _evaluations(redis: Redis, settings: Settings) -> dict[str, EvaluationStore]
         model_id: stores[settings.of_model(model_id).event_topics]
         for model_id in settings.model_ids
     }
+
+
+def _redis_kind(tracing: Tracing | None) -> type[Redis]:
+    if tracing is None:
+        return Redis
+    from headrace.tracing.redis import traced_redis
+
+    return traced_redis(tracing)
 
 
 def _starts(

@@ -126,4 +126,5 @@ def _record(message: Any) -> Record:
         message.timestamp,
         message.key,
         message.value,
+        message.headers or (),
     )

@@ -21,7 +21,7 @@ from headrace.settings import Settings
 COMMANDS = [
     *("demo", "up", "status", "env", "down"),
     *("worker", "trainer", "serve", "health"),
-    *("import", "send", "recommend"),
+    *("import", "send", "recommend", "openapi", "asyncapi"),
     *("train", "tasks"),
     *("archive", "replay", "promote", "state-hash", "backup", "restore"),
     *("settings", "models", "topics", "dead-letters", "keys"),

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("headrace", "models", "serving", "streams")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PIN_FILES = {
-    "constraints.txt": ("streams", "serving", "training", "local"),
-    "constraints-serving.txt": ("streams", "serving"),
-    "constraints-training.txt": ("streams", "serving", "training"),
+    "constraints.txt": ("streams", "serving", "training", "local", "tracing"),
+    "constraints-serving.txt": ("streams", "serving", "tracing"),
+    "constraints-training.txt": ("streams", "serving", "training", "tracing"),
 }
 PIN = re.compile(
     r"(?P<pin>[a-z0-9.-]+==[\w.]+) ; (?P<marker>[^\\]+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n"

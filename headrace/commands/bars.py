@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
@@ -14,7 +15,9 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -50,6 +53,37 @@ def bar(console: Console, unit: str) -> Iterator[Progress]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         yield progress
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Shows what a benchmark is measuring, and how far that is."""
+
+    progress: Progress
+
+    @contextmanager
+    def phase(self, title: str, total: float) -> Iterator[Callable[[float], None]]:
+        """Show a bar until the block ends; the block tells how much of the total is done."""
+        task = self.progress.add_task(title, total=total)
+        if self.progress.disable:
+            self.progress.console.print(f"{title} …", highlight=False)
+        yield lambda done: self.progress.update(task, completed=done)
+        self.progress.remove_task(task)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Phases]:
+    """Show bars on a terminal, elsewhere a line for each phase, until the block ends."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        yield Phases(progress)
 
 
 @contextmanager

@@ -92,6 +92,23 @@ def quality(
 
 
 @bench.command()
+def serving(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that it works: little of everything, once.")
+    ] = False,
+) -> None:
+    """Measure a server beside a plain route: speed, latency, memory, overload."""
+    with extra("local"):
+        from serving.bench.command import QUICK, ServingOptions, Sizes, run_serving
+    sizes = QUICK if quick else Sizes(repeats=repeats)
+    run_serving(ServingOptions(sizes=sizes, json=json), os.environ)
+
+
+@bench.command()
 def streams(
     json: Annotated[
         Path | None, typer.Option("--json", help="File for every figure; none if not given.")

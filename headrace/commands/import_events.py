@@ -123,12 +123,15 @@ def report(imported: Imported, options: ImportOptions, topics: Topics, console: 
         accepted.add_row(topics.plain(topic), f"{count:,}")
     if accepted.row_count:
         console.print(accepted)
-    refused = Table("refused", "rows", "the first ones", box=None)
+    refused = Table("refused", "rows", "for example", "the first ones", box=None)
     for reason in refusals.reasons:
         first = ", ".join(_place(file, row, options.files) for file, row in reason.first)
         more = ", …" if reason.count > len(reason.first) else ""
         refused.add_row(
-            f"[red]{printable(reason.example[:200])}[/]", f"{reason.count:,}", f"{first}{more}"
+            f"[red]{printable(reason.kind[:200])}[/]",
+            f"{reason.count:,}",
+            printable(reason.example[:200]) if reason.example != reason.kind else "",
+            f"{first}{more}",
         )
     if refused.row_count:
         console.print(refused)

@@ -1,4 +1,4 @@
-"""What was refused and why: a bounded summary, and on request every row in a file."""
+"""What was refused and why: a bounded summary by kind, and on request every row in a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _REASONS = 50
 _FIRST_ROWS = 5
 _OTHERS = "other reasons"
 # A value named in a reason would make it one of its own for every row.
-_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|[0-9][0-9.,e+-]*")
+_VALUE = re.compile(
+    r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w`])[-+]?(?:[0-9][0-9.,e+-]*|nan\b|inf\b)"""
+)
+_INDEX = re.compile(r"\[[0-9]+\]")
 
 
 class Refused(NamedTuple):
@@ -33,8 +36,10 @@ class Refused(NamedTuple):
 
 @dataclass
 class Reason:
-    """Rows refused for the same reason."""
+    """Rows refused for reasons of one kind: the same field and the same rule."""
 
+    kind: str
+    """Field and rule, `…` standing for what differs from row to row."""
     example: str
     """The reason of the first one."""
     count: int = 0
@@ -43,7 +48,7 @@ class Reason:
 
 
 class Refusals:
-    """Counts refused rows by reason, and writes each one to a file if there is one."""
+    """Counts refused rows by kind of reason, and writes each to a file if there is one."""
 
     def __init__(self, file: BinaryIO | None = None) -> None:
         self._file = file
@@ -61,16 +66,20 @@ class Refusals:
 
     def add(self, refused: Refused) -> None:
         """Note a row."""
-        name = _VALUE.sub("…", str(refused.error))
-        example = str(refused.error)
-        if name not in self._reasons and len(self._reasons) >= _REASONS:
-            name = example = _OTHERS
-        reason = self._reasons.setdefault(name, Reason(example))
+        kind = _kind(refused.error)
+        if kind not in self._reasons and len(self._reasons) >= _REASONS:
+            kind = _OTHERS
+        reason = self._reasons.setdefault(kind, Reason(kind, str(refused.error)))
         reason.count += 1
         if len(reason.first) < _FIRST_ROWS:
             reason.first.append((refused.file, refused.row))
         if self._file is not None:
             self._file.write(_line(refused))
+
+
+def _kind(error: InvalidEvent) -> str:
+    field, rule = _INDEX.sub("[…]", error.field), _VALUE.sub("…", error.reason)
+    return f"{field}: {rule}" if field else rule
 
 
 @contextmanager

@@ -19,6 +19,8 @@ SCANN_FROM_ITEMS = 20_000
 SETTINGS = "settings.json"
 _SPARE = 10
 """Times as many items as are wanted that the leaves searched hold, at the least."""
+_FEW = 200
+"""Positions up to which each is compared with each."""
 _POINTS_TO_TRAIN = 250_000
 """Vectors from which ScaNN learns its partitions."""
 
@@ -86,11 +88,16 @@ class ScannSettings(Struct, frozen=True):
 
 
 class ScannIndex:
-    """ScaNN (Guo et al., 2020): partitions, quantised scores, the best scored again exactly."""
+    """ScaNN (Guo et al., 2020): partitions, quantised scores, the best scored again exactly.
+
+    ScaNN's own searcher is used, not the wrapper round it, which keeps a list and a dictionary of
+    ids, and goes through each answer in a loop.
+    """
 
     def __init__(self, searcher: Any, size: int, settings: ScannSettings) -> None:
-        """Wrap a ScaNN searcher of so many items; `build` and `load` make one."""
+        """Take a searcher of so many items; `build` and `load` make one."""
         self._searcher = searcher
+        self._rows = _Rows(size)
         self._items_in_leaf = size / count_leaves(size)
         self.settings = settings
 
@@ -102,7 +109,7 @@ class ScannIndex:
     ) -> ScannIndex:
         """Index `[n, width]` vectors as positions 0 to n - 1; n of some thousands at the least."""
         leaves = count_leaves(len(vectors))
-        searcher = (
+        built = (
             scann_bindings()
             .builder(np.ascontiguousarray(vectors, np.float32), 10, "dot_product")
             .tree(
@@ -112,9 +119,9 @@ class ScannIndex:
             )
             .score_ah(2, anisotropic_quantization_threshold=0.2)
             .reorder(settings.reordered)
-            .build(docids=list(range(len(vectors))))
+            .build()
         )
-        return cls(searcher, len(vectors), settings)
+        return cls(built.searcher, len(vectors), settings)
 
     @classmethod
     def load(cls, folder: Path, size: int) -> ScannIndex:
@@ -123,16 +130,14 @@ class ScannIndex:
             settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=ScannSettings)
         except msgspec.DecodeError as exc:
             raise ValueError(f"{SETTINGS}: {exc}") from exc
-        bindings = scann_bindings()
         assets = (folder / "scann_assets.pbtxt").read_text(encoding="utf-8")
         # Not `load_searcher`, which unpickles ids; here an id is the item's position.
-        searcher = bindings.scann_pybind.ScannNumpy(str(folder), assets)
-        return cls(bindings.ScannSearcher(searcher, docids=list(range(size))), size, settings)
+        searcher = scann_bindings().scann_pybind.ScannNumpy(str(folder), assets)
+        return cls(searcher, size, settings)
 
     def save(self, folder: Path) -> None:
         """Write the index so that the folder may be renamed. Positions must be 0 to n - 1."""
-        # Past the wrapper's own method, which would pickle the ids.
-        self._searcher.searcher.serialize(str(folder), True)
+        self._searcher.serialize(str(folder), True)
         (folder / SETTINGS).write_bytes(msgspec.json.encode(self.settings))
 
     def search(
@@ -140,14 +145,14 @@ class ScannIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `ItemIndex.search`."""
         wanted = k + len(exclude)
-        positions, scores = self._searcher.search(
+        rows, scores = self._searcher.search(
             query,
-            final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=max(self.settings.reordered, 2 * wanted),
-            leaves_to_search=self._leaves_for(wanted),
+            wanted,
+            max(self.settings.reordered, 2 * wanted),
+            self._leaves_for(wanted),
         )
-        found = np.array(positions, np.int64)
-        kept = np.flatnonzero(~np.isin(found, exclude))[:k]
+        found = self._rows.positions(rows)
+        kept = np.flatnonzero(~_are_among(found, exclude))[:k]
         return found[kept], np.asarray(scores, np.float32)[kept]
 
     def search_many(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
@@ -161,13 +166,74 @@ class ScannIndex:
     def upsert(self, positions: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See `ItemIndex.upsert`."""
         for position, vector in zip(positions.tolist(), vectors, strict=True):
-            self._searcher.upsert([position], vector)
+            self._searcher.upsert([self._rows.put(position)], vector[None], 1)
 
     def remove(self, positions: NDArray[np.int64]) -> None:
         """See `ItemIndex.remove`."""
         for position in positions.tolist():
-            if position in self._searcher.docid_to_id:
-                self._searcher.delete([position])
+            row = self._rows.remove(position)
+            if row is not None:
+                self._searcher.delete([row])
+
+
+_NOWHERE = -1
+
+
+class _Rows:
+    """Which position stands in which row of ScaNN's; the last row takes a deleted one's place.
+
+    Two arrays: objects for each of a million items would take more memory than the index.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._position_of = np.arange(size, dtype=np.int64)
+        self._row_of = np.arange(size, dtype=np.int64)
+        self._used = size
+
+    def positions(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the positions that stand in these rows."""
+        return np.asarray(self._position_of[rows])
+
+    def put(self, position: int) -> int | None:
+        """Note that a position is put in; return its row, None for a new one at the end."""
+        self._row_of = _with_room(self._row_of, position)
+        row = int(self._row_of[position])
+        if row != _NOWHERE:
+            return row
+        self._position_of = _with_room(self._position_of, self._used)
+        self._position_of[self._used] = position
+        self._row_of[position] = self._used
+        self._used += 1
+        return None
+
+    def remove(self, position: int) -> int | None:
+        """Note that a position is taken out; return the row that it had, None for none."""
+        if position >= len(self._row_of):
+            return None
+        row = int(self._row_of[position])
+        if row == _NOWHERE:
+            return None
+        self._used -= 1
+        last = self._position_of[self._used]
+        self._position_of[row], self._row_of[last] = last, row
+        self._row_of[position] = _NOWHERE
+        return row
+
+
+def _with_room(places: NDArray[np.int64], at: int) -> NDArray[np.int64]:
+    """Return the array, long enough for this place, and with room for as many again."""
+    missing = at + 1 - len(places)
+    if missing <= 0:
+        return places
+    return np.pad(places, (0, missing + len(places)), constant_values=_NOWHERE)
+
+
+def _are_among(found: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return of each of some hundred positions whether it is among others."""
+    if len(others) <= _FEW:
+        # A comparison of each with each; `isin` sorts first, which takes several times as long.
+        return np.asarray((found[:, None] == others).any(axis=1))
+    return np.isin(found, others)
 
 
 def count_leaves(size: int) -> int:

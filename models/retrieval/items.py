@@ -77,6 +77,10 @@ class ItemTable:
         allowed = np.append(self.allowed(Limits(filter=asked)), False)
         return np.asarray(allowed[self.looked_up(item_ids)])
 
+    def has(self, asked: Filter) -> bool:
+        """Return whether there is a candidate of which the filter holds."""
+        return bool(self.allowed(Limits(filter=asked)).any())
+
     def first_of(
         self, order: NDArray[np.int64], k: int, limits: Limits, exclude: Collection[str] = ()
     ) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from threading import RLock
 
 import numpy as np
@@ -29,7 +28,7 @@ from models.retrieval.filters import Filter
 from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
 from models.retrieval.limited import nearest_allowed
 from models.retrieval.limits import NO_LIMITS, Limits
-from models.retrieval.rules import STEPS, LiveRules
+from models.retrieval.rules import NOT_RULED, STEPS, LiveRules, Ruled
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.retrieval.vectors import ItemVectors
 
@@ -92,6 +91,11 @@ class Retriever:
         with self._lock:
             return self._items.holding(item_ids, asked)
 
+    def has(self, asked: Filter) -> bool:
+        """Return whether there is an item to recommend of which the filter holds."""
+        with self._lock:
+            return self._items.has(asked)
+
     def popular_items(
         self,
         k: int,
@@ -128,11 +132,14 @@ class Retriever:
         Returns None when that leaves none: the model cannot say.
         """
         with self._lock:
-            query = self._query(session)
+            places = self._items.looked_up(session.item_ids)
+            query = self._query(session, places)
             if query is None:
                 return None
-            met = self._items.positions(exclude)
-            positions, scores = self._best(session, query, k, met, limits)
+            # Mostly it is the session itself.
+            same = exclude is session.item_ids
+            met = places[places >= 0] if same else self._items.positions(exclude)
+            positions, scores = self._best(query, self._ruled(places), k, met, limits)
             return self._recommendations(positions, scores)
 
     def score(
@@ -144,7 +151,8 @@ class Retriever:
         holds no known item.
         """
         with self._lock:
-            query = self._query(session)
+            places = self._items.looked_up(session.item_ids)
+            query = self._query(session, places)
             if query is None:
                 return None
             positions = self._items.looked_up(candidate_ids)
@@ -154,7 +162,7 @@ class Retriever:
             _, best = self._index.search(query, self._blend.candidates, excluded)
             logs = blended_scores(
                 self._items.vectors[positions] @ query,
-                _looked_up(positions, *self._ruled(session)),
+                self._ruled(places).of(positions),
                 log_normaliser(best),
                 self._blend.rules,
                 self._items.are_cold(positions),
@@ -291,30 +299,29 @@ class Retriever:
             row[: len(found)] = [-1 if at is None else at for at in found]
         self._rules.add(previous, np.array([position for position, _ in rows], np.int64))
 
-    def _query(self, session: Session) -> NDArray[np.float32] | None:
-        """Return the query vector of the newest interactions with known items, None for none."""
-        known = [
-            (position, row)
-            for row, item_id in enumerate(session.item_ids)
-            if (position := self._items.position(item_id)) is not None
-        ]
-        if not known:
+    def _query(self, session: Session, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Return the query vector of the newest interactions with known items, None for none.
+
+        `places`: where the session's items stand, -1 for an unknown one.
+        """
+        rows = np.flatnonzero(places >= 0)[-self._query_tower.session_length :]
+        if not len(rows):
             return None
-        positions, rows = np.array(known[-self._query_tower.session_length :]).T
         times = np.array(session.timestamps, np.float64)
-        gaps = np.diff(times, prepend=times[0])[rows]
+        gaps = np.zeros(len(times))
+        np.subtract(times[1:], times[:-1], out=gaps[1:])
         features = interaction_features(
-            gaps,
-            kind_codes([session.kinds[row] for row in rows]),
+            gaps[rows],
+            kind_codes(session.kinds)[rows],
             # NumPy reads None as NaN.
-            np.array([session.ratings[row] for row in rows], np.float32),
+            np.array(session.ratings, np.float32)[rows],
         )
-        return self._query_tower(self._items.vectors[positions], features)
+        return self._query_tower(self._items.vectors[places[rows]], features)
 
     def _best(
         self,
-        session: Session,
         query: NDArray[np.float32],
+        ruled: Ruled,
         k: int,
         met: NDArray[np.int64],
         limits: Limits,
@@ -323,36 +330,39 @@ class Retriever:
         blend = self._blend
         positions, dots = self._index.search(query, max(blend.candidates, k), met)
         normaliser = log_normaliser(dots[: blend.candidates])
-        ruled, probabilities = self._ruled(session)
-        wanted = self._items.are_candidates(ruled)
+        wanted = self._items.are_candidates(ruled.positions)
         if limits:
             allowed = self._items.allowed(limits)
             allowed[met] = False
-            wanted &= allowed[ruled]
+            wanted &= allowed[ruled.positions]
             positions, dots = nearest_allowed(
                 self._index, self._items.vectors, query, k, allowed, (positions, dots)
             )
-        wanted &= ~np.isin(ruled, positions) & ~np.isin(ruled, met)
-        more = ruled[wanted]
-        positions = np.concatenate([positions, more])
+        probabilities = np.zeros(len(positions))
+        if len(ruled.positions):
+            at, there = ruled.found(positions)
+            probabilities[there] = ruled.probabilities[at[there]]
+            wanted[at[there]] = False
+            at, there = ruled.found(met)
+            wanted[at[there]] = False
+            # What rules lead to and the towers do not.
+            more = ruled.positions[wanted]
+            positions = np.concatenate([positions, more])
+            dots = np.concatenate([dots, self._items.vectors[more] @ query])
+            probabilities = np.concatenate([probabilities, ruled.probabilities[wanted]])
         scores = blended_scores(
-            np.concatenate([dots, self._items.vectors[more] @ query]),
-            _looked_up(positions, ruled, probabilities),
-            normaliser,
-            blend.rules,
-            self._items.are_cold(positions),
+            dots, probabilities, normaliser, blend.rules, self._items.are_cold(positions)
         )
         best = np.argsort(-scores, kind="stable")[:k]
         return positions[best], scores[best]
 
-    def _ruled(self, session: Session) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the items that rules lead to from the session, and their probabilities."""
+    def _ruled(self, places: NDArray[np.int64]) -> Ruled:
+        """Return the items that rules lead to from a session's items, the oldest first."""
         blend = self._blend
         if not blend.rules:
-            return np.zeros(0, np.int64), np.zeros(0)
-        known = (self._items.position(item_id) for item_id in reversed(session.item_ids))
-        recent = islice((at for at in known if at is not None), blend.last)
-        return self._rules.candidates(np.fromiter(recent, np.int64), blend.decay, blend.smoothing)
+            return NOT_RULED
+        recent = places[places >= 0][: -blend.last - 1 : -1]
+        return self._rules.candidates(recent, blend.decay, blend.smoothing)
 
     def _recommendations(
         self, positions: NDArray[np.int64], scores: NDArray[np.float64]
@@ -362,16 +372,6 @@ class Retriever:
             self._calibration(scores).tolist(),
             self._items.are_cold(positions).tolist(),
         )
-
-
-def _looked_up(
-    positions: NDArray[np.int64], ruled: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the probability of each position; 0 for one that is not among the sorted `ruled`."""
-    if not len(ruled):
-        return np.zeros(len(positions))
-    at = np.minimum(np.searchsorted(ruled, positions), len(ruled) - 1)
-    return np.where(ruled[at] == positions, probabilities[at], 0.0)
 
 
 def _load_towers(artifact: Artifact) -> tuple[QueryTower, CandidateTower]:

@@ -13,7 +13,7 @@ added to a bounded table (`LiveTable`); `LiveRules` looks at both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ _EVENTS_AT_ONCE = 1 << 19
 _TRANSITIONS_AT_ONCE = 4_096
 """Bounds the memory of adding: some arrays of `STEPS * LIVE_TARGETS` times as many numbers."""
 _ROWS_AT_FIRST = 1_024
+_YES = np.ones(1, np.bool_)
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -313,6 +315,33 @@ def _extended(array: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
 
 
+class Ruled(NamedTuple):
+    """The items that rules lead to, and how probably."""
+
+    positions: NDArray[np.int64]
+    """`[n]`, each once, rising."""
+    probabilities: NDArray[np.float64]
+    """`[n]`."""
+
+    def of(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the probability of each of these positions, 0 for one no rule leads to."""
+        if not len(self.positions):
+            return np.zeros(len(positions))
+        at, there = self.found(positions)
+        return np.where(there, self.probabilities[at], 0.0)
+
+    def found(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return where each of these positions stands, and whether it does.
+
+        There must be an item that rules lead to.
+        """
+        at = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
+        return at, self.positions[at] == positions
+
+
+NOT_RULED = Ruled(np.zeros(0, np.int64), np.zeros(0))
+
+
 class LiveRules:
     """Rules counted at a training and, summed with them, those of the transitions since."""
 
@@ -325,29 +354,36 @@ class LiveRules:
         """Add transitions: see `LiveTable.add`. Positions beyond the training's are cold items."""
         self._live.add(previous, items)
 
-    def candidates(
-        self, recent: NDArray[np.int64], decay: float, smoothing: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def candidates(self, recent: NDArray[np.int64], decay: float, smoothing: float) -> Ruled:
         """Return the items that follow the `[L]` recent ones, newest first, and how probably.
 
-        The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j. Each item stands there
-        once, in the order of positions.
+        The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j.
         """
         shares = decay ** np.arange(len(recent))
-        shares /= shares.sum() if len(recent) else 1.0
         trained = np.flatnonzero(recent < self._base.items)
+        items = recent[trained]
         totals = self._live.totals(recent)
-        totals[trained] += self._base.totals[recent[trained]]
-        begins = self._base.starts[recent[trained]]
-        lengths = self._base.starts[recent[trained] + 1] - begins
-        of_base = np.repeat(trained, lengths)
-        entries = np.arange(len(of_base)) + np.repeat(
+        totals[trained] += self._base.totals[items]
+        begins = self._base.starts[items]
+        lengths = self._base.starts[items + 1] - begins
+        source = np.repeat(trained, lengths)
+        entries = np.arange(len(source)) + np.repeat(
             begins - (np.cumsum(lengths) - lengths), lengths
         )
-        of_live, live_targets, live_weights = self._live.entries(recent)
-        source = np.concatenate([of_base, of_live])
-        targets = np.concatenate([self._base.targets[entries], live_targets])
-        weights = np.concatenate([self._base.weights[entries], live_weights])
-        positions, place = np.unique(targets, return_inverse=True)
-        parts = weights * shares[source] / (totals[source] + smoothing)
-        return positions.astype(np.int64), _sums(place, parts, len(positions))
+        targets, weights = self._base.targets[entries], self._base.weights[entries]
+        if len(self._live):
+            of_live, live_targets, live_weights = self._live.entries(recent)
+            source = np.concatenate([source, of_live])
+            targets = np.concatenate([targets, live_targets])
+            weights = np.concatenate([weights, live_weights])
+        if not len(targets):
+            return NOT_RULED
+        # Each item once: sorted, its parts stand side by side.
+        order = np.argsort(targets, kind="stable")
+        targets = targets[order]
+        first = np.flatnonzero(np.concatenate([_YES, targets[1:] != targets[:-1]]))
+        # Of an item from which no rule leads there is nothing to divide.
+        heaps = np.maximum(totals + smoothing, _TINY)
+        factors = shares / (shares.sum() * heaps)
+        parts = weights[order] * factors[source[order]]
+        return Ruled(targets[first].astype(np.int64), np.add.reduceat(parts, first))

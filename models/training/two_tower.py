@@ -134,17 +134,20 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
             name="by_distance", shape=(heads, length), initializer="zeros"
         )
 
-    def call(self, x: Any, allowed: Any, training: bool = False) -> Any:
-        """Return `[b, length, width]`; `allowed`: bool `[b, 1, length, length]`, who sees whom."""
+    def call(self, x: Any, allowed: Any, training: bool = False, first: int = 0) -> Any:
+        """Return `[b, length - first, width]`, of the positions from `first` on.
+
+        `allowed`: bool `[b, 1, length, length]`, who sees whom.
+        """
         hidden = self.norms[0](x)
-        query, key, value = (
-            self._split(layer(hidden)) for layer in (self.query, self.key, self.value)
-        )
+        query = self._split(self.query(hidden[:, first:]))
+        key, value = (self._split(layer(hidden)) for layer in (self.key, self.value))
         scores = tf.matmul(query, key, transpose_b=True) * self._scale
-        scores += tf.gather(self.by_distance, self._distance, axis=1)
-        weights = self.dropout(tf.nn.softmax(tf.where(allowed, scores, -1e9)), training=training)
+        scores += tf.gather(self.by_distance, self._distance[first:], axis=1)
+        scores = tf.where(allowed[:, :, first:], scores, -1e9)
+        weights = self.dropout(tf.nn.softmax(scores), training=training)
         attended = self.out(self._joined(tf.matmul(weights, value)))
-        x += self.dropout(attended, training=training)
+        x = x[:, first:] + self.dropout(attended, training=training)
         forward = self.outer(self.inner(self.norms[1](x)))
         return x + self.dropout(forward, training=training)
 
@@ -192,8 +195,12 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         self.blocks = [Block(width, length, heads, dropout) for _ in range(blocks)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6)
 
-    def call(self, vectors: Any, features: Any, segment: Any, training: bool = False) -> Any:
-        """Return `[b, length, width]` query vectors, each of its segment up to there.
+    def call(
+        self, vectors: Any, features: Any, segment: Any, training: bool = False, first: int = 0
+    ) -> Any:
+        """Return `[b, length - first, width]` query vectors, each of its segment up to there.
+
+        They are those of the positions from `first` on; what the others alone need is not computed.
 
         `vectors`: `[b, length, width]`; `features`: `[b, length, INTERACTION_FEATURES]`;
         `segment`: `[b, length]` numbers the sessions that share a row, and what is padding.
@@ -204,8 +211,9 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         x = tf.pad(x, [[0, 0], [0, 0], [0, 1]])
         x += self.side(self._standardised(features))
         x = self.dropout(x, training=training)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, allowed, training=training)
+        x = self.blocks[-1](x, allowed, training=training, first=first)
         query = self.norm(x)[:, :, :-1]
         if self._temperature:
             query = tf.math.l2_normalize(query, 2) / self._temperature
@@ -217,7 +225,7 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         `length`: `[b]`, how many interactions there are.
         """
         segment = tf.cast(np.arange(self.length) >= self.length - length[:, None], tf.int32)
-        return self(vectors, features, segment)[:, -1]
+        return self(vectors, features, segment, first=self.length - 1)[:, -1]
 
     def _standardised(self, features: Any) -> Any:
         """Put ratings, whatever their scale, at mean 0 and deviation 1; none counts as the mean."""

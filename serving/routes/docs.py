@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from typing import Any
 
@@ -9,8 +10,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from headrace import asyncapi as topics
 from serving.bodies import json_response
 from serving.openapi import document
+from serving.services import services
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Headrace API</title>
@@ -27,7 +30,8 @@ b {{ display: inline-block; min-width: 4.5rem; }}
 <h1>Headrace API {version}</h1>
 <p>Every call but the health checks needs <code>Authorization: Bearer &lt;key&gt;</code>, whose
 scope stands beside it.
-The same as <a href="openapi.json">OpenAPI 3.1</a>.</p>
+The same as <a href="openapi.json">OpenAPI 3.1</a>; the topics of Kafka as
+<a href="asyncapi.json">AsyncAPI 3.0</a>.</p>
 {operations}
 <h2>Types</h2>
 {types}
@@ -38,6 +42,11 @@ The same as <a href="openapi.json">OpenAPI 3.1</a>.</p>
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document."""
     return json_response(document(request.app.routes))
+
+
+async def asyncapi(request: Request) -> Response:
+    """Return the AsyncAPI document of the topics; where the brokers are it does not tell."""
+    return json_response(topics.document(services(request).settings, servers=False))
 
 
 async def page(request: Request) -> Response:
@@ -68,7 +77,22 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for name in ("security", "parameters", "requestBody", "responses")
         if operation.get(name)
     }
-    return _details(title, _json(shown))
+    return _details(title, f"{escape(_curl(method, path, operation))}\n\n{_json(shown)}")
+
+
+def _curl(method: str, path: str, operation: dict[str, Any]) -> str:
+    """Return the call as one types it into a shell, with the examples of the document."""
+    names = {each["name"]: each["example"] for each in operation["parameters"]}
+    words = ["curl -s", f'"$HEADRACE_URL{path.format_map(names)}"']
+    if operation["security"]:
+        words.append('-H "Authorization: Bearer $HEADRACE_API_KEY"')
+    body = operation.get("requestBody")
+    if body is not None:
+        example = msgspec.json.encode(body["content"]["application/json"]["example"]).decode()
+        words.append("-d " + shlex.quote(example))
+    if method not in ("get", "post") or (method == "post" and body is None):
+        words.insert(1, f"-X {method.upper()}")
+    return " ".join(words)
 
 
 def _details(summary: str, body: str) -> str:

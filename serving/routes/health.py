@@ -33,7 +33,9 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Return the metrics for Prometheus."""
-    return Response(services(request).metrics.expose(), media_type="text/plain; version=0.0.4")
+    # In a thread: those of other workers stand in files.
+    shown = await asyncio.to_thread(services(request).metrics.expose)
+    return Response(shown, media_type="text/plain; version=0.0.4")
 
 
 async def _redis_answers(server: Services) -> bool:

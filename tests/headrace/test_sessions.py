@@ -344,3 +344,14 @@ def test_a_session_from_interactions_is_the_newest_of_them() -> None:
     assert session.interactions() == {"b": interactions["b"], "c": interactions["c"]}
     assert session.updated_at == NOW + 2
     assert Session.from_interactions({}, 2) == Session()
+
+
+async def test_every_interaction_is_shown_with_all_its_fields(store: SessionStore) -> None:
+    await store.apply([logged(0, kind="click", item_id="c"), logged(1, item_id="r", rating=4.5)])
+    read = (await store.read("u")).interactions()
+    given = msgspec.json.decode(msgspec.json.encode(read), type=dict[str, Interaction])
+    for interactions in (read, given):
+        assert msgspec.json.decode(msgspec.json.encode(interactions)) == {
+            "c": {"timestamp": NOW, "rating": None, "event": "click"},
+            "r": {"timestamp": NOW, "rating": 4.5, "event": "rating"},
+        }

@@ -193,17 +193,16 @@ def test_variables_that_say_where_files_are_are_no_settings() -> None:
 
 
 def test_the_strict_profile_changes_defaults_and_nothing_that_was_set(tmp_path: Path) -> None:
-    day = 24 * 3600.0
     strict = load_settings({"HEADRACE_PROFILE": "strict"})
-    assert strict.retrain.min_interval_s == day
+    assert strict.retrain.min_interval == "24h"
     assert load_settings(strict.environ()) == strict
-    assert load_settings({}).retrain.min_interval_s == 0
-    own = {"HEADRACE_PROFILE": "strict", "HEADRACE_RETRAIN_MIN_INTERVAL_S": "60"}
-    assert load_settings(own).retrain.min_interval_s == 60
+    assert load_settings({}).retrain.min_interval == "0s"
+    own = {"HEADRACE_PROFILE": "strict", "HEADRACE_RETRAIN_MIN_INTERVAL": "90m"}
+    assert load_settings(own).retrain.min_interval == "90m"
     file = tmp_path / "headrace.toml"
     file.write_text('profile = "strict"\n[retrain]\nevery_events = 5\n')
     found = load_settings({"HEADRACE_CONFIG": str(file)}).retrain
-    assert (found.every_events, found.min_interval_s) == (5, day)
+    assert (found.every_events, found.min_interval) == (5, "24h")
     with pytest.raises(InvalidSetting, match="HEADRACE_PROFILE has value 'lax'"):
         load_settings({"HEADRACE_PROFILE": "lax"})
 

@@ -109,7 +109,7 @@ async def test_a_request_that_cannot_come_again_waits_and_others_join_it(store: 
 async def test_too_soon_after_a_training_is_said_with_the_wait(
     redis: Redis, settings: Settings
 ) -> None:
-    strict = msgspec.structs.replace(settings, retrain=RetrainSettings(min_interval_s=100))
+    strict = msgspec.structs.replace(settings, retrain=RetrainSettings(min_interval="100s"))
     store = TaskStore(redis, strict)
     await ask(store)
     # What failed has trained nothing.
@@ -117,7 +117,7 @@ async def test_too_soon_after_a_training_is_said_with_the_wait(
     await ask(store)
     running = await claimed(store, NOW)
     await end(store, running, trained=True)
-    with pytest.raises(TooSoon, match="100 s ago") as caught:
+    with pytest.raises(TooSoon, match="100s ago") as caught:
         await ask(store, now=NOW + 40.5)
     assert caught.value.retry_after_s == 60
     await store.ask_later(TrainingRequest())

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from headrace.artifact_store import ArtifactStore
 from headrace.producer import Producer
-from headrace.settings import Settings, VersionSettings
+from headrace.settings import ExperimentSettings, Settings, VersionSettings
 from headrace.topics import ensure_topics
 from headrace.versions import Manifest, Verdict, VersionStore, read_manifest, version_name
 from models.training.admission import admit
@@ -33,7 +33,11 @@ async def store(redis: Redis, settings: Settings) -> AsyncIterator[VersionStore]
 async def test_the_newest_stay_with_what_is_live_and_what_was_before_it(
     store: VersionStore, settings: Settings
 ) -> None:
-    settings = msgspec.structs.replace(settings, versions=VersionSettings(keep=3))
+    settings = msgspec.structs.replace(
+        settings,
+        versions=VersionSettings(keep=3),
+        experiment=ExperimentSettings(arms=f"{NAMES[3]}=0.1"),
+    )
     files = ArtifactStore(settings)
     for name in NAMES:
         small_version(files.local, "default", name)
@@ -41,7 +45,7 @@ async def test_the_newest_stay_with_what_is_live_and_what_was_before_it(
         await store.activate("default", name, now=NOW, reason="a test")
     retention = Retention(settings, store, files)
     await retention.sweep()
-    kept = [*reversed(NAMES[5:]), NAMES[2], NAMES[1]]
+    kept = [*reversed(NAMES[5:]), NAMES[3], NAMES[2], NAMES[1]]
     assert files.versions("default") == kept
     assert (await store.state("default")).gone == frozenset()
     await retention.sweep()

@@ -18,7 +18,7 @@ _LONGEST_WAIT_MS = 20
 def map_body(_: schemathesis.HookContext, body: Any) -> Any:
     """Write the numbers in a body so, and let no request wait for long for events never sent."""
     body = _as_written(body)
-    if isinstance(body, dict) and body.get("after"):
+    if isinstance(body, dict) and (body.get("after") or "from" in body):
         wait_ms = body.get("timeout_ms", 500)
         if type(wait_ms) is int and 0 <= wait_ms <= 10_000:
             body["timeout_ms"] = min(wait_ms, _LONGEST_WAIT_MS)

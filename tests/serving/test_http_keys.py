@@ -65,7 +65,7 @@ async def is_taken(client: httpx.AsyncClient, key: str) -> bool:
 
 def test_every_route_is_guarded_but_those_that_tell_of_nobody() -> None:
     free = {route.path for route in ROUTES if not isinstance(route, Guarded)}
-    assert free == {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    assert free == {"/livez", "/readyz", "/metrics", "/asyncapi.json", "/openapi.json", "/docs"}
 
 
 @pytest.mark.parametrize("scope", SCOPES)

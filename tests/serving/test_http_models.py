@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from events_log import NOW, logged
 from kafka_tools import read_topic
-from parts import eventually
+from parts import Part, eventually
 from redis.asyncio import Redis
 from serving_tools import V1, V2, V3, Serve, check_problem, ring
 
@@ -205,3 +205,39 @@ async def test_what_was_served_is_logged_with_its_model(
         return {parse_impression(record.value).model_id for record in records} == {*VERSIONS}
 
     await eventually(logged_all, "each list is in the topic, with its model")
+
+
+async def test_a_user_is_merged_in_all_models(
+    client: httpx.AsyncClient, settings: Settings, tmp_path: Path
+) -> None:
+    with (
+        Part("worker", settings, tmp_path),
+        Part("worker --model books", settings, tmp_path),
+    ):
+        for path, item_id in (("/v1/events", "tea"), ("/v1/models/books/events", "dune")):
+            event = {
+                "type": "click",
+                "event_id": item_id,
+                "user_id": "anon",
+                "item_id": item_id,
+                "timestamp": NOW,
+            }
+            assert (await client.post(path, json=event)).status_code == 202
+
+        async def merged() -> bool:
+            answer = await client.post(
+                "/v1/users/ann/merge", json={"from": "anon", "timeout_ms": 10_000}
+            )
+            return answer.status_code == 200 and answer.json()["interactions"] == 2
+
+        await eventually(merged, "both sessions are merged")
+
+        async def taken_over() -> bool:
+            held = []
+            for prefix in ("/v1", "/v1/models/books"):
+                for user_id in ("ann", "anon"):
+                    path = f"{prefix}/users/{user_id}/interactions"
+                    held.append([*(await client.get(path)).json()["interactions"]])
+            return held == [["tea"], [], ["dune"], []]
+
+        await eventually(taken_over, "each model's session is ann's")

@@ -95,14 +95,14 @@ async def test_a_model_that_is_queued_or_training_is_a_conflict_with_the_task(
 async def test_sooner_than_settings_allow_is_told_when_to_come_again(
     settings: Settings, serve: Serve, tasks: TaskStore
 ) -> None:
-    strict = msgspec.structs.replace(settings, retrain=RetrainSettings(min_interval_s=86_400))
+    strict = msgspec.structs.replace(settings, retrain=RetrainSettings(min_interval="24h"))
     async with serve(strict) as client:
         await client.post(TRAIN)
         running = await claimed(tasks)
         done = msgspec.structs.replace(running.task, status="SUCCEEDED", updated_at=2e9)
         await tasks.finish(done, running.fence, trained=True)
         answer = await client.post(TRAIN)
-        check_problem(answer, 429, "HEADRACE_RETRAIN_MIN_INTERVAL_S")
+        check_problem(answer, 429, "HEADRACE_RETRAIN_MIN_INTERVAL")
         assert answer.headers["retry-after"] == "86400"
 
 

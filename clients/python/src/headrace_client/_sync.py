@@ -1,0 +1,467 @@
+"""The client for threads, made of `_async.py` by `make clients`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from tenacity import Retrying
+
+from headrace_client.errors import (
+    Invalid,
+    TooManyRequests,
+    Unavailable,
+    Unreachable,
+    Unreadable,
+    from_response,
+    from_transport,
+)
+from headrace_client.retries import Retries
+from headrace_client.sending import (
+    NDJSON,
+    Chunk,
+    Event,
+    EventOutcome,
+    answer_of,
+    chunks,
+)
+from headrace_client.sse import Parser
+from headrace_client.types import (
+    EventsAnswer,
+    HiddenItems,
+    Item,
+    ItemBody,
+    ItemList,
+    ItemsAccepted,
+    LiveVersion,
+    Model,
+    ModelList,
+    Ready,
+    RecommendationAnswer,
+    RecommendationRequest,
+    ServedList,
+    Task,
+    TaskList,
+    TokenAnswer,
+    TokenRequest,
+    TrainingRequest,
+    UserInteractions,
+    VersionList,
+)
+
+_T = TypeVar("_T")
+_JSON = "application/json"
+_SILENCE_S = 60.0
+"""A stream without a sign of life for so long is opened anew; heartbeats come more often."""
+_RETRY_S = 2.0
+"""Pause before a stream is opened again, where the server has named none."""
+
+
+class Update(msgspec.Struct, frozen=True):
+    """A list that came over a stream, and the id under which the stream can be resumed."""
+
+    id: str
+    answer: RecommendationAnswer
+
+
+class Client:
+    """Calls one server, and repeats what failed for a moment and may be done twice.
+
+    Every method raises `Unreachable` when there is no answer, the `Refused` that stands for an
+    answer other than what was asked for, and `Unreadable` for one that is none of Headrace's. One
+    client serves many calls at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str = "",
+        *,
+        timeout_s: float = 10.0,
+        retries: Retries | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
+        """`url`: the server's, `https://shop.example:8080`; `key`: an API key or a user's token.
+
+        `timeout_s` bounds each wait for the server, `retries` says what is repeated. `http`: a
+        client of httpx with proxies, certificates or limits of your own, which is closed with this.
+        """
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._url = httpx.URL(url.rstrip("/"))
+        self._headers = headers
+        self._timeout_s = timeout_s
+        self._retries = retries or Retries()
+        self._http = http or httpx.Client()
+
+    def __enter__(self) -> Client:
+        """Return the client, which is closed on leaving."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Events
+
+    def send_events(self, events: Iterable[Event]) -> EventsAnswer:
+        """Send events, any number of them; return what became of each, in their order.
+
+        Events that Kafka has not acknowledged are sent again under the same `event_id`, so that
+        each counts once; what is still not is `unknown` in the answer. Invalid ones are `invalid`,
+        and stop no other. Raises when none of them was sent.
+        """
+        outcomes: list[EventOutcome] = []
+        failure: Unreachable | Unavailable | None = None
+        for chunk in chunks(events):
+            if failure is None:
+                try:
+                    self._send_chunk(chunk)
+                except (Unreachable, Unavailable) as error:
+                    if not outcomes:
+                        raise
+                    failure = error
+            if failure is not None:
+                chunk.give_up(failure)
+            outcomes += chunk.outcomes
+        return answer_of(outcomes)
+
+    def send_event(self, event: Event) -> EventOutcome:
+        """Send one event; return what became of it."""
+        return (self.send_events([event])).events[0]
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        def send() -> None:
+            try:
+                answer = self._call(
+                    "POST", "/v1/events", EventsAnswer, content=chunk.body, media=NDJSON
+                )
+            except Invalid as error:
+                chunk.refuse(error)
+            else:
+                chunk.take(answer)
+
+        again = self._retries.options_until(lambda _: chunk.settled)
+        Retrying(**again)(send)
+
+    # Recommendations
+
+    def recommend(
+        self, request: RecommendationRequest, *, model_id: str | None = None
+    ) -> RecommendationAnswer:
+        """Recommend items to a user, or for the session that the request holds.
+
+        Raises `Stale`, with the answer that there is, when `after` was not seen in time.
+        """
+        if model_id is None:
+            return self._call("POST", "/v1/recommendations", RecommendationAnswer, body=request)
+        return self._call(
+            "POST",
+            "/v1/models/{model_id}/recommendations",
+            RecommendationAnswer,
+            {"model_id": model_id},
+            body=request,
+        )
+
+    def stream(
+        self,
+        user_id: str,
+        *,
+        k: int = 10,
+        recommend_seen: bool = False,
+        stability: int | None = None,
+        last_id: str = "",
+    ) -> Iterator[Update]:
+        """Yield a list at once, and a new one whenever the user's session changes.
+
+        It goes on for ever: broken off, it is opened again after a pause, and what the client has
+        already does not come twice. `last_id`: the id of the `Update` that you have, from before.
+        Raises `Refused` when the server takes no such stream.
+        """
+        parser = Parser(last_id)
+        params = {"k": str(k), "recommend_seen": str(recommend_seen).lower()}
+        if stability is not None:
+            params["stability"] = str(stability)
+        while True:
+            pause_s = 0.0
+            try:
+                with self._http.stream(
+                    "GET",
+                    self._at("/v1/users/{user_id}/recommendations/stream", {"user_id": user_id}),
+                    params=params,
+                    headers={**self._headers, "last-event-id": parser.last_id},
+                    timeout=httpx.Timeout(self._timeout_s, read=_SILENCE_S),
+                ) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise from_response(response)
+                    for piece in response.iter_bytes():
+                        for event in parser.feed(piece):
+                            answer = msgspec.json.decode(event.data, type=RecommendationAnswer)
+                            yield Update(event.id, answer)
+            except (TooManyRequests, Unavailable) as error:
+                pause_s = error.retry_after_s or 0.0
+            except httpx.TransportError:
+                # The server or the network; a stream is there to outlive both.
+                pass
+            parser.restart()
+            time.sleep(max(pause_s, parser.retry_s or _RETRY_S))
+
+    def served(self, recommendation_id: str) -> ServedList:
+        """Return what was recommended under this id, and why. Raises `NotFound`."""
+        return self._call(
+            "GET",
+            "/v1/recommendations/{recommendation_id}",
+            ServedList,
+            {"recommendation_id": recommendation_id},
+        )
+
+    def trending(self, *, k: int = 10) -> ItemList:
+        """Return what is trending, with shares of all events of late."""
+        return self._call("GET", "/v1/trending", ItemList, params={"k": str(k)})
+
+    def similar(self, item_id: str, *, k: int = 10) -> ItemList:
+        """Return the items most like one."""
+        return self._call(
+            "GET", "/v1/items/{item_id}/similar", ItemList, {"item_id": item_id}, {"k": str(k)}
+        )
+
+    def bought_together(self, item_id: str, *, k: int = 10) -> ItemList:
+        """Return the items that are bought together with one."""
+        return self._call(
+            "GET",
+            "/v1/items/{item_id}/bought-together",
+            ItemList,
+            {"item_id": item_id},
+            {"k": str(k)},
+        )
+
+    # Users
+
+    def interactions(self, user_id: str) -> UserInteractions:
+        """Return the user's session dictionary."""
+        return self._call(
+            "GET", "/v1/users/{user_id}/interactions", UserInteractions, {"user_id": user_id}
+        )
+
+    def hidden(self, user_id: str) -> HiddenItems:
+        """Return what the user has hidden, and when."""
+        return self._call("GET", "/v1/users/{user_id}/hidden", HiddenItems, {"user_id": user_id})
+
+    def hide(self, user_id: str, item_id: str) -> None:
+        """Never show the user this item again."""
+        names = {"user_id": user_id, "item_id": item_id}
+        self._send("PUT", "/v1/users/{user_id}/hidden/{item_id}", names)
+
+    def unhide(self, user_id: str, item_id: str) -> None:
+        """Let the user be shown this item again."""
+        names = {"user_id": user_id, "item_id": item_id}
+        self._send("DELETE", "/v1/users/{user_id}/hidden/{item_id}", names)
+
+    def create_token(self, user_id: str, request: TokenRequest | None = None) -> TokenAnswer:
+        """Make a token for one user, to give to a browser or an app."""
+        return self._call(
+            "POST",
+            "/v1/users/{user_id}/token",
+            TokenAnswer,
+            {"user_id": user_id},
+            body=request or TokenRequest(),
+        )
+
+    def erase(self, user_id: str) -> None:
+        """Erase the user, with all events up to now."""
+        self._send("DELETE", "/v1/users/{user_id}", {"user_id": user_id})
+
+    # Items
+
+    def item(self, item_id: str) -> Item:
+        """Return an item of the catalogue. Raises `NotFound`."""
+        return self._call("GET", "/v1/items/{item_id}", Item, {"item_id": item_id})
+
+    def put_item(self, item_id: str, body: ItemBody) -> ItemsAccepted:
+        """Add or replace an item."""
+        return self._call(
+            "PUT", "/v1/items/{item_id}", ItemsAccepted, {"item_id": item_id}, body=body
+        )
+
+    def put_items(self, items: Iterable[Item]) -> ItemsAccepted:
+        """Add or replace up to 5,000 items, all of them or none."""
+        return self._call("POST", "/v1/items", ItemsAccepted, body=list(items))
+
+    def delete_item(self, item_id: str) -> ItemsAccepted:
+        """Delete an item; no answer names it from then on."""
+        return self._call("DELETE", "/v1/items/{item_id}", ItemsAccepted, {"item_id": item_id})
+
+    # Models
+
+    def models(self) -> ModelList:
+        """Return the models, each with its live version."""
+        return self._call("GET", "/v1/models", ModelList)
+
+    def versions(self, model_id: str) -> VersionList:
+        """Return the model's versions, newest first."""
+        return self._call(
+            "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
+        )
+
+    def create_model(self, model_id: str) -> Model:
+        """Let a model be trained, again if it was deleted."""
+        return self._call("PUT", "/v1/models/{model_id}", Model, {"model_id": model_id})
+
+    def delete_model(self, model_id: str) -> None:
+        """Delete a model with all its versions."""
+        self._send("DELETE", "/v1/models/{model_id}", {"model_id": model_id})
+
+    def delete_version(self, model_id: str, version: str) -> None:
+        """Delete a version that is not live."""
+        names = {"model_id": model_id, "version": version}
+        self._send("DELETE", "/v1/models/{model_id}/versions/{version}", names)
+
+    def pin(self, model_id: str, version: str) -> Model:
+        """Put a version live, and let no training put another one in its place."""
+        return self._call(
+            "PUT",
+            "/v1/models/{model_id}/versions/{version}/pin",
+            Model,
+            {"model_id": model_id, "version": version},
+        )
+
+    def unpin(self, model_id: str) -> None:
+        """Let new versions go live by themselves again."""
+        self._send("DELETE", "/v1/models/{model_id}/pin", {"model_id": model_id})
+
+    def activate(self, model_id: str, version: str) -> LiveVersion:
+        """Put a version live."""
+        return self._call(
+            "POST",
+            "/v1/models/{model_id}/versions/{version}/activate",
+            LiveVersion,
+            {"model_id": model_id, "version": version},
+        )
+
+    def roll_back(self, model_id: str) -> LiveVersion:
+        """Put the version live again that was live before. It is never asked for twice."""
+        return self._call(
+            "POST",
+            "/v1/models/{model_id}/rollback",
+            LiveVersion,
+            {"model_id": model_id},
+            safe=False,
+        )
+
+    def train(self, model_id: str, request: TrainingRequest | None = None) -> Task:
+        """Ask for a training; without an `idempotency_key` of yours it gets one."""
+        asked = request or TrainingRequest()
+        if asked.idempotency_key is None:
+            asked = msgspec.structs.replace(asked, idempotency_key=uuid.uuid4().hex)
+        return self._call(
+            "POST", "/v1/models/{model_id}/train", Task, {"model_id": model_id}, body=asked
+        )
+
+    def tasks(
+        self, *, kind: str | None = None, status: str | None = None, limit: int = 100
+    ) -> TaskList:
+        """Return the newest trainings, of a kind and in a status if one is named, newest first."""
+        asked = {"kind": kind, "status": status, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return self._call("GET", "/v1/tasks", TaskList, params=params)
+
+    def task(self, task_id: str) -> Task:
+        """Return one training. Raises `NotFound`."""
+        return self._call("GET", "/v1/tasks/{task_id}", Task, {"task_id": task_id})
+
+    def cancel(self, task_id: str) -> Task:
+        """Cancel a training; it may still be RUNNING for a moment."""
+        return self._call("DELETE", "/v1/tasks/{task_id}", Task, {"task_id": task_id})
+
+    def task_log(self, task_id: str) -> str:
+        """Return the end of a training's log."""
+        raw = self._send("GET", "/v1/tasks/{task_id}/log", {"task_id": task_id})
+        return raw.decode(errors="replace")
+
+    # The server
+
+    def ready(self) -> Ready:
+        """Return whether the server is ready. Raises `Unavailable` when it is not."""
+        return self._call("GET", "/readyz", Ready)
+
+    # How calls are made
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[_T],
+        names: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        body: object = None,
+        content: bytes | None = None,
+        media: str = _JSON,
+        safe: bool = True,
+    ) -> _T:
+        """Return the answer to a call, as its type; `safe`: it may be done twice."""
+        raw = self._send(
+            method, path, names, params, body=body, content=content, media=media, safe=safe
+        )
+        try:
+            return msgspec.json.decode(raw, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unreadable(
+                f"The server at {self._url} answers {method} {path} with what is no "
+                f"{answer.__name__}: {error}."
+            ) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        names: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        body: object = None,
+        content: bytes | None = None,
+        media: str = _JSON,
+        safe: bool = True,
+    ) -> bytes:
+        """Return the bytes of the answer to a call."""
+        url = self._at(path, names or {})
+        sent = content if body is None else msgspec.json.encode(body)
+        headers = self._headers if sent is None else {**self._headers, "content-type": media}
+
+        def once() -> bytes:
+            try:
+                response = self._http.request(
+                    method,
+                    url,
+                    params=params,
+                    content=sent,
+                    headers=headers,
+                    timeout=self._timeout_s,
+                )
+            except httpx.TransportError as error:
+                raise from_transport(error, self._url) from error
+            if not response.is_success:
+                raise from_response(response)
+            return response.content
+
+        return Retrying(**self._retries.options(safe=safe))(once)
+
+    def _at(self, path: str, names: Mapping[str, str]) -> str:
+        """Return the address of a path, with the names in their places."""
+        quoted = {name: quote(value, safe="") for name, value in names.items()}
+        return f"{self._url}{path.format(**quoted)}"

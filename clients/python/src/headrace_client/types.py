@@ -1,0 +1,419 @@
+"""What requests hold and answers show, made of the OpenAPI document by `make clients`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+
+class AcceptedEvent(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="status", tag="accepted"
+):
+    """An event that Kafka has acknowledged, and where it stands in the log."""
+
+    event_id: str
+    topic: str
+    partition: int
+    offset: int
+    token: str
+
+
+class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request asked for."""
+
+    k: int
+    recommend_seen: bool = False
+    candidates: int | None = None
+    excluded: int = 0
+    shown: int = 0
+    filter: dict[str, Any] | None = None
+    diversity: float = 0.0
+    stability: int | None = None
+
+
+class Click(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="click"):
+    """The user opened the item."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    timestamp: float
+    recommendation_id: str | None = None
+    context: dict[str, str | int | float | bool | None] | None = None
+
+
+class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the rows of a file of events are, as `headrace import` takes it."""
+
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    type: Literal["click", "purchase", "rating"] | None = None
+    columns: dict[str, str] = {}
+    constants: dict[str, str] = {}
+    leave_out: list[str] = []
+    time_unit: Literal["iso", "ms", "s", "us"] = "s"
+    delimiter: str | None = None
+
+
+class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How lists fared with the users who were served them, in the window until now."""
+
+    k: int
+    events: int
+    hit_rate: float
+    ndcg: float
+    window_s: float
+
+
+class EventsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `POST /v1/events`."""
+
+    accepted: int
+    invalid: int
+    unknown: int
+    events: list[AcceptedEvent | RefusedEvent | UnknownEvent]
+
+
+class HiddenItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/users/{id}/hidden`, the oldest first."""
+
+    user_id: str
+    items: dict[str, float]
+
+
+class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The newest event of one item, as the HTTP API takes and shows it."""
+
+    timestamp: float
+    rating: float | None = None
+    event: Literal["click", "purchase", "rating"] = "rating"
+
+
+class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of the catalogue. What it holds beside its id are the candidate tower's features."""
+
+    item_id: str
+    title: str | None = None
+    categories: list[str] = []
+    price: float | None = None
+    attributes: dict[str, str | int | float | bool | None] = {}
+
+
+class ItemBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `PUT /v1/items/{id}`."""
+
+    title: str | None = None
+    categories: list[str] = []
+    price: float | None = None
+    attributes: dict[str, str | int | float | bool | None] = {}
+
+
+class ItemList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Items with scores: similar ones, ones bought together, trending ones."""
+
+    items: list[Recommendation]
+    message: str | None = None
+
+
+class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to a change of the catalogue, which Kafka has acknowledged."""
+
+    accepted: int
+
+
+class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went live, when, and why."""
+
+    model_id: str
+    version: str
+    live_since: float
+    sequence: int
+    reason: str
+
+
+class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model, and which of its versions is live."""
+
+    id: str
+    live: LiveVersion | None
+    pinned: str | None = None
+    rollback: str | None = None
+    deleted: bool = False
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The version that a list came from."""
+
+    id: str
+    version: str
+
+
+class ModelList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/models`."""
+
+    models: list[Model]
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[WrongField] = []
+    code: str | None = None
+    missing: list[str] = []
+    answer: RecommendationAnswer | None = None
+    task: Task | None = None
+
+
+class Purchase(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="purchase"
+):
+    """The user bought the item."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    timestamp: float
+    recommendation_id: str | None = None
+    context: dict[str, str | int | float | bool | None] | None = None
+    quantity: int = 1
+    price: float | None = None
+    currency: str | None = None
+    rating: float | None = None
+
+
+class Rating(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="rating"):
+    """The user rated the item."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    timestamp: float
+    recommendation_id: str | None = None
+    context: dict[str, str | int | float | bool | None] | None = None
+    rating: float
+
+
+class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /readyz`."""
+
+    ready: bool
+    redis: bool
+    kafka: bool
+    model: str | None
+    refused: Refusal | None = None
+    arms: dict[str, str] = {}
+
+
+class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An interaction that moved an item."""
+
+    id: str
+    effect: float
+    """The item's score less what it would be without the interaction."""
+
+
+class Recommendation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One item of a list."""
+
+    id: str
+    score: float
+    cold: bool = False
+    because: list[Reason] = []
+    """With `explain`: the interactions that moved it most, these first."""
+
+
+class RecommendationAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `POST /v1/recommendations`."""
+
+    id: str
+    recommendations: list[Recommendation]
+    message: str | None
+    model: ModelInfo | None
+    session: SessionInfo
+    cursor: str | None = None
+    """Asks for the next page; null when nothing is left to show."""
+
+
+class RecommendationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `POST /v1/recommendations`: `user_id` or `user_interactions`, never both."""
+
+    user_id: str | None = None
+    user_interactions: dict[str, Interaction] | None = None
+    k: int = 10
+    recommend_seen: bool = False
+    candidate_ids: list[str] | None = None
+    after: str | list[str] = []
+    timeout_ms: int = 500
+    exclude_ids: list[str] = []
+    """Items that are left out."""
+    filter: dict[str, Any] | None = None
+    """Which items may be recommended, by their fields: `eq`, `in`, `gt`, `gte`, `lt`, `lte`,
+    `exists`, and of `categories` `any`, `all`; with `and`, `or`, `not`. Every member must hold. One
+    on a field that an item has not does not hold."""
+    diversity: float = 0.0
+    """How much unlike each other the items are to be: 0 ranks by score alone, 1 by unlikeness alone
+    (maximal marginal relevance)."""
+    cursor: str | None = None
+    """The `cursor` of the page before: what that one and those before it showed is left out."""
+    explain: bool = False
+    """Whether each item tells which interactions moved it, in `because`."""
+
+
+class Refusal(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version that is not served, and why."""
+
+    version: str
+    reason: str
+
+
+class RefusedEvent(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="status", tag="invalid"
+):
+    """An event that is wrong in itself, and was not sent."""
+
+    event_id: str | None
+    field: str
+    reason: str
+
+
+class ServedList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/recommendations/{id}`: a list that was served, and why."""
+
+    id: str
+    user_id: str | None
+    served_at: float
+    by: Literal["request", "stream"]
+    recommendations: list[Recommendation]
+    message: str | None
+    model: ModelInfo | None
+    experiment: str | None
+    asked: Asked
+    session: ServedSession
+
+
+class ServedSession(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The session that a served list was made from."""
+
+    interactions: int
+    applied: int
+    updated_at: float | None
+    marks: dict[str, int]
+    newest: dict[str, Interaction]
+
+
+class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The session that a list was made from."""
+
+    interactions: int
+    applied: int
+    updated_at: float | None
+    marks: dict[str, int]
+
+
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One training, from the asking to its end. Times are Unix seconds."""
+
+    id: str
+    model_id: str
+    object: str = "task"
+    kind: Literal["items", "ranking", "retrieval"] = "retrieval"
+    status: Literal["CANCELLED", "FAILED", "QUEUED", "REJECTED", "RUNNING", "SUCCEEDED"] = "QUEUED"
+    progress: float = 0.0
+    step: str = "queued"
+    queue_position: int | None = None
+    created_at: float
+    started_at: float | None = None
+    updated_at: float
+    finished_at: float | None = None
+    requested_by: str = ""
+    reason: str = ""
+    params: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    version: str | None = None
+    error: str | None = None
+
+
+class TaskList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/tasks`, newest first."""
+
+    tasks: list[Task]
+
+
+class TokenAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `POST /v1/users/{id}/token`."""
+
+    token: str
+    user_id: str
+    scopes: list[Literal["events", "recommend"]]
+    expires_at: float
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `POST /v1/users/{id}/token`."""
+
+    scopes: list[Literal["events", "recommend"]] = field(default_factory=lambda: ["recommend"])
+    expires_s: int = 900
+
+
+class TrainingRequest(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}
+):
+    """Asks for a training: the body of `POST …/train`, a message of the `retrain` topic."""
+
+    model_id: str | None = None
+    kind: Literal["items", "ranking", "retrieval"] = "retrieval"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    algorithm: str | None = None
+    mode: Literal["full", "incremental"] | None = None
+    train_split_ratio: float | None = None
+    with_feedback: bool = False
+    global_data: bool = False
+    seed: int | None = None
+    from_: float | str | dict[str, dict[str, int]] | None = None
+    to: float | str | dict[str, dict[str, int]] | None = None
+    schema: DataSchema | None = None
+    params: dict[str, float] = {}
+    force: bool = False
+    idempotency_key: str | None = None
+    reason: str = ""
+    requested_by: str = ""
+
+
+class UnknownEvent(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="status", tag="unknown"
+):
+    """An event that Kafka has not acknowledged: it may have arrived, or may do so yet."""
+
+    event_id: str
+    reason: str
+
+
+class UserInteractions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/users/{id}/interactions`: the session dictionary as it is held."""
+
+    user_id: str
+    interactions: dict[str, Interaction]
+    applied: int
+    marks: dict[str, int]
+
+
+class VersionList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/models/{model_id}/versions`, newest first."""
+
+    versions: list[dict[str, Any]]
+    trending: Evaluation | None = None
+
+
+class WrongField(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A field of a request, and what is wrong with it."""
+
+    field: str
+    reason: str
+    index: int | None = None
+    value: str | None = None

@@ -1,0 +1,79 @@
+/** A user's recommendations, live: server-sent events read by an EventSource. */
+
+import type { RecommendationAnswer } from "./schema.js";
+
+const RETRY_MS = 2000;
+
+export interface StreamOptions {
+  url: string;
+  userId: string;
+  /** Gives a token of the user's (`hu_…`), which your own server asks for; called again when one
+   * is no longer taken. */
+  token: () => string | Promise<string>;
+  /** Is given each list, and its id. */
+  onList: (answer: RecommendationAnswer, id: string) => void;
+  /** Is told when the stream has broken off; it is opened again by itself. */
+  onError?: (error: unknown) => void;
+  k?: number;
+  /** How many items change from one list to the next, at the most. */
+  stability?: number;
+  recommendSeen?: boolean;
+  /** In place of the global one, where there is none. */
+  EventSource?: typeof EventSource;
+}
+
+export interface ListStream {
+  close(): void;
+}
+
+/** Opens a stream of lists: one at once, and a new one whenever the user's session changes. */
+export function openStream(options: StreamOptions): ListStream {
+  const Source = options.EventSource ?? EventSource;
+  let source: EventSource | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let closed = false;
+
+  const again = (error: unknown) => {
+    if (closed) return;
+    options.onError?.(error);
+    timer = setTimeout(open, RETRY_MS);
+  };
+
+  async function open(): Promise<void> {
+    let token: string;
+    try {
+      token = await options.token();
+    } catch (error) {
+      return again(error);
+    }
+    if (closed) return;
+    const opened = new Source(address(options, token));
+    source = opened;
+    opened.addEventListener("recommendations", (event) => {
+      options.onList(JSON.parse(event.data) as RecommendationAnswer, event.lastEventId);
+    });
+    opened.addEventListener("error", (event) => {
+      // An EventSource connects again by itself, unless it was refused: with a token that is over.
+      if (opened.readyState === Source.CLOSED) again(event);
+      else options.onError?.(event);
+    });
+  }
+
+  void open();
+  return {
+    close() {
+      closed = true;
+      clearTimeout(timer);
+      source?.close();
+    },
+  };
+}
+
+function address({ url, userId, k, stability, recommendSeen }: StreamOptions, token: string): string {
+  const path = `/v1/users/${encodeURIComponent(userId)}/recommendations/stream`;
+  const query = new URLSearchParams({ access_token: token });
+  if (k !== undefined) query.set("k", String(k));
+  if (stability !== undefined) query.set("stability", String(stability));
+  if (recommendSeen !== undefined) query.set("recommend_seen", String(recommendSeen));
+  return `${url.replace(/\/+$/, "")}${path}?${query}`;
+}

@@ -1,0 +1,104 @@
+/** The client against a running server, whose address and key the environment gives. */
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, test } from "node:test";
+
+import { EventSource } from "eventsource";
+
+import { createClient, openStream, type RecommendationAnswer } from "../src/index.js";
+
+const url = process.env["HEADRACE_URL"] ?? "";
+const key = process.env["HEADRACE_API_KEY"] ?? "";
+const client = createClient({ url, key });
+const closing: Array<() => void> = [];
+after(() => closing.forEach((close) => close()));
+
+function event(userId: string, itemId: string) {
+  const timestamp = Date.now() / 1000;
+  return { type: "click", event_id: randomUUID(), user_id: userId, item_id: itemId, timestamp } as const;
+}
+
+test("an answer knows the event whose token it was asked for", async () => {
+  const userId = `user ${randomUUID()}`;
+  const sent = await client.POST("/v1/events", { body: [event(userId, "tea")] });
+  assert.equal(sent.data?.accepted, 1);
+  const outcome = sent.data.events[0];
+  assert(outcome?.status === "accepted");
+  const { data } = await client.POST("/v1/recommendations", {
+    body: { user_id: userId, k: 3, after: outcome.token, timeout_ms: 10_000 },
+  });
+  assert.equal(data?.session.interactions, 1);
+  const known = await client.GET("/v1/users/{user_id}/interactions", {
+    params: { path: { user_id: userId } },
+  });
+  assert.deepEqual(Object.keys(known.data?.interactions ?? {}), ["tea"]);
+});
+
+test("a refusal is a problem document", async () => {
+  const { data, error, response } = await client.POST("/v1/recommendations", {
+    body: { user_id: "42", k: 501 },
+  });
+  assert.equal(data, undefined);
+  assert.equal(response.status, 422);
+  assert.equal(error?.errors?.[0]?.field, "k");
+  const closed = await createClient({ url, key: "another" }).GET("/v1/trending");
+  assert.equal(closed.response.status, 401);
+});
+
+test("what failed for a moment is repeated, a rollback is not", async () => {
+  let calls = 0;
+  const busy = createClient({
+    url,
+    key,
+    retries: { firstMs: 1 },
+    fetch: async (input, init) => {
+      calls += 1;
+      if (calls === 1) return new Response(null, { status: 503, headers: { "retry-after": "0" } });
+      if (calls === 2) throw new TypeError("broken off");
+      return fetch(input, init);
+    },
+  });
+  const { data } = await busy.POST("/v1/events", { body: event(randomUUID(), "tea") });
+  assert.equal(data?.accepted, 1);
+  assert.equal(calls, 3);
+
+  calls = 0;
+  const params = { path: { model_id: "default" } };
+  const { response } = await busy.POST("/v1/models/{model_id}/rollback", { params });
+  assert.equal(response.status, 503);
+  assert.equal(calls, 1);
+});
+
+test("a stream gives a list at once, and another when the session changes", async () => {
+  const userId = randomUUID();
+  const { data: granted } = await client.POST("/v1/users/{user_id}/token", {
+    params: { path: { user_id: userId } },
+    body: { scopes: ["recommend", "events"] },
+  });
+  const token = granted?.token ?? "";
+  const lists: RecommendationAnswer[] = [];
+  let tokens = 0;
+  await new Promise<void>((resolve, reject) => {
+    const stream = openStream({
+      url,
+      userId,
+      k: 3,
+      EventSource: EventSource as unknown as typeof globalThis.EventSource,
+      // The first one is refused; the stream asks for another.
+      token: () => (++tokens === 1 ? "hu_over" : token),
+      onList: (answer, id) => {
+        lists.push(answer);
+        assert.notEqual(id, "");
+        if (lists.length === 1) {
+          createClient({ url, key: token })
+            .POST("/v1/events", { body: event(userId, "tea") })
+            .catch(reject);
+        } else if (answer.session.interactions === 1) resolve();
+      },
+    });
+    closing.push(() => stream.close());
+  });
+  assert.equal(lists[0]?.session.interactions, 0);
+  assert.equal(tokens, 2);
+});

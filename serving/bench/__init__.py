@@ -1,0 +1,1 @@
+"""What `headrace bench serving` measures: a server as it is shipped, beside a plain route."""

@@ -1,0 +1,173 @@
+"""What the OpenAPI document shows of each answer: an example a type, made of the type itself."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from headrace.catalog import Item
+from headrace.events import AnyEvent, Rating
+from headrace.impressions import Asked
+from headrace.sessions import Interaction
+from headrace.tasks import Task
+from headrace.tokens import Token
+from headrace.versions import LiveVersion, Manifest, ModelState, TrainingData, describe
+from serving import schemas
+
+NOW = 1704060026.0
+"""Unix seconds."""
+USER_ID, ITEM_ID, MODEL_ID, VERSION = "42", "21253", "default", "20240101T020500Z-3fa9c1"
+TASK_ID = "9f3c1e0a7b5d4c2f8e6a1b0c3d5e7f90"
+LIST_ID = "5c0f9a7be2d4435a8b1f0c9d7e6a3b2c"
+TOKEN = str(Token("ratings", 3, 4711))
+
+EVENT: AnyEvent = Rating(
+    event_id="3f6c", user_id=USER_ID, item_id=ITEM_ID, timestamp=NOW, rating=4.5
+)
+_ITEM = Item(
+    item_id=ITEM_ID,
+    title="Toy Story",
+    categories=("Animation", "Comedy"),
+    price=9.99,
+    attributes={"year": 1995},
+)
+_ITEMS = [schemas.Recommendation("318", 0.41), schemas.Recommendation("50", 0.37, cold=True)]
+_LIVE = LiveVersion(
+    model_id=MODEL_ID, version=VERSION, live_since=NOW, sequence=7, reason="trained"
+)
+_MODEL = schemas.Model(MODEL_ID, _LIVE)
+_MANIFEST = Manifest(
+    model_id=MODEL_ID,
+    version=VERSION,
+    created_at=NOW,
+    files={},
+    data=TrainingData(
+        through={"ratings": {"3": 4712}},
+        events=100_000,
+        users=943,
+        items=1_682,
+        fingerprint="9b74c9897bac770ffc029102a200c5de0f3b7a6e5d4c3b2a190807060504f3e2",
+        from_timestamp=NOW - 86_400,
+        to_timestamp=NOW,
+    ),
+    parameters={"width": 64},
+    metrics={"ndcg_at_10": 0.111},
+    packages={},
+)
+_TASK = Task(
+    id=TASK_ID,
+    model_id=MODEL_ID,
+    queue_position=1,
+    created_at=NOW,
+    updated_at=NOW,
+    requested_by="http",
+    reason="a new season",
+)
+_LIST = schemas.RecommendationAnswer(
+    id=LIST_ID,
+    recommendations=_ITEMS,
+    message=None,
+    model=schemas.ModelInfo(MODEL_ID, VERSION),
+    session=schemas.SessionInfo(12, 14, NOW, {"ratings/3": 4711}),
+    cursor="eAEzNjQAAAEsAJQ",
+)
+
+_SERVED = schemas.ServedList(
+    id=LIST_ID,
+    user_id=USER_ID,
+    served_at=NOW,
+    by="request",
+    recommendations=_ITEMS,
+    message=None,
+    model=schemas.ModelInfo(MODEL_ID, VERSION),
+    experiment=None,
+    asked=Asked(k=2),
+    session=schemas.ServedSession(
+        12, 14, NOW, {"ratings/3": 4711}, {ITEM_ID: Interaction(NOW, 4.5, "rating")}
+    ),
+)
+
+_ANSWERS: tuple[Struct, ...] = (
+    _ITEM,
+    _LIVE,
+    _LIST,
+    _TASK,
+    schemas.TaskList([_TASK]),
+    schemas.EventsAnswer(
+        1,
+        1,
+        1,
+        [
+            schemas.AcceptedEvent("3f6c", "ratings", 3, 4711, TOKEN),
+            schemas.RefusedEvent("3f6d", "rating", "Expected `float` <= 1000.0"),
+            schemas.UnknownEvent("3f6e", "Kafka has not acknowledged it; send it again."),
+        ],
+    ),
+    schemas.HiddenItems(USER_ID, {ITEM_ID: NOW}),
+    schemas.ItemList(_ITEMS),
+    schemas.ItemsAccepted(1),
+    _MODEL,
+    _SERVED,
+    schemas.ModelList([_MODEL]),
+    schemas.Ready(ready=True, redis=True, kafka=True, model=VERSION),
+    schemas.TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
+    schemas.UserInteractions(
+        USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}
+    ),
+    schemas.VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
+)
+_BY_TYPE: dict[type, Any] = {type(answer): answer for answer in _ANSWERS}
+_BY_TYPE[str] = "epoch 1 of 8: loss 6.1\n"
+
+FILE = "user_id,item_id,timestamp,rating\n42,21253,1704060026,4.5\n"
+"""A file of events that is sent with a request for a training."""
+UPLOAD = {"reason": "a new season", "schema": {"type": "rating"}}
+"""What says how it is to be read."""
+
+_DETAILS = {
+    400: "The request cannot be read.",
+    401: "This needs a key: send `Authorization: Bearer <key>`.",
+    403: "This needs a key with the scope admin; this one has recommend.",
+    404: "The catalogue has no item with the id '21253'.",
+    409: "Model default has had no other version live to go back to.",
+    413: "The body is longer than 1,048,576 bytes; send it in parts.",
+    422: "k: Expected `int` <= 500; it is 501",
+    429: "This key may make 200 requests a second, 400 at once; wait 0.3 s.",
+    503: "The session store cannot be reached; try again.",
+}
+_WRONG_K = {"field": "k", "reason": "Expected `int` <= 500", "value": "501"}
+
+
+def answer_of(of: Any) -> Any:
+    """Return an example of an answer of this type, as JSON has it; None for a type without one."""
+    answer = _BY_TYPE.get(of)
+    return None if answer is None else msgspec.to_builtins(answer)
+
+
+def problem_of(status: int, answer: Any) -> dict[str, Any]:
+    """Return a problem document of this status, from a call that else gives this type of answer."""
+    problem: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": _DETAILS[status],
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        problem["errors"] = [_WRONG_K]
+    if status == HTTPStatus.CONFLICT and answer is schemas.RecommendationAnswer:
+        problem |= {
+            "detail": f"The session has not seen {TOKEN} within 500 ms; `answer` is from the "
+            "session as it is. Ask again.",
+            "code": "stale",
+            "missing": [TOKEN],
+            "answer": answer_of(answer),
+        }
+    if status == HTTPStatus.CONFLICT and answer is Task:
+        problem |= {
+            "detail": f"Model {MODEL_ID} is being trained already; `task` is that training.",
+            "task": answer_of(answer),
+        }
+    return problem

@@ -1,0 +1,64 @@
+"""Reads that are made together: what requests ask of Redis at the same time is one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from headrace.store import Reading
+
+_AT_ONCE = 128
+"""Requests read for in one round trip: bounds how long Redis does nothing else, and the wait."""
+
+_Waiting = tuple[Sequence[Reading[Any]], "asyncio.Future[list[Any]]"]
+
+
+class SharedReads:
+    """Collects what is asked for while a round trip is under way, and reads it in the next one.
+
+    So a busy server pays for the client library, and Redis for waking up, once for many requests;
+    one that comes alone waits for nobody.
+    """
+
+    def __init__(self, read: Callable[[Sequence[Reading[Any]]], Awaitable[list[Any]]]) -> None:
+        """`read` reads these in one round trip, in their order."""
+        self._read = read
+        self._waiting: list[_Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def read(self, *readings: Reading[Any]) -> list[Any]:
+        """Return what the readings read, in a round trip that begins after this call.
+
+        Raises what the round trip raises.
+        """
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((readings, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+                await self._round_trip(some)
+        finally:
+            self._task = None
+
+    async def _round_trip(self, some: Sequence[_Waiting]) -> None:
+        try:
+            found = await self._read([each for readings, _ in some for each in readings])
+        except BaseException as exc:
+            # Whoever waits hears of it, of being cancelled too.
+            for _, future in some:
+                if not future.done():
+                    future.set_exception(exc)
+            if not isinstance(exc, Exception):
+                raise
+            return
+        first = 0
+        for readings, future in some:
+            if not future.done():
+                future.set_result(found[first : first + len(readings)])
+            first += len(readings)

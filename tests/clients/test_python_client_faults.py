@@ -1,0 +1,196 @@
+"""The Python client while the server is slow, refuses, loses answers, or is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import httpx
+import pytest
+from client_parts import KEY, FaultyProxy, until_ready
+from parts import Part
+
+from headrace_client import (
+    AsyncBatcher,
+    AsyncClient,
+    Batcher,
+    Client,
+    RecommendationRequest,
+    Retries,
+    Unavailable,
+    Unreachable,
+    click,
+    tokens,
+)
+
+QUICK = Retries(first_s=0.01, longest_s=0.05)
+PATIENT = Retries(attempts=1_000, first_s=0.05, longest_s=0.2, within_s=60)
+
+
+@pytest.fixture
+def user() -> str:
+    return f"user-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.mark.parametrize("faults", [["503"], ["503", "503"], ["lost"], ["slow", "lost", "503"]])
+def test_an_event_arrives_in_spite_of_faults_and_counts_once(
+    url: str, user: str, faults: Sequence[str]
+) -> None:
+    proxy = FaultyProxy(url, faults)
+    with proxy.in_thread() as address, Client(address, KEY, timeout_s=2, retries=QUICK) as client:
+        sent = client.send_events([click(user, "tea")])
+        assert sent.accepted == 1
+        asked = RecommendationRequest(user_id=user, after=tokens(sent), timeout_ms=10_000)
+        assert client.recommend(asked).session.interactions == 1
+        assert proxy.requests.count("POST /v1/events") == len(faults) + 1
+
+
+async def test_faults_that_do_not_end_are_told(url: str, user: str) -> None:
+    proxy = FaultyProxy(url, ["503"] * 4 + ["slow"])
+    async with proxy.running() as address:
+        async with AsyncClient(address, KEY, retries=Retries(attempts=4, first_s=0.01)) as client:
+            with pytest.raises(Unavailable):
+                await client.send_events([click(user, "tea")])
+        once = Retries(attempts=1)
+        async with AsyncClient(address, KEY, timeout_s=0.3, retries=once) as client:
+            with pytest.raises(Unreachable) as away:
+                await client.trending()
+    assert not away.value.not_sent
+
+
+async def test_what_may_not_be_done_twice_is_not_repeated(url: str) -> None:
+    proxy = FaultyProxy(url, ["lost", "503"])
+    async with proxy.running() as address, AsyncClient(address, KEY, retries=QUICK) as client:
+        with pytest.raises(Unreachable):
+            await client.roll_back("default")
+        with pytest.raises(Unavailable):
+            await client.roll_back("default")
+    assert len(proxy.requests) == 2
+
+
+async def test_the_server_says_when_to_ask_again(url: str) -> None:
+    waits: list[float] = []
+    began = time.monotonic()
+
+    def busy(_: httpx.Request) -> httpx.Response:
+        waits.append(time.monotonic() - began)
+        return httpx.Response(
+            429 if len(waits) == 1 else 200, headers={"Retry-After": "1"}, json={"items": []}
+        )
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(busy))
+    async with AsyncClient(url, retries=QUICK, http=http) as client:
+        await client.trending()
+    assert len(waits) == 2
+    assert waits[1] >= 1
+
+
+async def test_a_part_of_many_events_that_was_not_sent_is_unknown(url: str, user: str) -> None:
+    proxy = FaultyProxy(url, ["", "503", "503"])
+    events = [click(user, f"item-{n}") for n in range(5_003)]
+    few = Retries(attempts=2, first_s=0.01)
+    async with proxy.running() as address, AsyncClient(address, KEY, retries=few) as client:
+        sent = await client.send_events(events)
+    assert (sent.accepted, sent.unknown) == (5_000, 3)
+    assert [outcome.event_id for outcome in sent.events] == [event.event_id for event in events]
+
+
+async def test_a_stream_goes_on_where_it_was_though_the_server_is_killed(
+    url: str, server: Part, user: str
+) -> None:
+    async with AsyncClient(url, KEY, retries=PATIENT) as client:
+        sent = await client.send_events([click(user, "cup")])
+        seen = RecommendationRequest(user_id=user, after=tokens(sent), timeout_ms=10_000)
+        await client.recommend(seen)
+        await until_settled(client)
+        async with aclosing(client.stream(user, k=3)) as updates:
+            first = await anext(updates)
+            assert first.answer.session.interactions == 1
+
+            server.end(signal.SIGKILL)
+            server.start()
+            await until_ready(url)
+            # Opened again with the id of the list, the stream says nothing until there is news.
+            following = asyncio.create_task(anext(updates))
+            await asyncio.sleep(3)
+            assert not following.done()
+            await client.send_event(click(user, "pot"))
+            second = await asyncio.wait_for(following, 30)
+            assert second.id != first.id
+            assert second.answer.session.interactions == 2
+
+
+async def until_settled(client: AsyncClient) -> None:
+    """Wait until other tests' events change no list any more."""
+    shown = await client.trending(k=500)
+    while True:
+        await asyncio.sleep(1.2)
+        if shown == (shown := await client.trending(k=500)):
+            return
+
+
+async def test_calls_outlive_a_server_that_is_killed_and_comes_back(
+    url: str, server: Part, user: str
+) -> None:
+    async with AsyncClient(url, KEY, retries=PATIENT) as client:
+        server.end(signal.SIGKILL)
+        calls = asyncio.gather(
+            client.send_events([click(user, "tea")]), client.trending(), client.ready()
+        )
+        await asyncio.sleep(0.3)
+        server.start()
+        sent, _, ready = await calls
+    assert sent.accepted == 1
+    assert ready.ready
+
+
+async def test_a_batcher_sends_together_what_comes_one_by_one(url: str, user: str) -> None:
+    proxy = FaultyProxy(url, [])
+    events = [click(user, f"item-{n}") for n in range(250)]
+    async with proxy.running() as address, AsyncClient(address, KEY) as client:
+        async with AsyncBatcher(client, most=100, within_s=60) as batcher:
+            outcomes = [await batcher.add(event) for event in events]
+            await asyncio.gather(*outcomes[:200])
+            await batcher.flush()
+            assert all(outcome.done() for outcome in outcomes)
+            last = await batcher.add(click(user, "last"))
+        told = [await outcome for outcome in [*outcomes, last]]
+        with pytest.raises(RuntimeError):
+            await batcher.add(events[0])
+    assert [each.event_id for each in told[:250]] == [event.event_id for event in events]
+    assert proxy.requests == ["POST /v1/events"] * 4
+
+
+def test_a_batcher_for_threads_sends_together_what_comes_one_by_one(url: str, user: str) -> None:
+    proxy = FaultyProxy(url, ["lost"])
+    events = [click(user, f"item-{n}") for n in range(250)]
+    with proxy.in_thread() as address, Client(address, KEY, retries=QUICK) as client:
+        with Batcher(client, most=100, within_s=60) as batcher:
+            outcomes = [batcher.add(event) for event in events]
+            outcomes[199].result(60)
+            batcher.flush()
+            assert all(outcome.done() for outcome in outcomes)
+            last = batcher.add(click(user, "last"))
+        told = [outcome.result(0) for outcome in [*outcomes, last]]
+        with pytest.raises(RuntimeError):
+            batcher.add(events[0])
+    assert [each.event_id for each in told[:250]] == [event.event_id for event in events]
+    assert len(proxy.requests) == 5
+
+
+async def test_whoever_waits_for_an_outcome_hears_that_the_server_is_away(user: str) -> None:
+    away = AsyncClient("http://127.0.0.1:9", retries=Retries(attempts=1))
+    async with away as client, AsyncBatcher(client) as batcher:
+        outcome = await batcher.add(click(user, "tea"))
+        await batcher.flush()
+        with pytest.raises(Unreachable):
+            await outcome
+    with Client("http://127.0.0.1:9", retries=Retries(attempts=1)) as blocking:
+        with Batcher(blocking) as for_threads:
+            told = for_threads.add(click(user, "tea"))
+        with pytest.raises(Unreachable):
+            told.result(0)
