@@ -38,8 +38,8 @@ class AggregateKeys:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._recent = settings.key("transitions", "")
-        self.streams = settings.key("transitions", "streams")
+        self._recent = settings.state_key("transitions", "")
+        self.streams = settings.state_key("transitions", "streams")
         """Set: the places that have a stream of transitions."""
 
     def marks(self, partition: int) -> str:
@@ -60,7 +60,7 @@ class AggregateKeys:
 
     def _key(self, kind: str, partition: int, *parts: str) -> str:
         # One slot a partition number in a cluster: what stands in the first braces is hashed.
-        return self._settings.key(kind, f"{{{partition}}}", *parts)
+        return self._settings.state_key(kind, f"{{{partition}}}", *parts)
 
 
 class AggregateStore:

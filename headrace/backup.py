@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -52,24 +53,26 @@ async def back_up(
     """
     redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
     try:
-        generation = await _generation(redis, settings)
+        generations = await _generations(redis, settings)
         header = Header(
             namespace=settings.namespace,
             redis_version=text((await redis.info("server"))["redis_version"]),
             taken_at=time.time(),
             positions={
-                str(at): to for at, to in (await PositionStore(redis, settings).read()).items()
+                str(at): to
+                for state in settings.states
+                for at, to in (await PositionStore(redis, state).read()).items()
             },
         )
         with writing(path) as writer:
             writer.write(header)
-            await _write(redis, settings, [settings.key("positions").encode()], writer)
+            await _write(redis, settings, _positions_keys(settings), writer)
             groups = await _groups(redis, settings)
             total = sum(map(len, groups.values()))
             for keys in _together(groups):
                 await _write(redis, settings, keys, writer)
                 progress(writer.entries, total)
-            if await _generation(redis, settings) != generation:
+            if await _generations(redis, settings) != generations:
                 raise HeadraceError("The state was exchanged meanwhile; run the backup again.")
             if not writer.entries:
                 raise HeadraceError(
@@ -103,13 +106,15 @@ async def restore(
     redis = connect(settings, timeout_s=REDIS_TIMEOUT_S)
     try:
         if not replace:
-            await check_no_other(ExchangeStore(redis, settings), command)
-            if await ExchangeStore(redis, settings).read() is None:
+            exchanges = [ExchangeStore(redis, state) for state in settings.states]
+            for exchange in exchanges:
+                await check_no_other(exchange, command)
+            if not any([await exchange.read() for exchange in exchanges]):
                 await _check_empty(redis, settings)
         await _check_version(redis, settings, path, header)
     finally:
         await redis.aclose()
-    async with exchanging(settings, command, "restoring", takes_over=replace) as redis:
+    async with _exchanging_all(settings, command, takes_over=replace) as redis:
         async for keys in scan(redis, settings):
             await delete_keys(redis, _lasting(settings, keys))
         done = 0
@@ -118,16 +123,42 @@ async def restore(
             done += len(entries)
             progress(done, total)
         # Again: somebody may have been erased meanwhile, in the state that was live until now.
-        await erase_since(redis, settings, await read_erasures(), header.taken_at)
+        erasures = await read_erasures()
+        for state in settings.states:
+            await erase_since(redis, state, erasures, header.taken_at)
     return header, total
 
 
-async def _generation(redis: Redis, settings: Settings) -> bytes | str | None:
-    """Return the generation. Raises `HeadraceError` while the state is being exchanged."""
-    under_way = await ExchangeStore(redis, settings).read()
-    if under_way is not None:
-        raise HeadraceError(f"`{under_way.command}` exchanges the state; back it up after that.")
-    return await redis.get(generation_key(settings))
+@asynccontextmanager
+async def _exchanging_all(
+    settings: Settings, command: str, *, takes_over: bool
+) -> AsyncIterator[Redis]:
+    """Keep the writers of all models out of the namespace; see `headrace.exchange.exchanging`."""
+    async with AsyncExitStack() as stack:
+        writers = [
+            await stack.enter_async_context(
+                exchanging(state, command, "restoring", takes_over=takes_over)
+            )
+            for state in settings.states
+        ]
+        yield writers[0]
+
+
+async def _generations(redis: Redis, settings: Settings) -> list[bytes | str | None]:
+    """Return each state's generation. Raises `HeadraceError` while one is being exchanged."""
+    generations = []
+    for state in settings.states:
+        under_way = await ExchangeStore(redis, state).read()
+        if under_way is not None:
+            raise HeadraceError(
+                f"`{under_way.command}` exchanges the state; back it up after that."
+            )
+        generations.append(await redis.get(generation_key(state)))
+    return generations
+
+
+def _positions_keys(settings: Settings) -> list[bytes]:
+    return [state.state_key("positions").encode() for state in settings.states]
 
 
 async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[bytes]]:
@@ -144,7 +175,7 @@ async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[b
                 continue
             tag = _TAG.search(key)
             groups.setdefault(tag[1] if tag else b"", set()).add(key)
-    alone = groups.pop(b"", set()) - {settings.key("positions").encode()}
+    alone = groups.pop(b"", set()) - {*_positions_keys(settings)}
     return {**{tag: sorted(keys) for tag, keys in groups.items()}, b"": sorted(alone)}
 
 
@@ -181,8 +212,8 @@ def _lasting(settings: Settings, keys: Sequence[bytes]) -> list[bytes]:
         for key in (
             settings.key("heartbeat", ""),
             settings.key("{tasks}", "lease", ""),
-            generation_key(settings),
-            exchange_key(settings),
+            *map(generation_key, settings.states),
+            *map(exchange_key, settings.states),
         )
     )
     return [key for key in keys if not key.startswith(moments)]

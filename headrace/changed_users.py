@@ -21,7 +21,7 @@ _decoder: msgspec.msgpack.Decoder[list[str] | None] = msgspec.msgpack.Decoder(
 
 def channel(settings: Settings) -> str:
     """Return the name of the channel on Redis."""
-    return settings.key("changed-users")
+    return settings.state_key("changed-users")
 
 
 def encode(user_ids: Iterable[str]) -> bytes:

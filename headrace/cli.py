@@ -18,6 +18,7 @@ from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
 from headrace.commands.keys import keys
 from headrace.commands.models import models
+from headrace.commands.of_model import of_model as _of_model
 from headrace.commands.topics import topics
 from headrace.commands.training import tasks, train
 from headrace.errors import HeadraceError
@@ -192,12 +193,16 @@ def down(data: Data = DEFAULT_DATA) -> None:
 
 
 @app.command(rich_help_panel=PART)
-def worker() -> None:
-    """Run a worker: events from Kafka into sessions in Redis."""
+def worker(model: ModelOption = None) -> None:
+    """Run a worker: events from Kafka into sessions in Redis.
+
+    Models that read the same topics share their workers; the catalogue is brought by workers of the
+    settings' own model.
+    """
     settings = _settings()
     with _extra("streams"):
         from streams.worker import run
-    run(settings)
+    run(settings, model)
 
 
 @app.command(rich_help_panel=PART)
@@ -256,6 +261,7 @@ app.command("import", rich_help_panel=SEND)(import_)
 @app.command(rich_help_panel=SEND)
 def send(
     file: Annotated[str, typer.Argument(help="A file of JSON lines; - is standard input.")],
+    model: ModelOption = None,
 ) -> None:
     """Send a file of events over HTTP; what is wrong is named.
 
@@ -266,14 +272,15 @@ def send(
 
     from headrace.commands.send import open_source, report, send_file
 
-    console = Console()
+    console, to = Console(), _path_of_model(model, "events")
     with _client() as client:
         if file == "-":
-            sent = send_file(client, sys.stdin.buffer, size=None, console=console)
+            sent = send_file(client, sys.stdin.buffer, path=to, size=None, console=console)
         else:
             path = Path(file)
             with open_source(path) as source:
-                sent = send_file(client, source, size=path.stat().st_size, console=console)
+                size = path.stat().st_size
+                sent = send_file(client, source, path=to, size=size, console=console)
     report(sent, console)
     raise typer.Exit(1 if sent.refused else 0)
 
@@ -285,6 +292,7 @@ def send(
 def recommend(
     user_id: Annotated[str, typer.Argument(help="Whom to recommend to.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 10,
+    model: ModelOption = None,
 ) -> None:
     """Show what a user is recommended right now."""
     from rich.console import Console
@@ -292,7 +300,7 @@ def recommend(
     from headrace.commands import show
 
     with _client() as client:
-        answer = client.post("/v1/recommendations", {"user_id": user_id, "k": k})
+        answer = client.post(_path_of_model(model, "recommendations"), {"user_id": user_id, "k": k})
     show.recommendations(answer, Console())
 
 
@@ -342,8 +350,9 @@ def archive(
 
     with _extra("training"):
         from headrace.commands.archive import archive_once, archive_over_and_over, chosen_topics
+        from headrace.topics import Topics
     settings = _found_settings()
-    names = chosen_topics(topics)
+    names = chosen_topics(topics, Topics(settings))
     if every is None:
         archive_once(settings, names, Console())
     else:
@@ -353,8 +362,11 @@ def archive(
 @app.command(rich_help_panel=RUN)
 def replay(
     topics: Annotated[
-        str, typer.Option(help="Topics of events, with commas between them.")
-    ] = "clicks,purchases,ratings",
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Which of the model's topics of events; all if not given."
+        ),
+    ] = None,
     begin: Annotated[
         str, typer.Option("--from", metavar="TIME", help="2026-11-01T00:00, or beginning.")
     ] = "beginning",
@@ -370,6 +382,7 @@ def replay(
     anew: Annotated[
         bool, typer.Option("--anew", help="Delete first what an earlier replay left there.")
     ] = False,
+    model: ModelOption = None,
 ) -> None:
     """Apply a window of the log once more, live or in a shadow.
 
@@ -381,20 +394,20 @@ def replay(
     from headrace.commands.replay import ReplayOptions, replay_command
 
     options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
-    replay_command(_found_settings(), options, Console())
+    replay_command(_of_model(_found_settings(), model), options, Console())
 
 
 Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Of `replay --into`.")]
 
 
 @app.command(rich_help_panel=RUN)
-def promote(namespace: Namespace) -> None:
+def promote(namespace: Namespace, model: ModelOption = None) -> None:
     """Make a replayed shadow the live state; workers go on from it."""
     from rich.console import Console
 
     from headrace.commands.backup import promote_command
 
-    promote_command(_found_settings(), namespace, Console())
+    promote_command(_of_model(_found_settings(), model), namespace, Console())
 
 
 @app.command("state-hash", rich_help_panel=RUN)
@@ -402,13 +415,14 @@ def state_hash(
     namespace: Annotated[
         str | None, typer.Argument(metavar="[NAMESPACE]", help="The live one if not given.")
     ] = None,
+    model: ModelOption = None,
 ) -> None:
     """Print a digest of the state: equal states, equal digests."""
     from rich.console import Console
 
     from headrace.commands.replay import state_hash_command
 
-    state_hash_command(_found_settings(), namespace, Console())
+    state_hash_command(_of_model(_found_settings(), model), namespace, Console())
 
 
 @app.command(rich_help_panel=RUN)
@@ -466,6 +480,10 @@ def _client() -> Client:
     with _extra("local"):
         from headrace.client import Client
     return Client(_found_settings())
+
+
+def _path_of_model(model: str | None, call: str) -> str:
+    return f"/v1/{call}" if model is None else f"/v1/models/{_segment(model)}/{call}"
 
 
 def _model(model: str | None) -> str:

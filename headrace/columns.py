@@ -61,16 +61,25 @@ class ColumnBuilder:
     bytes for each event, however long its id, and the ids of users and items.
     """
 
-    def __init__(self, rng: np.random.Generator, erasures: Erasures | None = None) -> None:
-        """`rng` draws the keys of `Fingerprints`; what is built does not depend on it."""
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        erasures: Erasures | None = None,
+        kinds: Mapping[str, str] = EVENT_TOPICS,
+    ) -> None:
+        """`rng` draws the keys of `Fingerprints`; what is built does not depend on it.
+
+        `kinds`: by topic, without its prefix, the kind of event that it carries.
+        """
+        self._kinds = kinds
         self._erasures = Erasures() if erasures is None else erasures
         self._fingerprints = Fingerprints(rng)
         # Columns have their types though there be no record.
-        self._waiting = {("clicks", ""): _Waiting()}
+        self._waiting = {(next(iter(kinds)), ""): _Waiting()}
         self._events: list[_Events] = []
 
     def add(self, batch: Batch) -> None:
-        """Take records of one of `EVENT_TOPICS`, in any order; less than 1 GiB at a time."""
+        """Take records of one of the topics of `kinds`, in any order; less than 1 GiB at a time."""
         source = (batch.topic, batch.topic_id)
         waiting = self._waiting.setdefault(source, _Waiting())
         waiting.add(batch.records)
@@ -119,7 +128,7 @@ class ColumnBuilder:
         order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
         user, user_ids = _recode([each.user for each in events], order)
         item, item_ids = _recode([each.item for each in events], order)
-        kind = np.array([KINDS.index(EVENT_TOPICS[topic]) for topic, _ in sources], np.int8)
+        kind = np.array([KINDS.index(self._kinds[topic]) for topic, _ in sources], np.int8)
         columns = EventColumns(
             user=user,
             item=item,
@@ -135,7 +144,7 @@ class ColumnBuilder:
     def _parse(self, source: _Source) -> None:
         """Make events of the source's records that wait, be they none."""
         records = self._waiting[source].taken()
-        parsed = parse_events(records.values, EVENT_TOPICS[source[0]], records.time / 1000)
+        parsed = parse_events(records.values, self._kinds[source[0]], records.time / 1000)
         # Before copies are told apart: one sent again after the erasure counts.
         parsed = parsed.only(self._count(source, parsed, records))
         row = parsed.row

@@ -11,6 +11,10 @@ class InvalidSetting(HeadraceError):
     """A setting is unknown, or its value cannot be used."""
 
 
+class UnknownModel(HeadraceError):
+    """No model has this id."""
+
+
 class InvalidEvent(HeadraceError):
     """An event is wrong in itself: no retry will make it right.
 

@@ -93,8 +93,8 @@ class EvaluationStore:
             "rating": -math.inf,
         }
         slots = [f"{{{shard}}}" for shard in range(SHARDS)]
-        self._stems = [settings.key("evaluation", slot, "") for slot in slots]
-        self._last = [settings.key("impressions", "last", slot, "") for slot in slots]
+        self._stems = [settings.state_key("evaluation", slot, "") for slot in slots]
+        self._last = [settings.state_key("impressions", "last", slot, "") for slot in slots]
         self._keep: AsyncScript = redis.register_script(load_script("keep_lists.lua"))
         self._score: AsyncScript = redis.register_script(load_script("score_events.lua"))
 

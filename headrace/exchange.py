@@ -134,7 +134,7 @@ async def check_no_other(store: ExchangeStore, command: str) -> None:
 
 def exchange_key(settings: Settings) -> str:
     """Return the key of the record of an exchange."""
-    return settings.key("exchange")
+    return settings.state_key("exchange")
 
 
 async def _end_writers(redis: Redis, settings: Settings) -> None:

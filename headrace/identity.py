@@ -47,12 +47,12 @@ class IdentityGuard:
 
 def generation_key(settings: Settings) -> str:
     """Return the key of the generation: a text that differs after the state was exchanged."""
-    return settings.key("generation")
+    return settings.state_key("generation")
 
 
 def writer_name(settings: Settings) -> str:
     """Return the name that Redis lists the connections of writers of the state under."""
-    return settings.key("writer")
+    return settings.state_key("writer")
 
 
 def _address(connection: AbstractConnection) -> tuple[object, object]:

@@ -15,7 +15,7 @@ from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
 from headrace.replay import plan_replay, run_replay
 from headrace.settings import Settings
-from headrace.topics import BOOTSTRAP_MS, EVENT_TOPICS, Topics
+from headrace.topics import BOOTSTRAP_MS, Topics
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -26,12 +26,12 @@ _HIGH_WATER_S = 5.0
 """Longest wait for what a fetch tells of a partition's end."""
 
 
-def end_offsets(settings: Settings, topics: Sequence[str] = tuple(EVENT_TOPICS)) -> Offsets:
+def end_offsets(settings: Settings, topics: Sequence[str] | None = None) -> Offsets:
     """Return how far each partition of these topics goes, exclusive. Blocks.
 
-    Raises `HeadraceError` when Kafka cannot be reached.
+    By default those of the model's events. Raises `HeadraceError` when Kafka cannot be reached.
     """
-    spans = log_spans(settings, topics)
+    spans = log_spans(settings, tuple(Topics(settings).kinds) if topics is None else topics)
     return {
         topic: {str(partition): span.stop for partition, span in by_partition.items()}
         for topic, by_partition in spans.items()
@@ -78,6 +78,7 @@ def read_columns(
     through: Offsets,
     progress: Callable[[float], None] = lambda _: None,
     *,
+    topics: Sequence[str] | None = None,
     start: Offsets | None = None,
     topic_ids: Mapping[str, str] | None = None,
     begin: float | None = None,
@@ -85,6 +86,7 @@ def read_columns(
 ) -> EventColumns:
     """Return the events of the log up to `through`, each `event_id` once. Blocks.
 
+    `topics` are those to read, by default those of the model's events.
     `start` are offsets to begin at, inclusive; of a topic that stands there nothing is read from
     before it was made anew. Events before `begin` and from `end` on, Unix seconds, are left out.
 
@@ -96,10 +98,10 @@ def read_columns(
     # Deferred: what asks for the ends alone, and runs for long, should not hold Arrow.
     from headrace.columns import ColumnBuilder
 
-    plan = plan_replay(
-        settings, through, start=start, topics=tuple(EVENT_TOPICS), topic_ids=topic_ids
-    )
-    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
+    names = Topics(settings)
+    topics = tuple(names.kinds) if topics is None else topics
+    plan = plan_replay(settings, through, start=start, topics=topics, topic_ids=topic_ids)
+    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings), names.all_kinds)
     count = 0
     progress(0.0)
     with closing(run_replay(settings, plan)) as batches:

@@ -21,7 +21,7 @@ from headrace.events import EventColumns
 from headrace.log import Offsets
 from headrace.replay import ReplayPlan, plan_replay, run_replay
 from headrace.settings import Settings
-from headrace.topics import EVENT_TOPICS
+from headrace.topics import Topics
 
 if TYPE_CHECKING:
     from headrace.columns import Places
@@ -110,7 +110,8 @@ def read_new(
     spans = _spans(since, through, share, least, rng.random(PIECES).tolist())
     plans = [_plan(settings, piece, topic_ids) for piece in spans]
     offsets = sum(plan.offsets for plan in plans)
-    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
+    kinds = Topics(settings).all_kinds
+    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings), kinds)
     count = 0
     progress(0.0)
     for plan in plans:
@@ -173,9 +174,9 @@ def _of(places: Places, topic: str, partition: str) -> NDArray[np.bool_]:
 
 
 def _plan(settings: Settings, spans: _Spans, topic_ids: dict[str, str]) -> ReplayPlan:
-    start: Offsets = {topic: {} for topic in EVENT_TOPICS}
+    start: Offsets = {}
     through: Offsets = {}
     for (topic, partition), span in spans.items():
-        start[topic][partition] = span.start
+        start.setdefault(topic, {})[partition] = span.start
         through.setdefault(topic, {})[partition] = span.stop
     return plan_replay(settings, through, start=start, topics=tuple(through), topic_ids=topic_ids)

@@ -36,8 +36,8 @@ class PositionStore:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
-        self._key = settings.key("positions")
-        self._topics_key = settings.key("positions", "topics")
+        self._key = settings.state_key("positions")
+        self._topics_key = settings.state_key("positions", "topics")
         self._script: AsyncScript = redis.register_script(load_script("advance_positions.lua"))
 
     async def read(self) -> dict[Place, int]:

@@ -24,7 +24,7 @@ from headrace.exchange import (
     sole_writer,
 )
 from headrace.identity import generation_key
-from headrace.replaying.shadow import ReplayRecord, Shadow, shadow_settings
+from headrace.replaying.shadow import ReplayRecord, Shadow, promotion, shadow_settings
 from headrace.settings import Settings
 from headrace.state import delete_keys, expires, scan_state
 from headrace.store import connect
@@ -46,7 +46,7 @@ async def promote(
     there is no shadow that is complete, or another exchange has not ended, and
     `redis.exceptions.RedisError`.
     """
-    command = f"headrace promote {namespace}"
+    command = promotion(settings, namespace)
     redis = connect(settings)
     try:
         exchange = ExchangeStore(redis, settings)
@@ -72,7 +72,7 @@ async def promote(
         if (record := await shadow.read()) is not None:
             # A server may have erased somebody in the state that was live until now.
             await erase_since(redis, settings, await read_erasures(), record.begun_at)
-        positions = shadow.settings.key("positions").encode()
+        positions = shadow.settings.state_key("positions").encode()
         await _rename(redis, [positions], shadow.settings, settings)
         await shadow.delete()
         await redis.delete(generation_key(shadow.settings))
@@ -149,4 +149,4 @@ async def _rename(redis: Redis, keys: Sequence[bytes], other: Settings, live: Se
 
 
 def _moved(key: bytes, old: Settings, new: Settings) -> bytes:
-    return new.key("").encode() + key.removeprefix(old.key("").encode())
+    return new.state_key("").encode() + key.removeprefix(old.state_key("").encode())

@@ -15,15 +15,20 @@ from headrace.transitions import TransitionStore
 class RedisEraser:
     """Erases users from the stores. It may be repeated."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._sessions = SessionStore(redis, settings)
-        self._transitions = TransitionStore(redis, settings)
+    def __init__(self, redis: Redis, settings: Settings, *others: Settings) -> None:
+        """`others`: of models with other topics, whose users are erased, too."""
+        states = (settings, *others)
+        self._sessions = [SessionStore(redis, state) for state in states]
+        self._transitions = [TransitionStore(redis, state) for state in states]
+        self._evaluation = [EvaluationStore(redis, state) for state in states]
         self._impressions = ImpressionStore(redis, settings)
-        self._evaluation = EvaluationStore(redis, settings)
 
     async def erase(self, erasure: Erasure) -> None:
         """Erase what an erasure covers. Raises `redis.exceptions.RedisError` or `OSError`."""
-        await self._sessions.erase(erasure)
-        await self._transitions.forget(erasure.user_id)
+        for sessions in self._sessions:
+            await sessions.erase(erasure)
+        for transitions in self._transitions:
+            await transitions.forget(erasure.user_id)
         await self._impressions.forget(erasure.user_id, until=erasure.at)
-        await self._evaluation.forget(erasure.user_id)
+        for evaluation in self._evaluation:
+            await evaluation.forget(erasure.user_id)

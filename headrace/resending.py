@@ -16,7 +16,7 @@ from headrace.importing.layout import FIELDS, ITEM, OBJECTS, Layout, Shaper
 from headrace.letters import Letter
 from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
-from headrace.topics import DEAD_LETTERS, EVENT_TOPICS, ITEMS, Topics
+from headrace.topics import DEAD_LETTERS, ITEMS, Topics
 
 _BATCH = 500
 
@@ -87,9 +87,9 @@ def _kind(letter: Letter, topics: Topics) -> str:
     topic = topics.plain(letter.topic)
     if topic == ITEMS:
         return ITEM
-    if topic not in EVENT_TOPICS or topics.name(topic) != letter.topic:
+    if topic not in topics.all_kinds or topics.name(topic) != letter.topic:
         raise HeadraceError(f"{letter.topic} is no topic of events or items")
-    return EVENT_TOPICS[topic]
+    return topics.all_kinds[topic]
 
 
 def _mended(letter: Letter, mending: Mending, kind: str) -> bytes | None:

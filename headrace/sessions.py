@@ -22,7 +22,7 @@ from headrace.errors import TooManyHidden
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
 from headrace.store import Reading, load_script, read_together, text
-from headrace.topics import EVENT_TOPICS
+from headrace.topics import Topics
 
 Kind = Literal["click", "purchase", "rating"]
 Outcome = Literal["new", "known", "erased"]
@@ -147,8 +147,9 @@ class SessionStore:
         """What is not `expiring` stays until somebody deletes it."""
         self._redis = redis
         self._bounds = settings.sessions
-        self._prefix = settings.key("user", "")
-        self._hidden_prefix = settings.key("hidden", "")
+        self._prefix = settings.state_key("user", "")
+        self._hidden_prefix = settings.state_key("hidden", "")
+        self._kinds = Topics(settings).kinds
         self._channel = changed_users.channel(settings)
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
@@ -294,9 +295,10 @@ class SessionStore:
         last = {
             f"{topic}/{partition}": f"{erasure.topic_ids[topic]}:{end - 1}"
             for topic, by_partition in erasure.through.items()
+            if topic in self._kinds
             for partition, end in by_partition.items()
         }
-        topics = {kind: topic for topic, kind in EVENT_TOPICS.items()}
+        topics = {kind: topic for topic, kind in self._kinds.items()}
         # What has been hidden since stays.
         await self._redis.zremrangebyscore(self._hidden(erasure.user_id), "-inf", erasure.at)
         erased = bool(

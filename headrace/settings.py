@@ -2,6 +2,7 @@
 
 `Settings.sessions.limit` is the variable `HEADRACE_SESSIONS_LIMIT` and, in the file,
 `limit` under `[sessions]`. Variables win over the file; the file's path is `HEADRACE_CONFIG`.
+Models are tables of tables, `[models.books]`; their variable holds all of them, as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from headrace.errors import InvalidSetting
+from headrace.errors import InvalidSetting, UnknownModel
+from headrace.model_settings import SHARED, EventTopicNames, ModelSettings, parse_models, topics_of
+from headrace.model_settings import ModelId as ModelId
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
@@ -32,7 +35,6 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
 TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?(?!\n)$")]
-ModelId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$")]
 
 
 class KafkaSecuritySettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -362,6 +364,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     archive: str = "archive"
     """Folder of the archive of topics, which `headrace archive` writes and trainings read."""
     model_id: ModelId = "default"
+    """The model of whoever names none."""
+    models: dict[ModelId, ModelSettings] = {}
+    """Models beside it, by id: in the file a table each, `[models.books]`; here JSON."""
     url: str = "http://127.0.0.1:8080"
     """Where clients (the command line) find the server."""
     api_key: str = ""
@@ -388,10 +393,65 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Return the Redis key of these parts, in this namespace."""
         return ":".join((self.namespace, *parts))
 
+    def state_key(self, *parts: str) -> str:
+        """Return the Redis key of what the events of this model's topics come to.
+
+        Models that read the same topics share it: sessions, rules, trending items, positions.
+        """
+        topics = self.event_topics
+        if topics == SHARED:
+            return self.key(*parts)
+        # One topic tells: models share all three or none.
+        return self.key("topics", topics.clicks, *parts)
+
+    @property
+    def event_topics(self) -> EventTopicNames:
+        """The topics that this model's events are in."""
+        return topics_of(self.model_id, self.models)
+
+    @property
+    def model_ids(self) -> list[str]:
+        """All models, sorted."""
+        return sorted({self.model_id, *self.models})
+
+    @property
+    def models_alike(self) -> list[str]:
+        """The models that read the same topics as this one, and it."""
+        return [each for each in self.model_ids if self._topics_of(each) == self.event_topics]
+
+    @property
+    def group(self) -> str:
+        """The consumer group of the workers that read this model's topics."""
+        topics, group = self.event_topics, self.worker.group
+        return group if topics == SHARED else f"{group}.{topics.clicks}"
+
+    @property
+    def states(self) -> list[Settings]:
+        """The settings of one model for each three topics that models read; this one's first."""
+        first: dict[EventTopicNames, str] = {self.event_topics: self.model_id}
+        for model_id in self.model_ids:
+            first.setdefault(self._topics_of(model_id), model_id)
+        return [self.of_model(model_id) for model_id in first.values()]
+
+    def of_model(self, model_id: str) -> Settings:
+        """Return the same settings, of another model. Raises `UnknownModel`."""
+        if model_id not in self.model_ids:
+            raise UnknownModel(
+                f"There is no model {model_id!r}; there are {', '.join(self.model_ids)}."
+            )
+        if model_id == self.model_id:
+            return self
+        # The model that these are of stays among them.
+        models = {self.model_id: ModelSettings(), **self.models}
+        return msgspec.structs.replace(self, model_id=model_id, models=models)
+
+    def _topics_of(self, model_id: str) -> EventTopicNames:
+        return topics_of(model_id, self.models)
+
     def environ(self) -> dict[str, str]:
         """Return the variables from which a child process reads these same settings."""
         raw = msgspec.to_builtins(self)
-        return {variable: str(_get(raw, path)) for variable, path in _variables()}
+        return {variable: _shown(_get(raw, path)) for variable, path in _variables()}
 
 
 _PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -511,8 +571,10 @@ def _read_file(path: str) -> dict[str, Any]:
 
 
 def _convert(raw: dict[str, Any]) -> Settings:
+    models = parse_models(raw.get("models", {}))
+    raw = {**raw, "models": {}}
     try:
-        return msgspec.convert(raw, Settings, strict=False)
+        return msgspec.structs.replace(msgspec.convert(raw, Settings, strict=False), models=models)
     except msgspec.ValidationError as exc:
         reason, _, where = str(exc).partition(" - at `$")
         if reason.startswith("Object contains unknown field"):
@@ -525,6 +587,10 @@ def _convert(raw: dict[str, Any]) -> Settings:
         raise InvalidSetting(
             f"{variable_of(path)} has value {_get(raw, path)!r}. {reason}."
         ) from exc
+
+
+def _shown(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
 
 
 def _path(where: str) -> tuple[str, ...]:

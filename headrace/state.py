@@ -31,14 +31,23 @@ _KEYS_A_CALL = 100
 """Digested in one Lua call: bounds the time for which Redis does nothing else."""
 
 
-async def scan(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
+def scan(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
     """Yield all keys of the namespace, many at once; some may come twice.
 
     Raises `redis.exceptions.RedisError`.
     """
+    return _scan(redis, settings.key("*"))
+
+
+def scan_of_model(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
+    """Yield the keys of models with the same topics; of the shared topics, all of the namespace."""
+    return _scan(redis, settings.state_key("*"))
+
+
+async def _scan(redis: Redis, pattern: str) -> AsyncIterator[list[bytes]]:
     cursor = 0
     while True:
-        cursor, keys = await redis.scan(cursor, match=settings.key("*"), count=_SCAN)
+        cursor, keys = await redis.scan(cursor, match=pattern, count=_SCAN)
         yield [_bytes(key) for key in keys]
         if int(cursor) == 0:
             return
@@ -46,14 +55,14 @@ async def scan(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
 
 async def scan_state(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
     """Yield the keys of the state, many at once; some may come twice."""
-    families = tuple(settings.key(family, "").encode() for family in FAMILIES)
-    async for keys in scan(redis, settings):
+    families = tuple(settings.state_key(family, "").encode() for family in FAMILIES)
+    async for keys in scan_of_model(redis, settings):
         yield [key for key in keys if key.startswith(families)]
 
 
 def expires(key: bytes, settings: Settings) -> bool:
     """Return whether a key of a live state expires `sessions.ttl_s` after its last change."""
-    return key.removeprefix(settings.key("").encode()).startswith(_EXPIRING)
+    return key.removeprefix(settings.state_key("").encode()).startswith(_EXPIRING)
 
 
 async def delete_keys(redis: Redis, keys: Sequence[bytes]) -> None:
@@ -74,8 +83,10 @@ async def state_hash(
     read. Raises `redis.exceptions.RedisError`.
     """
     script = redis.register_script(load_script("digest_keys.lua"))
-    prefix = len(settings.key(""))
-    is_stream = re.compile(re.escape(settings.key("transitions", "").encode()) + rb"\{\d+\}:of:")
+    prefix = len(settings.state_key(""))
+    is_stream = re.compile(
+        re.escape(settings.state_key("transitions", "").encode()) + rb"\{\d+\}:of:"
+    )
     digests: set[bytes] = set()
     async for keys in scan_state(redis, settings):
         streams = [key for key in keys if is_stream.match(key)]

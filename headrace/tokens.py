@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -12,7 +12,7 @@ from headrace.errors import InvalidToken
 from headrace.topics import EVENT_TOPICS
 
 _NUMBER = "(?:0|[1-9][0-9]{0,15})"
-_PATTERN = f"^(?:{'|'.join(EVENT_TOPICS)})\\.{_NUMBER}\\.{_NUMBER}$"
+_PATTERN = f"^[A-Za-z0-9][A-Za-z0-9._-]*\\.{_NUMBER}\\.{_NUMBER}$"
 _token = re.compile(_PATTERN)
 # Described, not checked: of a type that is an array or a text with a pattern msgspec 0.22 frees
 # memory twice when the process ends.
@@ -37,16 +37,19 @@ class Token(Struct, frozen=True):
         return f"{self.topic}.{self.partition}.{self.offset}"
 
     @classmethod
-    def parse(cls, text: str) -> Token:
-        """Return the token of this text; the reverse of `str`. Raises `InvalidToken`."""
-        if _token.fullmatch(text) is None:
+    def parse(cls, text: str, topics: Collection[str] = tuple(EVENT_TOPICS)) -> Token:
+        """Return the token of this text; the reverse of `str`.
+
+        Raises `InvalidToken` for what is none, or not of one of these topics.
+        """
+        topic, _, place = text.rpartition(".")[0].rpartition(".")
+        if _token.fullmatch(text) is None or topic not in topics:
             raise InvalidToken(
                 "after",
                 f"{text[:64]!r} is not a token; one is <topic>.<partition>.<offset>, such as "
-                f"clicks.3.4711, of the topics {', '.join(EVENT_TOPICS)}",
+                f"{next(iter(topics))}.3.4711, of the topics {', '.join(topics)}",
             )
-        topic, partition, offset = text.split(".")
-        return cls(topic, int(partition), int(offset))
+        return cls(topic, int(place), int(text.rpartition(".")[2]))
 
 
 def newest(tokens: Iterable[Token]) -> list[Token]:

@@ -20,9 +20,7 @@ from headrace.positions import PositionStore
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import (
-    ALL,
     BOOTSTRAP_MS,
-    EVENT_TOPICS,
     IMPRESSIONS,
     ITEMS,
     Place,
@@ -31,7 +29,6 @@ from headrace.topics import (
     describe_topics,
 )
 
-READ_BY_WORKERS = frozenset({*EVENT_TOPICS, ITEMS, IMPRESSIONS})
 _Number = TypeVar("_Number", int, float)
 _NEWEST_S = 5.0
 """Longest wait for the newest records."""
@@ -113,10 +110,13 @@ class TopicFigures(Struct, frozen=True):
 
 
 async def positions(settings: Settings) -> dict[Place, int]:
-    """Return how far workers are. Raises `redis.exceptions.RedisError`."""
+    """Return how far the workers of all models are. Raises `redis.exceptions.RedisError`."""
     redis = connect(settings)
     try:
-        return await PositionStore(redis, settings).read()
+        found: dict[Place, int] = {}
+        for state in settings.states:
+            found |= await PositionStore(redis, state).read()
+        return found
     finally:
         await redis.aclose()
 
@@ -128,6 +128,7 @@ class TopicsObserver:
         """Connect. Raises `HeadraceError` when Kafka cannot be reached."""
         self._settings = settings
         self._topics = Topics(settings)
+        self._read_by_workers = {*self._topics.all_kinds, ITEMS, IMPRESSIONS}
         try:
             self._consumer = KafkaConsumer(
                 **client_options(settings),
@@ -142,7 +143,7 @@ class TopicsObserver:
         self._consumer.close()
 
     def figures(
-        self, topics: Sequence[str] = ALL, *, over_s: float, sleep: Callable[[float], None]
+        self, topics: Sequence[str], *, over_s: float, sleep: Callable[[float], None]
     ) -> tuple[list[TopicFigures], str]:
         """Return the figures of topics, their rates over so many seconds; blocks as long.
 
@@ -172,7 +173,7 @@ class TopicsObserver:
         found = known.get(name)
         count = found.partitions if found else 0
         partitions = [
-            sample.partition(TopicPartition(name, number), topic in READ_BY_WORKERS)
+            sample.partition(TopicPartition(name, number), topic in self._read_by_workers)
             for number in range(count)
         ]
         return TopicFigures(topic, name, found.id if found else None, partitions)

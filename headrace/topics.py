@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient, NewTopic
 
 EVENT_TOPICS = {"clicks": "click", "purchases": "purchase", "ratings": "rating"}
-"""The topic of events, and the kind of event that it carries."""
+"""The topic of events, and the kind of event that it carries, of models without topics of their
+own; see `Topics.kinds`."""
 ITEMS = "items"
 RETRAIN = "retrain"
 MODEL_VERSIONS = "model-versions"
@@ -30,7 +31,10 @@ BOOTSTRAP_MS = 5_000
 """Longest wait for a broker to answer the first time, in milliseconds."""
 _KNOWN_WITHIN_S = 10.0
 
-ALL = (*EVENT_TOPICS, ITEMS, IMPRESSIONS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
+NO_EVENTS = (ITEMS, IMPRESSIONS, RETRAIN, MODEL_VERSIONS, DEAD_LETTERS, ERASURES)
+"""Topics that carry something else, for all models together."""
+ALL = (*EVENT_TOPICS, *NO_EVENTS)
+"""All there are where no model has topics of its own; see `Topics.all`."""
 
 
 _Answer = TypeVar("_Answer")
@@ -68,23 +72,44 @@ Ends = Mapping[Place, int]
 
 
 class Topics:
-    """The topics' names under the prefix that settings give."""
+    """The topics of a model, and of all, under the prefix that settings give."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topics.prefix
+        self.kinds = _kinds(settings)
+        """By topic of the model's events, without the prefix, the kind that it carries."""
+        # The shared ones are there though no model reads them: whoever adds one finds events.
+        self.all_kinds = {**EVENT_TOPICS}
+        """The same, of all models."""
+        for of_state in settings.states:
+            self.all_kinds |= _kinds(of_state)
+        self.all = (*self.all_kinds, *NO_EVENTS)
+        """Every topic, without the prefix."""
 
     def name(self, topic: str) -> str:
-        """Return the name on the broker of one of `ALL`."""
+        """Return the name on the broker of one of `all`."""
         return self._prefix + topic
 
     def plain(self, name: str) -> str:
-        """Return which of `ALL` has this name on the broker."""
+        """Return which of `all` has this name on the broker."""
         return name.removeprefix(self._prefix)
+
+    def of_kind(self, kind: str) -> str:
+        """Return which of the model's topics carries this kind of event."""
+        return next(topic for topic, of in self.kinds.items() if of == kind)
+
+    def to_train(self, *, global_data: bool) -> tuple[str, ...]:
+        """Return the topics that a training reads: the model's, or all models'."""
+        return tuple(self.all_kinds if global_data else self.kinds)
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Names on the broker of the topics of events."""
-        return tuple(self.name(topic) for topic in EVENT_TOPICS)
+        """Names on the broker of the topics of the model's events."""
+        return tuple(self.name(topic) for topic in self.kinds)
+
+
+def _kinds(settings: Settings) -> dict[str, str]:
+    return dict(zip(settings.event_topics.names, EVENT_TOPICS.values(), strict=True))
 
 
 def ensure_topics(settings: Settings) -> dict[str, TopicId]:
@@ -97,7 +122,7 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
     from kafka.errors import KafkaError
 
     topics = Topics(settings)
-    names = [topics.name(topic) for topic in ALL]
+    names = [topics.name(topic) for topic in topics.all]
     try:
         admin = KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
         try:
@@ -109,7 +134,7 @@ def ensure_topics(settings: Settings) -> dict[str, TopicId]:
                     replication_factor=settings.topics.replication,
                     topic_configs={"cleanup.policy": "compact"} if topic in COMPACTED else {},
                 )
-                for topic in ALL
+                for topic in topics.all
                 if topics.name(topic) not in present
             ]
             if missing:
@@ -137,7 +162,7 @@ def delete_topics(settings: Settings) -> None:
         admin = KafkaAdminClient(**client_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
         try:
             present = set(admin.list_topics())
-            admin.delete_topics([topics.name(t) for t in ALL if topics.name(t) in present])
+            admin.delete_topics([topics.name(t) for t in topics.all if topics.name(t) in present])
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:
@@ -274,11 +299,11 @@ def _until_known(admin: KafkaAdminClient, names: list[str]) -> dict[str, TopicId
 
 
 def event_topic_ids(settings: Settings) -> dict[str, str]:
-    """Return the ids of the topics of events, by name without the prefix. Blocks.
+    """Return the ids of the topics of the model's events, by name without the prefix. Blocks.
 
     Raises `HeadraceError` when Kafka cannot be reached.
     """
-    return topic_ids(settings, tuple(EVENT_TOPICS))
+    return topic_ids(settings, tuple(Topics(settings).kinds))
 
 
 def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:

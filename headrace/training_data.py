@@ -16,7 +16,7 @@ from headrace.importing.records import RecordMaker
 from headrace.importing.sources import COMPRESSED, FORMATS, Form, Malformed, open_source
 from headrace.records import Batch, Records
 from headrace.settings import Settings
-from headrace.topics import EVENT_TOPICS, Topics
+from headrace.topics import Topics
 
 _FOLDER = ".uploads"
 """Under the artifacts; no model's id begins with a dot."""
@@ -106,7 +106,7 @@ def read_data(
         if columns is not None and schema.type is None and not shaper.says_type(columns):
             raise HeadraceError("Nothing says what the rows of the data are; send `schema.type`.")
         maker = RecordMaker(shaper, schema.type, topics)
-        rows: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in EVENT_TOPICS}
+        rows: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in topics.kinds}
         refused, why, waiting = 0, None, 0
         for number, cells in source.rows(columns):
             try:
@@ -125,7 +125,7 @@ def read_data(
 
 def _event_topic(topics: Topics, name: str) -> str:
     topic = topics.plain(name)
-    if topic not in EVENT_TOPICS:
+    if topic not in topics.kinds:
         raise InvalidEvent("type", "is an item, which is no event; import it into the catalogue")
     return topic
 

@@ -5,7 +5,7 @@ HTTP, the command line, the clock, the count of events and the `retrain` topic a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from headrace.errors import InvalidEvent, InvalidSetting
 from headrace.events import EventId, decode
 from headrace.settings import ModelId, Settings, TrainingSettings, training_settings
-from headrace.topics import EVENT_TOPICS
+from headrace.topics import Topics
 from headrace.training_data import DataSchema
 from headrace.training_kinds import (
     ALGORITHMS,
@@ -148,6 +148,9 @@ def request_of(fields: Mapping[str, Any]) -> TrainingRequest:
 
 def check_request(request: TrainingRequest, settings: Settings) -> None:
     """Raise `InvalidEvent` for what no training could be made of."""
+    if request.model_id not in (None, *settings.model_ids):
+        among = ", ".join(settings.model_ids)
+        raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
     for name, (values, why) in _NOT_YET.items():
         value = getattr(request, name)
         if value in values:
@@ -159,17 +162,17 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
     for name in _PARAMETERS:
         if name in request.params:
             raise InvalidEvent(f"params.{name}", f"is a field of its own; send it as {name}")
-    _check_bounds(request)
+    _check_bounds(request, Topics(settings).all_kinds)
     try:
         request.parameters(settings)
     except InvalidSetting as exc:
         raise InvalidEvent("params", str(exc)) from exc
 
 
-def _check_bounds(request: TrainingRequest) -> None:
+def _check_bounds(request: TrainingRequest, topics: Collection[str]) -> None:
     for name, bound in (("from", request.from_), ("to", request.to)):
         if isinstance(bound, dict):
-            _check_offsets(name, bound)
+            _check_offsets(name, bound, topics)
         try:
             _seconds(bound)
         except (ValueError, OverflowError) as exc:
@@ -179,10 +182,10 @@ def _check_bounds(request: TrainingRequest) -> None:
         raise InvalidEvent("to", f"is {request.to!r}, which is not after `from`")
 
 
-def _check_offsets(name: str, offsets: Offsets) -> None:
+def _check_offsets(name: str, offsets: Offsets, topics: Collection[str]) -> None:
     for topic, by_partition in offsets.items():
-        if topic not in EVENT_TOPICS:
-            among = ", ".join(EVENT_TOPICS)
+        if topic not in topics:
+            among = ", ".join(topics)
             raise InvalidEvent(name, f"{topic[:_SHOWN]!r} is no topic of events; there are {among}")
         for partition in by_partition:
             if not (partition.isascii() and partition.isdigit()):

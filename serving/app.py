@@ -35,7 +35,7 @@ from serving.routes import (
     training,
     users,
 )
-from serving.routing import Guarded
+from serving.routing import Guarded, of_models
 from serving.services import create_services
 from serving.worker_metrics import WorkerMetrics
 
@@ -45,31 +45,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROUTES = [
-    Guarded(
-        "/v1/events", events.post_events, "events",
+    *of_models(
+        "/events", events.post_events, "events",
         methods=["POST"], for_users=True, max_bytes=MAX_BULK_BYTES,
     ),
-    Guarded(
-        "/v1/recommendations", recommendations.post_recommendations, "recommend",
+    *of_models(
+        "/recommendations", recommendations.post_recommendations, "recommend",
         methods=["POST"], for_users=True, admitted=True,
     ),
     Guarded(
         "/v1/recommendations/{recommendation_id}", recommendations.get_recommendation, "recommend",
         for_users=True,
     ),
-    Guarded("/v1/trending", recommendations.get_trending, "recommend"),
-    Guarded("/v1/users/{user_id}/interactions", users.get_interactions, "recommend"),
-    Guarded(
-        "/v1/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",
+    *of_models("/trending", recommendations.get_trending, "recommend"),
+    *of_models("/users/{user_id}/interactions", users.get_interactions, "recommend"),
+    *of_models(
+        "/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",
         for_users=True, streams=True,
     ),
-    Guarded("/v1/users/{user_id}/hidden", users.get_hidden, "recommend", for_users=True),
-    Guarded(
-        "/v1/users/{user_id}/hidden/{item_id}", users.put_hidden, "recommend",
+    *of_models("/users/{user_id}/hidden", users.get_hidden, "recommend", for_users=True),
+    *of_models(
+        "/users/{user_id}/hidden/{item_id}", users.put_hidden, "recommend",
         methods=["PUT"], for_users=True,
     ),
-    Guarded(
-        "/v1/users/{user_id}/hidden/{item_id}", users.delete_hidden, "recommend",
+    *of_models(
+        "/users/{user_id}/hidden/{item_id}", users.delete_hidden, "recommend",
         methods=["DELETE"], for_users=True,
     ),
     Guarded("/v1/users/{user_id}/token", tokens.post_token, "recommend", methods=["POST"]),
@@ -83,12 +83,12 @@ ROUTES = [
     Guarded("/v1/items/{item_id}", items.get_item, "recommend"),
     Guarded("/v1/items/{item_id}", items.put_item, "admin", methods=["PUT"]),
     Guarded("/v1/items/{item_id}", items.delete_item, "admin", methods=["DELETE"]),
-    Guarded(
-        "/v1/items/{item_id}/similar", recommendations.get_similar, "recommend",
+    *of_models(
+        "/items/{item_id}/similar", recommendations.get_similar, "recommend",
         admitted=True,
     ),
-    Guarded(
-        "/v1/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
+    *of_models(
+        "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
     Guarded("/v1/models", models.get_models, "train"),
     Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
@@ -108,10 +108,6 @@ ROUTES = [
     Guarded("/v1/models/{model_id}", models.put_model, "admin", methods=["PUT"]),
     Guarded("/v1/models/{model_id}", models.delete_model, "admin", methods=["DELETE"]),
     Guarded("/v1/models/{model_id}/rollback", models.roll_back, "admin", methods=["POST"]),
-    Guarded(
-        "/v1/models/{model_id}/recommendations", recommendations.post_model_recommendations,
-        "recommend", methods=["POST"], for_users=True, admitted=True,
-    ),
     Guarded(
         "/v1/models/{model_id}/train", training.train, "train", methods=["POST"], takes_files=True
     ),
@@ -142,27 +138,38 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
         app.state.services = services
         await services.key_ring.refresh()
         followers = [
-            asyncio.create_task(services.live.follow(), name="follow the live version"),
+            asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
+            asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
+            asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
+        ]
+        followers += [
             asyncio.create_task(
                 services.similar.follow(), name="follow the model of similar items"
             ),
             asyncio.create_task(services.ranking.follow(), name="follow the second stage"),
-            asyncio.create_task(services.feed.follow(), name="follow what streams show"),
-            asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
-            asyncio.create_task(services.impressions.follow(), name="log what is served"),
-            asyncio.create_task(services.evaluation.follow(), name="follow how versions fare"),
-            asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
-            asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
+        ]
+        for model_id, each in services.models.items():
+            followers += [
+                asyncio.create_task(each.live.follow(), name=f"follow {model_id}'s live version"),
+                asyncio.create_task(
+                    each.feed.follow(), name=f"follow what {model_id}'s streams show"
+                ),
+                asyncio.create_task(each.impressions.follow(), name=f"log what {model_id} serves"),
+            ]
+        followers += [
+            asyncio.create_task(of.follow(), name="follow what users do")
+            for of in services.of_topics
         ]
         for follower in followers:
             follower.add_done_callback(_end_without)
         try:
             yield
         finally:
-            services.feed.close()
+            services.close_streams()
             for follower in followers:
                 await cancel_until_done(follower)
-            await services.impressions.close()
+            for each in services.models.values():
+                await each.impressions.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -14,7 +14,7 @@ from headrace.log import end_offsets
 from headrace.producer import Outgoing, Producer
 from headrace.redis_eraser import RedisEraser
 from headrace.settings import Settings
-from headrace.topics import ERASURES, EVENT_TOPICS, TopicLookup, Topics
+from headrace.topics import ERASURES, TopicLookup, Topics
 
 _LOOK_UP_TIMEOUT_MS = 5_000
 _TRIES = 3
@@ -30,7 +30,7 @@ class Eraser:
         redis_eraser: RedisEraser,
         clock: Callable[[], float],
     ) -> None:
-        """`clock` gives Unix seconds."""
+        """`redis_eraser` erases of all models; `clock` gives Unix seconds."""
         self._settings = settings
         self._topics = Topics(settings)
         self._producer = producer
@@ -65,14 +65,16 @@ class Eraser:
         await asyncio.to_thread(self._lookup.close)
 
     async def up_to_now(self, user_id: str) -> Erasure:
-        """Return an erasure of all that the topics of events hold now; nothing is written yet.
+        """Return an erasure of all that the topics of all models' events hold now.
 
-        Raises `aiokafka.errors.KafkaError`.
+        Nothing is written yet. Raises `aiokafka.errors.KafkaError`.
         """
         ids = await self._ids()
         for _ in range(_TRIES):
             try:
-                through = await asyncio.to_thread(end_offsets, self._settings)
+                through = await asyncio.to_thread(
+                    end_offsets, self._settings, tuple(self._topics.all_kinds)
+                )
             except HeadraceError as exc:
                 raise KafkaConnectionError(str(exc)) from exc
             before, ids = ids, await self._ids()
@@ -91,7 +93,7 @@ class Eraser:
         # Deferred: a server that erases nobody need not pay for this import.
         from kafka.errors import KafkaError
 
-        names = [self._topics.name(topic) for topic in (*EVENT_TOPICS, ERASURES)]
+        names = [self._topics.name(topic) for topic in (*self._topics.all_kinds, ERASURES)]
         try:
             found = await asyncio.to_thread(self._lookup.look_up, names)
         except (KafkaError, OSError, ValueError) as exc:

@@ -47,6 +47,10 @@ class _Open:
     shown: Sequence[Recommendation] = ()
 
 
+OpenStreams = set[_Open]
+"""All streams of a server, whatever model's they are."""
+
+
 @dataclass(eq=False)
 class _Listed:
     """A list as it is sent."""
@@ -68,7 +72,7 @@ class _Wanted:
 
 
 class Feed:
-    """The open streams of one server."""
+    """The open streams of one model on one server."""
 
     def __init__(
         self,
@@ -77,20 +81,22 @@ class Feed:
         live: LiveModel,
         changes: UserChanges,
         impressions: ImpressionLog,
+        open_streams: OpenStreams,
     ) -> None:
+        """`open_streams`: of all models, which share the room."""
         self._settings = settings.serving
         self._recommender = recommender
         self._live = live
         self._changes = changes
         self._impressions = impressions
-        self._open: set[_Open] = set()
+        self._open = open_streams
         self._wanted: dict[tuple[str | None, int, bool], _Wanted] = {}
         """By what a request of a stream can differ in."""
         self._making = asyncio.Semaphore(_AT_ONCE)
         self._closing = False
 
     def __len__(self) -> int:
-        """Return how many streams are open."""
+        """Return how many streams are open, of all models."""
         return len(self._open)
 
     def check_room(self) -> None:
@@ -146,9 +152,6 @@ class Feed:
 
         Streams whose caller may not go on are ended.
         """
-        await asyncio.gather(self._changes.follow(), self._follow_live())
-
-    async def _follow_live(self) -> None:
         versions, heard = self._live.versions, self._live.deleted.heard
         while True:
             await asyncio.sleep(self._settings.follow_s)

@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what has begun, and stop."""
-        self._app.state.services.feed.close()
+        self._app.state.services.close_streams()
         await super().shutdown(sockets)
 
 

@@ -7,7 +7,10 @@ became of whom: who reads it needs to know of events and erasures alone.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,14 +20,12 @@ from headrace.erasures import Erasure
 from headrace.events import AnyEvent, Click, Purchase, Rating
 from headrace.producer import Outgoing, Producer
 from headrace.sessions import Held, Interaction, Mark, SessionStore
-from headrace.settings import Settings
 from headrace.tokens import Token, newest
-from headrace.topics import EVENT_TOPICS, Topics
+from headrace.topics import Topics
 from serving.eraser import Eraser
 from serving.freshness import Freshness
 from serving.problems import Problem
 
-_TOPIC_OF = {kind: topic for topic, kind in EVENT_TOPICS.items()}
 _TYPES: dict[str, type[AnyEvent]] = {"click": Click, "purchase": Purchase, "rating": Rating}
 
 
@@ -40,22 +41,43 @@ class Merged(Struct, frozen=True):
     """Written to Kafka, and yet to be carried out; None where there was nothing to merge."""
 
 
-class Merger:
-    """Merges users. Any step may be repeated, and so may the whole."""
+@dataclass(frozen=True)
+class MergedTopics:
+    """A model's topics, and what they come to."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        producer: Producer,
-        sessions: SessionStore,
-        freshness: Freshness,
-        eraser: Eraser,
-    ) -> None:
-        self._topics = Topics(settings)
+    topics: Topics
+    sessions: SessionStore
+    freshness: Freshness
+
+    def ends(self, now: Erasure) -> list[Token]:
+        """Return the tokens of the last events that these topics held."""
+        return [
+            Token(topic, int(partition), end - 1)
+            for topic, by_partition in now.through.items()
+            if topic in self.topics.kinds
+            for partition, end in by_partition.items()
+            if end > 0
+        ]
+
+
+class Merger:
+    """Merges users, in all models' topics. Any step may be repeated, and so may the whole."""
+
+    def __init__(self, producer: Producer, parts: Sequence[MergedTopics], eraser: Eraser) -> None:
+        """`parts`: all topics of events."""
         self._producer = producer
-        self._sessions = sessions
-        self._freshness = freshness
+        self._parts = parts
         self._eraser = eraser
+
+    async def unseen(self, user_id: str, tokens: Sequence[Token], within_s: float) -> list[Token]:
+        """Wait until the user's sessions have seen these; return those not seen by then."""
+        waits = [
+            part.freshness.unseen(
+                user_id, [token for token in tokens if token.topic in part.topics.kinds], within_s
+            )
+            for part in self._parts
+        ]
+        return [token for missing in await asyncio.gather(*waits) for token in missing]
 
     async def announce(self, user_id: str, anonymous_id: str, within_s: float) -> Merged:
         """Write to Kafka what the known user takes over, and that the other one is erased.
@@ -73,25 +95,23 @@ class Merger:
         """
         now = await self._eraser.up_to_now(anonymous_id)
         await self._wait(now, within_s)
-        held = await self._sessions.held(anonymous_id)
-        interactions = held.session.interactions()
-        if not interactions and not held.hidden:
+        held = [await part.sessions.held(anonymous_id) for part in self._parts]
+        if not any(each.session.item_ids or each.hidden for each in held):
             return Merged()
-        hidden = await self._sessions.hide_all(user_id, held.hidden)
-        tokens = await self._repeat(user_id, anonymous_id, interactions)
+        interactions, hidden, tokens = 0, 0, list[Token]()
+        for part, of_part in zip(self._parts, held, strict=True):
+            taken = of_part.session.interactions()
+            interactions += len(taken)
+            hidden += await part.sessions.hide_all(user_id, of_part.hidden)
+            tokens += await self._repeat(part.topics, user_id, anonymous_id, taken)
         erasure = _of_what_is_held(now, held)
         await self._eraser.write(erasure)
-        return Merged(len(interactions), hidden, tuple(tokens), erasure)
+        return Merged(interactions, hidden, tuple(tokens), erasure)
 
     async def _wait(self, now: Erasure, within_s: float) -> None:
         """Wait until workers have applied all that the topics held."""
-        ends = [
-            Token(topic, int(partition), end - 1)
-            for topic, by_partition in now.through.items()
-            for partition, end in by_partition.items()
-            if end > 0
-        ]
-        missing = await self._freshness.unseen(now.user_id, ends, within_s)
+        ends = [token for part in self._parts for token in part.ends(now)]
+        missing = await self.unseen(now.user_id, ends, within_s)
         if missing:
             raise Problem(
                 409,
@@ -101,21 +121,23 @@ class Merger:
             )
 
     async def _repeat(
-        self, user_id: str, anonymous_id: str, interactions: dict[str, Interaction]
+        self,
+        topics: Topics,
+        user_id: str,
+        anonymous_id: str,
+        interactions: dict[str, Interaction],
     ) -> list[Token]:
         """Write the interactions as the known user's; return their tokens, one of a partition."""
         records = [
             Outgoing(
-                self._topics.name(_TOPIC_OF[each.event]),
+                topics.name(topics.of_kind(each.event)),
                 user_id.encode(),
                 msgspec.json.encode(_as_of(user_id, anonymous_id, item_id, each)),
             )
             for item_id, each in interactions.items()
         ]
         positions = await self._producer.send(records) if records else []
-        return newest(
-            Token(self._topics.plain(at.topic), at.partition, at.offset) for at in positions
-        )
+        return newest(Token(topics.plain(at.topic), at.partition, at.offset) for at in positions)
 
 
 def _as_of(user_id: str, anonymous_id: str, item_id: str, of: Interaction) -> AnyEvent:
@@ -136,13 +158,14 @@ def _as_of(user_id: str, anonymous_id: str, item_id: str, of: Interaction) -> An
     return _TYPES[of.event](**fields)
 
 
-def _of_what_is_held(now: Erasure, held: Held) -> Erasure:
+def _of_what_is_held(now: Erasure, held: Sequence[Held]) -> Erasure:
     """Return the erasure of what is held: workers may have come further than `now` says."""
+    marks = {name: mark for each in held for name, mark in each.marks.items()}
     return msgspec.structs.replace(
         now,
         through={
             topic: {
-                partition: max(end, _end(held.marks.get(f"{topic}/{partition}"), topic_id))
+                partition: max(end, _end(marks.get(f"{topic}/{partition}"), topic_id))
                 for partition, end in by_partition.items()
             }
             for topic, by_partition in now.through.items()

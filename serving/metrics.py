@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import (
@@ -29,20 +29,23 @@ class Metrics:
 
     def __init__(
         self,
-        live: LiveModel,
+        lives: Mapping[str, LiveModel],
         open_streams: Sized,
-        impressions: ImpressionLog,
-        evaluation: EvaluationCache,
+        impressions: Sequence[ImpressionLog],
+        evaluations: Mapping[str, EvaluationCache],
         admission: Admission,
         workers: WorkerMetrics | None = None,
     ) -> None:
-        """`workers`: with whom this process shares the server, if it does."""
+        """`lives`: what each model has live, by its id; `evaluations`: by topic of clicks.
+
+        `workers`: with whom this process shares the server, if it does.
+        """
         self._workers = workers
         self._registry = CollectorRegistry()
-        self._registry.register(_Versions(live))
-        self._registry.register(_Refusals(live))
+        self._registry.register(_Versions(lives))
+        self._registry.register(_Refusals(lives))
         self._registry.register(_Impressions(impressions))
-        self._registry.register(_Evaluation(evaluation))
+        self._registry.register(_Evaluation(evaluations))
         Gauge(
             "headrace_open_streams",
             "Streams of recommendations that are open.",
@@ -118,26 +121,31 @@ class _Refused(Collector):
 
 
 class _Versions(Collector):
-    def __init__(self, live: LiveModel) -> None:
-        self._live = live
+    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
+        self._lives = lives
 
     def collect(self) -> Iterable[Metric]:
-        family = InfoMetricFamily("headrace_live_model", "The version that this server has live.")
-        if self._live.version is not None:
-            family.add_metric((), {"version": self._live.version})
+        family = InfoMetricFamily(
+            "headrace_live_model",
+            "The version that this server has live, of each model.",
+            labels=("model",),
+        )
         arms = GaugeMetricFamily(
             "headrace_arm_ready",
             "Of a version of the A/B test, whether this server answers with it; 0: its users get "
             "the live one.",
             labels=("version",),
         )
-        for version, state in self._live.arms.items():
-            arms.add_metric((version,), state == "ready")
+        for model_id, live in self._lives.items():
+            if live.version is not None:
+                family.add_metric((model_id,), {"version": live.version})
+            for version, state in live.arms.items():
+                arms.add_metric((version,), state == "ready")
         return [family, arms]
 
 
 class _Impressions(Collector):
-    def __init__(self, impressions: ImpressionLog) -> None:
+    def __init__(self, impressions: Sequence[ImpressionLog]) -> None:
         self._impressions = impressions
 
     def collect(self) -> Iterable[Metric]:
@@ -146,56 +154,63 @@ class _Impressions(Collector):
             "Lists served: logged to Kafka, or dropped, for Kafka was away too long.",
             labels=("outcome",),
         )
-        counts.add_metric(("logged",), self._impressions.logged)
-        counts.add_metric(("dropped",), self._impressions.dropped)
+        counts.add_metric(("logged",), sum(each.logged for each in self._impressions))
+        counts.add_metric(("dropped",), sum(each.dropped for each in self._impressions))
         waiting = GaugeMetricFamily(
             "headrace_impressions_waiting", "Lists served that wait for Kafka."
         )
-        waiting.add_metric((), len(self._impressions))
+        waiting.add_metric((), sum(map(len, self._impressions)))
         return [counts, waiting]
 
 
 class _Evaluation(Collector):
     """The same on every server: what users did with the lists of all."""
 
-    def __init__(self, evaluation: EvaluationCache) -> None:
-        self._evaluation = evaluation
+    def __init__(self, evaluations: Mapping[str, EvaluationCache]) -> None:
+        self._evaluations = evaluations
 
     def collect(self) -> Iterable[Metric]:
         events = GaugeMetricFamily(
             "headrace_evaluated_events",
-            "Positive events in the window after a list of the version.",
-            labels=("version",),
+            "Positive events in the window after a list of the version, of models by their topic.",
+            labels=("topic", "version"),
         )
         hit_rate = GaugeMetricFamily(
             "headrace_hit_rate",
             "HR@k of a version's lists in the window.",
-            labels=("version", "k"),
+            labels=("topic", "version", "k"),
         )
         ndcg = GaugeMetricFamily(
-            "headrace_ndcg", "NDCG@k of a version's lists in the window.", labels=("version", "k")
+            "headrace_ndcg",
+            "NDCG@k of a version's lists in the window.",
+            labels=("topic", "version", "k"),
         )
-        k = str(self._evaluation.k)
-        for label, score in self._evaluation.scores.items():
-            events.add_metric((label,), score.events)
-            hit_rate.add_metric((label, k), score.hit_rate)
-            ndcg.add_metric((label, k), score.ndcg)
+        for topic, evaluation in self._evaluations.items():
+            k = str(evaluation.k)
+            for label, score in evaluation.scores.items():
+                events.add_metric((topic, label), score.events)
+                hit_rate.add_metric((topic, label, k), score.hit_rate)
+                ndcg.add_metric((topic, label, k), score.ndcg)
         return [events, hit_rate, ndcg]
 
 
 class _Refusals(Collector):
-    def __init__(self, live: LiveModel) -> None:
-        self._live = live
+    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
+        self._lives = lives
 
     def collect(self) -> Iterable[Metric]:
         yield CounterMetricFamily(
             "headrace_versions_refused",
             "Versions that this server did not take up.",
-            value=self._live.refusals,
+            value=sum(live.refusals for live in self._lives.values()),
         )
         family = InfoMetricFamily(
-            "headrace_refused_model", "The version that is live and not served here, and why."
+            "headrace_refused_model",
+            "The version that is live and not served here, and why, of each model.",
+            labels=("model",),
         )
-        if (refusal := self._live.refusal) is not None:
-            family.add_metric((), {"version": refusal.version, "reason": refusal.reason})
+        for model_id, live in self._lives.items():
+            if (refusal := live.refusal) is not None:
+                told = {"version": refusal.version, "reason": refusal.reason}
+                family.add_metric((model_id,), told)
         yield family

@@ -25,7 +25,7 @@ from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
 from serving.routes.tasks import MAX_LIMIT, STATUSES
-from serving.routing import Guarded
+from serving.routing import OF_MODEL, Guarded
 from serving.uploads import DATA, REQUEST
 
 _JSON = "application/json"
@@ -116,6 +116,7 @@ class Operation(Struct, frozen=True):
     """Of the answer; of `text/event-stream` the type is that of an event's data."""
 
 
+_OF_MODEL = "Of the model that the path names."
 _OF_KIND = {
     "name": "kind",
     "in": "query",
@@ -288,7 +289,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_body=False,
         file=DATA,
         example={"reason": "a new season", "epochs": 10},
-        errors=(409, 413, 422, 429, 503),
+        errors=(404, 409, 413, 422, 429, 503),
     ),
     ("GET", "/v1/tasks"): Operation(
         answer=schemas.TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
@@ -315,7 +316,7 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         if not isinstance(route, Route):
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
-            operation = OPERATIONS.get((method, route.path))
+            operation = _operation(method, route.path)
             if operation is not None:
                 described = _describe(route, operation, schemas_by_type)
                 paths.setdefault(route.path, {})[method.lower()] = described
@@ -334,8 +335,19 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     }
 
 
+def _operation(method: str, path: str) -> Operation | None:
+    """Return what is known of a route; of a model's, what is known of the settings' own model's."""
+    found = OPERATIONS.get((method, path))
+    if found is not None or not path.startswith(f"{OF_MODEL}/"):
+        return found
+    same = OPERATIONS.get((method, "/v1" + path.removeprefix(OF_MODEL)))
+    return same and msgspec.structs.replace(same, errors=(404, *same.errors))
+
+
 def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
     summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n\n")
+    if route.path.startswith(f"{OF_MODEL}/"):
+        more = "\n\n".join(filter(None, (more, _OF_MODEL)))
     described: dict[str, Any] = {
         "operationId": route.endpoint.__name__,
         "summary": " ".join(summary.split()),

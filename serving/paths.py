@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.settings import ModelId
 from serving.problems import Problem, wrong_field
 from serving.values import cut
 
@@ -46,3 +47,9 @@ def path_id(request: Request, name: str, of: Any, reason: str = "") -> str:
         raise Problem(
             422, f"{name}: {reason}; it is {shown!r}", [wrong_field(name, reason, shown)]
         ) from exc
+
+
+def model_id_of(request: Request) -> str:
+    """Return the model id of the path. Raises `Problem` 422 for what is none."""
+    reason = "lowercase letters, digits and hyphens, no hyphen first or last, at most 63"
+    return path_id(request, "model_id", ModelId, reason)

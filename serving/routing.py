@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -12,6 +14,12 @@ from starlette.routing import Route
 from headrace.keys import Scope
 from serving.admission import Admitted
 from serving.guard import MAX_BYTES, Guard
+from serving.paths import model_id_of
+from serving.services import Services
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+OF_MODEL = "/v1/models/{model_id}"
+"""What paths begin with of what belongs to one model."""
 
 
 class Guarded(Route):
@@ -25,7 +33,7 @@ class Guarded(Route):
     def __init__(
         self,
         path: str,
-        endpoint: Callable[[Request], Awaitable[Response]],
+        endpoint: Endpoint,
         scope: Scope,
         *,
         methods: Sequence[str] = ("GET",),
@@ -53,3 +61,28 @@ class Guarded(Route):
         )
         first = [Middleware(Admitted)] if admitted else []
         super().__init__(path, endpoint, methods=methods, middleware=[*first, guard])
+
+
+def of_models(path: str, endpoint: Endpoint, scope: Scope, **options: Any) -> Sequence[Guarded]:
+    """Return two routes of what belongs to a model: of the settings' own, and of the one named.
+
+    They are `/v1<path>` and `/v1/models/{model_id}<path>`; `serving.services.services` gives the
+    endpoint what is that model's. `options` are those of `Guarded`.
+    """
+    return (
+        Guarded(f"/v1{path}", endpoint, scope, **options),
+        Guarded(f"{OF_MODEL}{path}", _of_model(endpoint), scope, **options),
+    )
+
+
+def _of_model(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint, for a path with a model's id; 404 when there is no such model."""
+
+    @wraps(endpoint)
+    async def of_model(request: Request) -> Response:
+        services: Services = request.app.state.services
+        services.of_model(model_id_of(request))
+        return await endpoint(request)
+
+    of_model.__name__ = f"{endpoint.__name__}_of_model"
+    return of_model

@@ -359,6 +359,8 @@ class Model(Struct, frozen=True):
     """The version that a rollback leads to."""
     deleted: bool = False
     """Whether the model was deleted; it is trained no more."""
+    topics: tuple[str, ...] = ()
+    """Where its events are in Kafka; none of one that is no longer among the settings' models."""
 
 
 class ModelList(Struct, frozen=True):

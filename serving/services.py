@@ -1,11 +1,12 @@
-"""What the routes work with: one set for each server, made when it starts."""
+"""What the routes work with: one set for each model of a server, made when it starts."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,11 +19,12 @@ from headrace.evaluation import EvaluationStore
 from headrace.experiment import Experiment, experiment_of
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
+from headrace.model_settings import EventTopicNames
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
-from headrace.settings import Settings
+from headrace.settings import ExperimentSettings, Settings
 from headrace.store import connect
 from headrace.task_store import TaskStore
 from headrace.topics import Topics
@@ -34,14 +36,15 @@ from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser
 from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
-from serving.feed import Feed
+from serving.feed import Feed, OpenStreams
 from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
-from serving.merger import Merger
+from serving.merger import MergedTopics, Merger
 from serving.metrics import Metrics
+from serving.problems import Problem
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
 from serving.trending import TrendingCache
@@ -59,8 +62,30 @@ _REDIS_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True)
+class OfTopics:
+    """What a server holds of a model's topics, once for all models that read them."""
+
+    topics: Topics
+    sessions: SessionStore
+    transitions: TransitionStore
+    trending: TrendingCache
+    evaluation: EvaluationCache
+    freshness: Freshness
+    changes: UserChanges
+
+    @property
+    def merged(self) -> MergedTopics:
+        """What merging a user takes."""
+        return MergedTopics(self.topics, self.sessions, self.freshness)
+
+    async def follow(self) -> None:
+        """Follow whose sessions change and how versions fare, until cancelled."""
+        await asyncio.gather(self.changes.follow(), self.evaluation.follow())
+
+
+@dataclass(frozen=True)
 class Services:
-    """The stores, the producer and the live model of one server."""
+    """The stores, the producer and the live model of one server, for one of its models."""
 
     settings: Settings
     redis: Redis
@@ -88,74 +113,150 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    models: Mapping[str, Services]
+    """Those of each model, by its id, this one among them; what is no model's own is the same."""
+    of_topics: Sequence[OfTopics]
+    """What there is of all models' topics."""
     admission: Admission
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
 
+    def of_model(self, model_id: str) -> Services:
+        """Return those of a model. Raises `Problem` 404 when the server has no such model."""
+        if model_id not in self.models:
+            there = ", ".join(sorted(self.models))
+            raise Problem(404, f"There is no model with the id {model_id!r}; there are {there}.")
+        return self.models[model_id]
+
+    def close_streams(self) -> None:
+        """End all streams of all models."""
+        for each in self.models.values():
+            each.feed.close()
+
 
 def create_services(
     settings: Settings, tracing: Tracing | None = None, workers: WorkerMetrics | None = None
 ) -> Services:
-    """Return the services of a server; they connect when they are first used.
+    """Return the services of the settings' model, and with them those of all others.
 
-    `workers`: with whom this process shares the server, if it does.
+    They connect when they are first used. `workers`: with whom this process shares the server, if
+    it does.
     """
     redis, producer, recommender_kind = _traceable(settings, tracing)
-    sessions = SessionStore(redis, settings)
     catalog = CatalogStore(redis, settings)
     versions = VersionStore(redis, settings, producer)
-    transitions = TransitionStore(redis, settings)
-    experiment = experiment_of(settings.experiment)
+    of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
     loader = VersionLoader(settings)
-    live = LiveModel(settings, versions, catalog, transitions, loader, experiment)
-    similar_id = settings.serving.similar_model_id
     similar = LiveModel(
-        settings, versions, catalog, transitions, loader, Experiment("", ()), similar_id
+        settings,
+        versions,
+        catalog,
+        of_topics[settings.event_topics].transitions,
+        loader,
+        Experiment("", ()),
+        settings.serving.similar_model_id,
     )
-    trending = TrendingCache(TrendingStore(redis, settings), settings)
     ranking = LiveRanking(settings, versions, loader)
-    recommender = recommender_kind(
-        settings, sessions, live, ranking, trending, lambda: uuid.uuid4().hex
+    lives = _live_models(settings, versions, catalog, loader, of_topics)
+    impressions = {
+        model_id: _impressions(settings.of_model(model_id), live)
+        for model_id, live in lives.items()
+    }
+    open_streams: OpenStreams = set()
+    eraser = Eraser(settings, producer, RedisEraser(redis, *settings.states), time.time)
+    catalog_writer = CatalogWriter(settings, producer, catalog)
+    tasks = TaskStore(redis, settings)
+    served = ImpressionStore(redis, settings)
+    key_ring = KeyRing(
+        settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
     )
-    impressions = ImpressionLog(
-        settings, experiment, Producer(settings, timeout_s=_KAFKA_TIMEOUT_S), time.time
-    )
-    feed = Feed(settings, recommender, live, UserChanges(redis, settings), impressions)
-    evaluation = EvaluationCache(settings.evaluation, EvaluationStore(redis, settings), time.time)
-    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
-    freshness = Freshness(redis, sessions, PositionStore(redis, settings))
+    evaluations = {topics.clicks: of.evaluation for topics, of in of_topics.items()}
     admission = Admission(settings.serving)
-    return Services(
-        settings=settings,
-        redis=redis,
-        producer=producer,
+    metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations, admission, workers)
+    request_log = RequestLog(settings, _write_log)
+    merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
+    models: dict[str, Services] = {}
+    for model_id, live in lives.items():
+        own = settings.of_model(model_id)
+        state, log = of_topics[own.event_topics], impressions[model_id]
+        # The second stage has learnt from lists of the settings' own model.
+        is_own = model_id == settings.model_id
+        own_ranking = ranking if is_own else LiveRanking(own, versions, loader)
+        recommender = recommender_kind(
+            own, state.sessions, live, own_ranking, state.trending, lambda: uuid.uuid4().hex
+        )
+        models[model_id] = Services(
+            settings=own,
+            redis=redis,
+            producer=producer,
+            topics=Topics(own),
+            sessions=state.sessions,
+            eraser=eraser,
+            merger=merger,
+            catalog=catalog,
+            catalog_writer=catalog_writer,
+            versions=versions,
+            loader=loader,
+            tasks=tasks,
+            live=live,
+            similar=similar,
+            ranking=own_ranking,
+            trending=state.trending,
+            recommender=recommender,
+            freshness=state.freshness,
+            feed=Feed(own, recommender, live, state.changes, log, open_streams),
+            impressions=log,
+            served=served,
+            evaluation=state.evaluation,
+            key_ring=key_ring,
+            metrics=metrics,
+            admission=admission,
+            request_log=request_log,
+            models=models,
+            of_topics=tuple(of_topics.values()),
+        )
+    return models[settings.model_id]
+
+
+def _impressions(settings: Settings, live: LiveModel) -> ImpressionLog:
+    producer = Producer(settings, timeout_s=_KAFKA_TIMEOUT_S)
+    return ImpressionLog(settings, live.experiment, producer, time.time)
+
+
+def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
+    sessions = SessionStore(redis, settings)
+    return OfTopics(
         topics=Topics(settings),
         sessions=sessions,
-        eraser=eraser,
-        merger=Merger(settings, producer, sessions, freshness, eraser),
-        catalog=catalog,
-        catalog_writer=CatalogWriter(settings, producer, catalog),
-        versions=versions,
-        loader=loader,
-        tasks=TaskStore(redis, settings),
-        live=live,
-        similar=similar,
-        ranking=ranking,
-        trending=trending,
-        recommender=recommender,
-        freshness=freshness,
-        feed=feed,
-        impressions=impressions,
-        served=ImpressionStore(redis, settings),
-        evaluation=evaluation,
-        key_ring=KeyRing(
-            settings, KeyStore(redis, settings), time.time, needs_key=not is_loopback(settings)
+        transitions=TransitionStore(redis, settings),
+        trending=TrendingCache(TrendingStore(redis, settings), settings),
+        evaluation=EvaluationCache(
+            settings.evaluation, EvaluationStore(redis, settings), time.time
         ),
-        metrics=Metrics(live, feed, impressions, evaluation, admission, workers),
-        admission=admission,
-        request_log=RequestLog(settings, _write_log),
+        freshness=Freshness(redis, sessions, PositionStore(redis, settings)),
+        changes=UserChanges(redis, settings),
     )
+
+
+def _live_models(
+    settings: Settings,
+    versions: VersionStore,
+    catalog: CatalogStore,
+    loader: VersionLoader,
+    of_topics: Mapping[EventTopicNames, OfTopics],
+) -> dict[str, LiveModel]:
+    """Return what each model has live, by the model's id."""
+    found = {}
+    for model_id in settings.model_ids:
+        own = settings.of_model(model_id)
+        transitions = of_topics[own.event_topics].transitions
+        # The arms are versions of the settings' own model.
+        arms = settings.experiment if model_id == settings.model_id else ExperimentSettings()
+        found[model_id] = LiveModel(
+            own, versions, catalog, transitions, loader, experiment_of(arms)
+        )
+    return found
 
 
 def _traceable(
@@ -187,6 +288,7 @@ def _write_log(raw: bytes) -> None:
 
 
 def services(request: Request) -> Services:
-    """Return the services of the server that this request came to."""
+    """Return the services of the model that the request's path names, or of the settings' own."""
     found: Services = request.app.state.services
-    return found
+    model_id = request.path_params.get("model_id")
+    return found.models.get(model_id, found) if model_id else found

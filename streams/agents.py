@@ -14,7 +14,7 @@ from headrace.errors import InvalidEvent, InvalidItem
 from headrace.evaluation import EvaluationStore
 from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, SessionStore
-from headrace.topics import EVENT_TOPICS, Topics
+from headrace.topics import Topics
 from streams.failure import Patience
 from streams.progress import Progress
 
@@ -38,6 +38,7 @@ class EventsAgent:
         patience: Patience,
     ) -> None:
         self._topics = {name: topics.plain(name) for name in topics.events}
+        self._kinds = topics.kinds
         self._topic_ids = topic_ids
         self._sessions = sessions
         self._evaluation = evaluation
@@ -111,7 +112,7 @@ class EventsAgent:
 
     def _parse(self, record: Record) -> LoggedEvent:
         topic = self._topics[record.topic]
-        event = parse_event(record.value, EVENT_TOPICS[topic], received_at=record.timestamp)
+        event = parse_event(record.value, self._kinds[topic], received_at=record.timestamp)
         return LoggedEvent(
             event, topic, self._topic_ids[record.topic], record.partition, record.offset
         )

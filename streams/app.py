@@ -61,17 +61,22 @@ _STOP_WITHIN_S = 2.5
 
 
 def create_app(
-    settings: Settings, known_topics: Mapping[str, TopicId], erasure_log: ErasureLog
+    settings: Settings,
+    known_topics: Mapping[str, TopicId],
+    erasure_log: ErasureLog,
+    *,
+    reads_common: bool = True,
 ) -> faust.App:
-    """Return the Faust app of one worker.
+    """Return the Faust app of one worker, which reads the topics of the settings' model.
 
     `known_topics` are the topics as they are now, by name on the broker; when one is made anew or
     grows the worker ends, because what it holds of it means nothing there. `erasure_log` is what
-    was read of the topic of erasures; the worker reads on.
+    was read of the topic of erasures; the worker reads on. `reads_common`: it brings what is one
+    for all models, too: the catalogue, and what was served.
     """
     topics = Topics(settings)
-    names = (*topics.events, topics.name(ITEMS), topics.name(IMPRESSIONS))
-    read = {name: known_topics[name] for name in names}
+    common = (topics.name(ITEMS), topics.name(IMPRESSIONS)) if reads_common else ()
+    read = {name: known_topics[name] for name in (*topics.events, *common)}
     topic_ids = {name: topic.id for name, topic in read.items()}
     tracing = start_tracing(settings, "headrace-worker")
     redis = connect(
@@ -102,7 +107,7 @@ def create_app(
     impressions_agent = ImpressionsAgent(
         topic_ids,
         ImpressionStore(redis, settings),
-        evaluation,
+        _evaluations(redis, settings),
         erasure_log.erasures,
         dead_letters,
         progress,
@@ -112,7 +117,8 @@ def create_app(
         settings,
         erasure_log,
         (events_agent.in_hand, impressions_agent.in_hand),
-        RedisEraser(redis, settings),
+        # Who keeps what was served writes of all models.
+        RedisEraser(redis, *(settings.states if reads_common else [settings])),
         patience,
     )
     items_agent = ItemsAgent(
@@ -142,12 +148,13 @@ def create_app(
     app.agent(raw_topic(app, *topics.events), name="events")(
         batches(seen(events_agent, "events"), size)
     )
-    app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
-        batches(seen(items_agent, "items"), size)
-    )
-    app.agent(raw_topic(app, topics.name(IMPRESSIONS)), name="impressions")(
-        batches(seen(impressions_agent, "impressions"), size)
-    )
+    if reads_common:
+        app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
+            batches(seen(items_agent, "items"), size)
+        )
+        app.agent(raw_topic(app, topics.name(IMPRESSIONS)), name="impressions")(
+            batches(seen(impressions_agent, "impressions"), size)
+        )
     app.timer(INTERVAL_S, name="heartbeat")(chores.beat)
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
     app.timer(_LOOK_S, name="topics")(chores.check_topics)
@@ -197,6 +204,15 @@ def create_app(
     app.task(erasing.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app
+
+
+def _evaluations(redis: Redis, settings: Settings) -> dict[str, EvaluationStore]:
+    """Return by model where its lists are kept for the events of its topics to judge."""
+    stores = {state.event_topics: EvaluationStore(redis, state) for state in settings.states}
+    return {
+        model_id: stores[settings.of_model(model_id).event_topics]
+        for model_id in settings.model_ids
+    }
 
 
 def _redis_kind(tracing: Tracing | None) -> type[Redis]:

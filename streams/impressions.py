@@ -26,15 +26,16 @@ class ImpressionsAgent:
         self,
         topic_ids: Mapping[str, str],
         impressions: ImpressionStore,
-        evaluation: EvaluationStore,
+        evaluations: Mapping[str, EvaluationStore],
         erasures: Erasures,
         dead_letters: DeadLetters,
         progress: Progress,
         patience: Patience,
     ) -> None:
+        """`evaluations`: by model, where its lists are kept to be judged."""
         self._topic_ids = topic_ids
         self._impressions = impressions
-        self._evaluation = evaluation
+        self._evaluations = evaluations
         self._erasures = erasures
         self._dead_letters = dead_letters
         self._progress = progress
@@ -61,7 +62,12 @@ class ImpressionsAgent:
 
     async def _keep(self, kept: Sequence[Kept]) -> None:
         # First: what is found can be judged.
-        await self._evaluation.keep(impression for impression, _ in kept)
+        for store in {*self._evaluations.values()}:
+            await store.keep(
+                impression
+                for impression, _ in kept
+                if self._evaluations.get(impression.model_id) is store
+            )
         await self._impressions.keep(kept)
 
     def _sorted(self, records: Sequence[Record]) -> tuple[list[Kept], list[Wrong], list[Record]]:

@@ -40,7 +40,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     """
     session_timeout = settings.worker.session_timeout_s
     return {
-        "id": settings.worker.group,
+        "id": settings.group,
         "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
         "broker_credentials": _credentials(settings),
         "store": "memory://",

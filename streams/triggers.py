@@ -17,9 +17,9 @@ from headrace.trending import TrendingStore
 class CountTrigger:
     """Fires at every multiple of `retrain.every_events` that the count of all events passes.
 
-    Every worker checks. The request is sent before the next multiple is stored, so that none is
-    missed when a worker dies in between; two workers may send the same request, whose key makes
-    it one task.
+    It does so for each model that reads the same topics. Every worker checks. The request is sent
+    before the next multiple is stored, so that none is missed when a worker dies in between; two
+    workers may send the same request, whose key makes it one task.
     """
 
     def __init__(
@@ -29,26 +29,29 @@ class CountTrigger:
         self._settings = settings
         self._trending = trending
         self._producer = producer
-        self._due_key = settings.key("retrain", settings.model_id, "due")
         self._move: AsyncScript = redis.register_script(load_script("compare_and_set.lua"))
 
     async def check(self) -> bool:
-        """Send a retrain event if one is due; return whether it was."""
+        """Send the retrain events that are due; return whether there were any."""
         every = self._settings.retrain.every_events
         if not every:
             return False
-        stored = await self._redis.get(self._due_key)
-        due = int(text(stored)) if stored is not None else every
         counted = await self._trending.events_counted()
+        models = self._settings.models_alike
+        return any([await self._check(model_id, counted, every) for model_id in models])
+
+    async def _check(self, model_id: str, counted: int, every: int) -> bool:
+        key = self._settings.key("retrain", model_id, "due")
+        stored = await self._redis.get(key)
+        due = int(text(stored)) if stored is not None else every
         if counted < due:
             return False
-        await self._send(due, counted)
+        await self._send(model_id, due, counted)
         following = (counted // every + 1) * every
-        await self._move(keys=[self._due_key], args=["" if stored is None else due, following])
+        await self._move(keys=[key], args=["" if stored is None else due, following])
         return True
 
-    async def _send(self, due: int, counted: int) -> None:
-        model_id = self._settings.model_id
+    async def _send(self, model_id: str, due: int, counted: int) -> None:
         request = TrainingRequest(
             idempotency_key=f"count-{model_id}-{due}",
             model_id=model_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import faust
 import uvloop
@@ -18,15 +19,22 @@ from streams.app import create_app
 from streams.waiting import wait_for_exchange
 
 
-def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT. Raises `HeadraceError` when Kafka is not there."""
-    run_app(settings, _create)
+def run(settings: Settings, model_id: str | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT; of the settings' own model, or of another.
+
+    Raises `HeadraceError` when Kafka is not there, `UnknownModel`.
+    """
+    of_model = settings if model_id is None else settings.of_model(model_id)
+    # The catalogue and what was served are one for all models: one group of workers brings them.
+    reads_common = of_model.event_topics == settings.event_topics
+    run_app(of_model, partial(_create, reads_common=reads_common))
 
 
-def _create(settings: Settings, topics: Mapping[str, TopicId]) -> faust.App:
+def _create(settings: Settings, topics: Mapping[str, TopicId], *, reads_common: bool) -> faust.App:
     wait_for_exchange(settings)
     erasures = topics[Topics(settings).name(ERASURES)]
-    return create_app(settings, topics, read_erasure_log(settings, erasures.partitions))
+    log = read_erasure_log(settings, erasures.partitions)
+    return create_app(settings, topics, log, reads_common=reads_common)
 
 
 def run_app(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 
@@ -82,8 +83,8 @@ def main(faults: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    *chosen, command = sys.argv[1:]
-    sys.argv[1:] = [command]
+    chosen = list(takewhile(FAULTS.__contains__, sys.argv[1:]))
+    sys.argv[1:] = sys.argv[1 + len(chosen) :]
     # Not the tests' folder: a part sees what it sees when it is installed.
     sys.path[0] = ""
     main(chosen)

@@ -30,7 +30,7 @@ PATIENCE_S = 60.0
 
 
 class Part(AbstractContextManager["Part"]):
-    """`headrace <command>` in a process that is ended on leaving, and with this one."""
+    """`headrace <command and options>` in a process that is ended on leaving, and with this one."""
 
     def __init__(
         self, command: str, settings: Settings, folder: Path, *, faults: Sequence[str] = ()
@@ -59,7 +59,13 @@ class Part(AbstractContextManager["Part"]):
         environ = {**os.environ, **self._settings.environ()}
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                (*launcher, sys.executable, faulty_part.__file__, *self.faults, self._command),
+                (
+                    *launcher,
+                    sys.executable,
+                    faulty_part.__file__,
+                    *self.faults,
+                    *self._command.split(),
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

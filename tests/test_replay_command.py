@@ -38,7 +38,7 @@ from headrace.replaying.window import Window
 from headrace.sessions import SessionStore
 from headrace.settings import SessionSettings, Settings
 from headrace.state import state_hash
-from headrace.topics import EVENT_TOPICS, ensure_topics, event_topic_ids
+from headrace.topics import EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
 
 USERS = 12
 
@@ -318,7 +318,9 @@ async def test_what_is_archived_is_replayed_though_the_topics_were_made_anew(
     log = Log(settings, USERS)
     await asyncio.to_thread(log.send, 300)
     events = await asyncio.to_thread(read_log, settings)
-    await asyncio.to_thread(archive_once, settings, chosen_topics(None), Console(quiet=True))
+    await asyncio.to_thread(
+        archive_once, settings, chosen_topics(None, Topics(settings)), Console(quiet=True)
+    )
     for topic in EVENT_TOPICS:
         await asyncio.to_thread(delete_topic, settings, topic)
     await asyncio.to_thread(ensure_topics, settings)

@@ -23,20 +23,20 @@ from rich.table import Table
 from headrace.archiver import Outcome, archive_held, plan_archive, run_plan
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
-from headrace.topics import ALL, ERASURES, EVENT_TOPICS
+from headrace.topics import ERASURES, Topics
 
 
-def chosen_topics(names: str | None) -> tuple[str, ...]:
-    """Return the topics that `--topics` names, by default those of events, and erasures.
+def chosen_topics(names: str | None, known: Topics) -> tuple[str, ...]:
+    """Return the topics that `--topics` names, by default those of all events, and erasures.
 
     Raises `HeadraceError` for one that there is not.
     """
     if names is None:
-        return (*EVENT_TOPICS, ERASURES)
+        return (*known.all_kinds, ERASURES)
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in chosen:
-        if name not in ALL:
-            raise HeadraceError(f"{name!r} is not a topic; there are {', '.join(ALL)}.")
+        if name not in known.all:
+            raise HeadraceError(f"{name!r} is not a topic; there are {', '.join(known.all)}.")
     return chosen
 
 

@@ -14,8 +14,9 @@ from headrace.backup import back_up, restore
 from headrace.commands.bars import bar, explained
 from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
+from headrace.model_settings import SHARED
 from headrace.promote import promote
-from headrace.replaying.shadow import name_of
+from headrace.replaying.shadow import name_of, promotion
 from headrace.reports import check_writable
 from headrace.settings import Settings
 
@@ -70,7 +71,7 @@ def restore_command(
 def promote_command(settings: Settings, namespace: str, console: Console) -> None:
     """Promote, and say so. Raises `HeadraceError`."""
     again = (
-        f"Run `headrace promote {namespace}` again; if it had begun, workers wait until it has "
+        f"Run `{promotion(settings, namespace)}` again; if it had begun, workers wait until it has "
         "come to its end."
     )
     tasks: dict[str, TaskID] = {}
@@ -80,7 +81,10 @@ def promote_command(settings: Settings, namespace: str, console: Console) -> Non
             _advance(progress, tasks, phase, keys)
 
         asyncio.run(promote(settings, namespace, _reader(settings), show))
-    console.print(f"{namespace} is the live state of {settings.namespace}; workers go on from it.")
+    of_model = "" if settings.event_topics == SHARED else f", model {settings.model_id}"
+    console.print(
+        f"{namespace} is the live state of {settings.namespace}{of_model}; workers go on from it."
+    )
 
 
 def _reader(settings: Settings) -> Callable[[], Awaitable[Erasures]]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.commands.extras import extra
+from headrace.commands.of_model import of_model
 
 
 class Kind(str, Enum):
@@ -42,6 +43,10 @@ def import_(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="JSON lines, CSV or Parquet.")
     ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Whose topics get the events; of the settings if not given."),
+    ] = None,
     kind: Annotated[
         Kind | None,
         typer.Option(help="What the rows are; if not given, the field `type` of each says it."),
@@ -116,5 +121,6 @@ def import_(
             ids_by_row=ids_by_row,
             dry_run=dry_run,
         )
-        accepted = import_events.run(options, find_settings(os.environ), refused)
+        settings = of_model(find_settings(os.environ), model)
+        accepted = import_events.run(options, settings, refused)
     raise typer.Exit(0 if accepted else 1)

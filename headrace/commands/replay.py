@@ -27,6 +27,7 @@ from headrace.replaying.shadow import (
     Shadow,
     check_same,
     name_of,
+    promotion,
     shadow_settings,
 )
 from headrace.replaying.targets import LiveTarget, NoTarget, ShadowTarget, Target
@@ -41,7 +42,7 @@ from headrace.replaying.window import (
 from headrace.settings import Settings
 from headrace.state import NOTHING, state_hash
 from headrace.store import connect
-from headrace.topics import Place, event_topic_ids
+from headrace.topics import Place, Topics, event_topic_ids
 
 _OUTCOMES = ("read", "new", "known", "expired", "erased", "invalid")
 
@@ -50,7 +51,8 @@ _OUTCOMES = ("read", "new", "known", "expired", "erased", "invalid")
 class ReplayOptions:
     """What the command was asked for."""
 
-    topics: str
+    topics: str | None
+    """With commas between them; None: all of the model's."""
     begin: str = BEGINNING
     end: str = NOW
     into: str | None = None
@@ -116,7 +118,7 @@ async def _into_shadow(
         _report(record, options, console)
     if not options.dry_run:
         await _print_hash(of_shadow, console)
-        console.print(f"`headrace promote {namespace}` makes it the live state.")
+        console.print(f"`{promotion(settings, namespace)}` makes it the live state.")
 
 
 @asynccontextmanager
@@ -138,7 +140,7 @@ async def _begin(
     if before is not None and not options.anew and not options.dry_run:
         if before.is_complete:
             raise HeadraceError(
-                f"{namespace} holds a replay that is complete: `headrace promote {namespace}` "
+                f"{namespace} holds a replay that is complete: `{promotion(settings, namespace)}` "
                 "makes it live; add --anew to delete it and begin from nothing."
             )
         check_same(asked, before, namespace)
@@ -164,11 +166,12 @@ def _asked(settings: Settings, options: ReplayOptions) -> dict[str, str]:
         for table in ("sessions", "trending", "rules")
         for name, value in raw[table].items()
     }
-    return {"--topics": options.topics, "--from": options.begin, "--to": options.end, **parts}
+    topics = ",".join(check_topics(options.topics, Topics(settings)))
+    return {"--topics": topics, "--from": options.begin, "--to": options.end, **parts}
 
 
 def _window(settings: Settings, options: ReplayOptions) -> Window:
-    topics = check_topics(options.topics)
+    topics = check_topics(options.topics, Topics(settings))
     begin = parse_time(options.begin, "--from", BEGINNING)
     end = parse_time(options.end, "--to", NOW)
     check_order(begin, end)

@@ -41,8 +41,10 @@ class Sent:
             self.reasons.append(f"line {line}: {error}")
 
 
-def send_file(client: Client, file: BinaryIO, *, size: int | None, console: Console) -> Sent:
-    """Send the events of a file of JSON lines, in order, showing how far it is.
+def send_file(
+    client: Client, file: BinaryIO, *, path: str, size: int | None, console: Console
+) -> Sent:
+    """Send the events of a file of JSON lines to this path, in order, showing how far it is.
 
     `size` is the file's in bytes, when it is known. Raises `HeadraceError` when the server does not
     take them; what it took before stays taken.
@@ -62,7 +64,7 @@ def send_file(client: Client, file: BinaryIO, *, size: int | None, console: Cons
         while batch := list(itertools.islice(lines, _BATCH)):
             try:
                 if good := _events(batch, sent):
-                    _post(client, good, sent)
+                    _post(client, path, good, sent)
             except KeyboardInterrupt as exc:
                 raise HeadraceError(f"Broken off. {_so_far(sent, batch[0][0])}") from exc
             length = sum(len(line) for _, line in batch)
@@ -103,12 +105,12 @@ def _events(batch: list[_Line], sent: Sent) -> list[_Line]:
     return good
 
 
-def _post(client: Client, lines: list[_Line], sent: Sent) -> None:
+def _post(client: Client, path: str, lines: list[_Line], sent: Sent) -> None:
     """Send lines, and those again that Kafka has not acknowledged; note what became of them."""
     for _ in range(_TRIES):
         first_line = lines[0][0]
         try:
-            answer = client.post_lines("/v1/events", b"\n".join(line for _, line in lines))
+            answer = client.post_lines(path, b"\n".join(line for _, line in lines))
         except HeadraceError as exc:
             raise HeadraceError(f"{exc} {_so_far(sent, first_line)}") from exc
         sent.accepted += answer["accepted"]

@@ -64,10 +64,14 @@ def _rows(
         secret = variable.endswith(_SECRETS) and own
         yield Row(
             variable=variable,
-            value="(set)" if secret else without_password(str(own)),
-            default=str(usual),
+            value="(set)" if secret else without_password(_shown(own)),
+            default=_shown(usual),
             meaning=meanings.get((type(value).__name__, field.name), ""),
         )
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
 
 
 def _meanings() -> dict[tuple[str, str], str]:

@@ -18,7 +18,7 @@ from headrace.commands.durations import ago
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
 from headrace.topic_figures import TopicFigures, TopicsObserver
-from headrace.topics import ALL, Topics, ensure_topics
+from headrace.topics import Topics, ensure_topics
 
 _LEAST_S = 0.1
 """Shortest sample: in a shorter one rates would be noise."""
@@ -44,7 +44,7 @@ Figures = tuple[list[TopicFigures], str]
 
 def show_topics(watching: Watching) -> None:
     """Show a line for each topic. Raises `HeadraceError` when Kafka cannot be read."""
-    _show(watching, ALL, _topics_table)
+    _show(watching, Topics(watching.settings).all, _topics_table)
 
 
 def show_partitions(name: str, watching: Watching) -> None:
@@ -52,9 +52,10 @@ def show_partitions(name: str, watching: Watching) -> None:
 
     Raises `HeadraceError` when there is no such topic, or Kafka cannot be read.
     """
-    topic = Topics(watching.settings).plain(name)
-    if topic not in ALL:
-        raise HeadraceError(f"{name!r} is not a topic; there are {', '.join(ALL)}.")
+    topics = Topics(watching.settings)
+    topic = topics.plain(name)
+    if topic not in topics.all:
+        raise HeadraceError(f"{name!r} is not a topic; there are {', '.join(topics.all)}.")
     _show(watching, (topic,), _partitions_table)
 
 

@@ -13,11 +13,10 @@ from headrace.errors import InvalidEvent
 from headrace.events import KINDS, parse_event
 from headrace.importing.layout import ITEM, TYPE, Shaper
 from headrace.producer import Outgoing
-from headrace.topics import EVENT_TOPICS, ITEMS, Topics
+from headrace.topics import ITEMS, Topics
 
 IDENTITY = ("user_id", "item_id", "timestamp", "rating", "quantity", "price")
 """Beside the kind, what an event without an id is known by."""
-_TOPIC_OF = {kind: topic for topic, kind in EVENT_TOPICS.items()}
 
 
 class RecordMaker:
@@ -37,7 +36,7 @@ class RecordMaker:
         """
         self._shaper = shaper
         self._kind = kind
-        self._topics = {of: topics.name(topic) for of, topic in _TOPIC_OF.items()}
+        self._topics = {kind: topics.name(topic) for topic, kind in topics.kinds.items()}
         self._items = topics.name(ITEMS)
         self._file = file
 

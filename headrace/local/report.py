@@ -35,7 +35,7 @@ class Health:
         """Return what is wrong with a part, if anything is."""
         if part.state != "ready":
             return f"see {part.name}.log"
-        if part.name in _BEATING and part.pid not in self.heartbeats:
+        if part.name.partition("-")[0] in _BEATING and part.pid not in self.heartbeats:
             return "gives no sign of life"
         if part.name == "server" and not self.server_ready:
             return "is not ready: Kafka or Redis does not answer it"

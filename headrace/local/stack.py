@@ -19,7 +19,7 @@ from headrace.local.apache import STOP_WITHIN_S, VERSION, find_apache
 from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
 from headrace.local.folder import DataFolder, StackState
 from headrace.local.keeper import RestartPolicy
-from headrace.local.parts import Part, PartStatus
+from headrace.local.parts import Check, Part, PartStatus
 from headrace.local.ports import claim_port
 from headrace.local.supervisor import Supervisor
 from headrace.settings import (
@@ -28,9 +28,11 @@ from headrace.settings import (
     Settings,
     WorkerSettings,
     load_settings,
+    variable_of,
 )
 
 _HOST = "127.0.0.1"
+_WORKER_PORT = variable_of(("worker", "port"))
 _EMBEDDED_FETCH_WAIT_MS = 20
 """Milliseconds; the embedded broker does not answer a waiting fetch when records arrive."""
 
@@ -73,7 +75,7 @@ PartsOf = Callable[[Plan], Sequence[Part]]
 
 
 def default_parts(plan: Plan) -> list[Part]:
-    """Return the processes of a stack: broker, Redis, worker, trainer and server.
+    """Return the processes of a stack: broker, Redis, workers, trainer and server.
 
     Raises `StackError` when a binary is missing.
     """
@@ -123,17 +125,21 @@ def redis_part(plan: Plan) -> Part:
 def headrace_parts(plan: Plan) -> list[Part]:
     """Return Headrace's own processes."""
     settings = plan.settings
-    checks = {
-        "worker": ("worker", readiness.beats(settings, "worker", state="running")),
-        "trainer": ("trainer", readiness.beats(settings, "trainer")),
-        "server": ("serve", readiness.server_is_ready(settings)),
-    }
+    running = readiness.beats(settings, "worker", state="running")
+    checks: dict[str, tuple[tuple[str, ...], Check]] = {"worker": (("worker",), running)}
+    # Models that read the same topics share a worker.
+    for other in settings.states[1:]:
+        command = ("worker", "--model", other.model_id)
+        checks[f"worker-{other.model_id}"] = (command, running)
+    checks["trainer"] = (("trainer",), readiness.beats(settings, "trainer"))
+    checks["server"] = (("serve",), readiness.server_is_ready(settings))
     own = {"broker": plan.options.kafka is None, "redis": plan.options.redis is None}
     return [
         Part(
             name=name,
-            command=(sys.executable, "-m", "headrace.cli", command),
-            environ=plan.environ,
+            command=(sys.executable, "-m", "headrace.cli", *command),
+            # One of them has the port that settings give, if they give one.
+            environ={**plan.environ, **({_WORKER_PORT: "0"} if "-" in name else {})},
             is_ready=check,
             needs=tuple(need for need, is_own in own.items() if is_own),
             # That broker comes back without its topics, and clients do not take well to that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass
 
@@ -17,10 +17,10 @@ from headrace.events import parse_event
 from headrace.replaying.order import Piece, Row, in_order
 from headrace.replaying.shadow import Counts, ReplayRecord
 from headrace.replaying.targets import Target
-from headrace.replaying.window import Window, read_partition
+from headrace.replaying.window import read_partition
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.topics import EVENT_TOPICS, Place
+from headrace.topics import Place, Topics
 
 BATCH = 2_000
 """Events applied in one pipeline."""
@@ -115,7 +115,7 @@ def _batches(
     settings: Settings, record: ReplayRecord, limits: Limits
 ) -> Generator[Batch, None, None]:
     """Yield what is left of the window. Blocks."""
-    window = record.window
+    window, kinds = record.window, Topics(settings).kinds
     for number in window.partitions:
         if number < record.partition:
             continue
@@ -129,10 +129,10 @@ def _batches(
                 if str(number) in window.ends.get(topic, {})
             }
             for piece in in_order(chunks, window, number, cursors, BATCH):
-                yield _batch(number, piece, window, limits)
+                yield _batch(number, piece, kinds, limits)
 
 
-def _batch(number: int, piece: Piece, window: Window, limits: Limits) -> Batch:
+def _batch(number: int, piece: Piece, kinds: Mapping[str, str], limits: Limits) -> Batch:
     events: list[LoggedEvent] = []
     counts: Counter[tuple[str, str]] = Counter()
     for row in piece.rows:
@@ -140,7 +140,7 @@ def _batch(number: int, piece: Piece, window: Window, limits: Limits) -> Batch:
             counts[row.topic, "expired"] += 1
             continue
         try:
-            logged = _parse(row, number)
+            logged = _parse(row, number, kinds[row.topic])
         except InvalidEvent:
             # A worker has dead-lettered it.
             counts[row.topic, "invalid"] += 1
@@ -152,8 +152,8 @@ def _batch(number: int, piece: Piece, window: Window, limits: Limits) -> Batch:
     return Batch(number, piece, events, counts)
 
 
-def _parse(row: Row, number: int) -> LoggedEvent:
-    event = parse_event(row.value, EVENT_TOPICS[row.topic], received_at=row.time_ms / 1000)
+def _parse(row: Row, number: int, kind: str) -> LoggedEvent:
+    event = parse_event(row.value, kind, received_at=row.time_ms / 1000)
     return LoggedEvent(event, row.topic, row.topic_id, number, row.offset)
 
 

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from headrace.errors import HeadraceError
 from headrace.identity import generation_key
+from headrace.model_settings import SHARED
 from headrace.replaying.window import Cursor, Window
 from headrace.settings import Name, Settings
-from headrace.state import delete_keys, scan
+from headrace.state import delete_keys, scan_of_model
 
 Counts = dict[str, dict[str, int]]
 """By topic and outcome."""
@@ -43,7 +44,7 @@ class Shadow:
         """Raises `HeadraceError` when the namespace is no name, or the live one's."""
         self.settings = shadow_settings(live, namespace)
         self._redis = redis
-        self._key = self.settings.key("replay")
+        self._key = self.settings.state_key("replay")
 
     async def read(self) -> ReplayRecord | None:
         """Return the record; None when there is none."""
@@ -56,7 +57,7 @@ class Shadow:
 
     async def delete(self) -> None:
         """Delete the shadow, its record last."""
-        async for keys in scan(self._redis, self.settings):
+        async for keys in scan_of_model(self._redis, self.settings):
             await delete_keys(
                 self._redis, [key for key in self._own(keys) if key != self._key.encode()]
             )
@@ -64,7 +65,7 @@ class Shadow:
 
     async def check_empty(self) -> None:
         """Raise `HeadraceError` when anything stands in the namespace."""
-        async for found in scan(self._redis, self.settings):
+        async for found in scan_of_model(self._redis, self.settings):
             if keys := self._own(found):
                 raise HeadraceError(
                     f"The namespace {self.settings.namespace} holds {keys[0].decode()!r} and no "
@@ -94,6 +95,12 @@ def shadow_settings(live: Settings, namespace: str) -> Settings:
     if namespace == live.namespace:
         raise HeadraceError(f"{namespace} is the live namespace; give a shadow another name.")
     return name_of(live, namespace)
+
+
+def promotion(live: Settings, namespace: str) -> str:
+    """Return the command that makes the shadow in this namespace the live state."""
+    of_model = "" if live.event_topics == SHARED else f" --model {live.model_id}"
+    return f"headrace promote {namespace}{of_model}"
 
 
 def check_same(asked: Mapping[str, str], before: ReplayRecord, namespace: str) -> None:

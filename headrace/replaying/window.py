@@ -13,7 +13,7 @@ from headrace.errors import HeadraceError
 from headrace.records import Records
 from headrace.replay import plan_replay, run_replay
 from headrace.settings import Settings
-from headrace.topics import EVENT_TOPICS, Place
+from headrace.topics import Place, Topics
 
 BEGINNING, NOW = "beginning", "now"
 
@@ -95,14 +95,19 @@ def read_partition(
             yield Chunk(batch.topic_id, batch.records)
 
 
-def check_topics(names: str) -> tuple[str, ...]:
-    """Return the topics of a list with commas. Raises `HeadraceError` for one without events."""
+def check_topics(names: str | None, known: Topics) -> tuple[str, ...]:
+    """Return the model's topics that a list with commas names, by default all, sorted.
+
+    Raises `HeadraceError` for one without the model's events.
+    """
+    if names is None:
+        return tuple(sorted(known.kinds))
     topics = tuple(sorted({name.strip() for name in names.split(",") if name.strip()}))
-    unknown = [name for name in topics if name not in EVENT_TOPICS]
+    unknown = [name for name in topics if name not in known.kinds]
     if unknown or not topics:
         raise HeadraceError(
-            f"--topics {names}: {', '.join(unknown) or 'nothing'} is no topic of events; "
-            f"there are {', '.join(EVENT_TOPICS)}."
+            f"--topics {names}: {', '.join(unknown) or 'nothing'} is no topic of the "
+            f"model's events; there are {', '.join(known.kinds)}."
         )
     return topics
 

@@ -14,7 +14,7 @@ from headrace.events import EventColumns
 from headrace.log import Offsets, read_columns
 from headrace.log_sample import NewEvents, read_new
 from headrace.settings import Settings, TrainingSettings
-from headrace.topics import event_topic_ids
+from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
 from models.training.runner import Job, Report
 
@@ -37,6 +37,7 @@ def read_events(settings: Settings, job: Job, tell: Callable[[Report], None]) ->
         settings,
         job.through,
         reading,
+        topics=_topics(settings, job),
         start=job.request.offsets()[0],
         topic_ids=job.topic_ids,
         begin=begin,
@@ -75,15 +76,22 @@ def read_new_events(
     return new
 
 
+def _topics(settings: Settings, job: Job) -> tuple[str, ...]:
+    own = settings.of_model(job.model_id)
+    return Topics(own).to_train(global_data=job.request.global_data)
+
+
 def _check_topics(settings: Settings, job: Job) -> None:
-    if event_topic_ids(settings) != job.topic_ids:
+    if topic_ids(settings, _topics(settings, job)) != job.topic_ids:
         raise HeadraceError("A topic was made anew while it was read; train again.")
 
 
 def _of_file(
     settings: Settings, job: Job, data: DataFile, begin: float | None, end: float | None
 ) -> EventColumns:
-    builder = ColumnBuilder(np.random.default_rng(), read_erasures(settings))
+    builder = ColumnBuilder(
+        np.random.default_rng(), read_erasures(settings), Topics(settings).all_kinds
+    )
     events, refused = 0, 0
     first: InvalidEvent | None = None
     for batch, wrong, why in read_data(settings, data, job.created_at):

@@ -23,7 +23,7 @@ from headrace.settings import Settings, without_secrets
 from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
 from headrace.tasks import Status
-from headrace.topics import event_topic_ids
+from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
 from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
@@ -156,17 +156,17 @@ class Runner:
             )
 
     async def _prepare(self) -> None:
-        topic_ids: dict[str, str] = {}
+        ids: dict[str, str] = {}
         offsets: Offsets = {}
         if data_file(self.task) is None:
-            topic_ids = await asyncio.to_thread(event_topic_ids, self._settings)
-            if self.task.data.get("topic_ids") == topic_ids:
+            of_model = self._settings.of_model(self.task.model_id)
+            topics = Topics(of_model).to_train(global_data=self.task.request.global_data)
+            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
+            if self.task.data.get("topic_ids") == ids:
                 return
-            ends = await asyncio.to_thread(end_offsets, self._settings)
+            ends = await asyncio.to_thread(end_offsets, self._settings, topics)
             offsets = _through(ends, self.task.request.offsets()[1])
-        await self._save(
-            step="reading the events", data={"offsets": offsets, "topic_ids": topic_ids}
-        )
+        await self._save(step="reading the events", data={"offsets": offsets, "topic_ids": ids})
 
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""

@@ -82,7 +82,10 @@ class Trainer:
         self._tasks = TaskStore(self._redis, settings)
         self._versions = VersionStore(self._redis, settings, self._producer)
         self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
-        self._clock_trigger = ClockTrigger(self._redis, settings)
+        self._clock_triggers = [
+            ClockTrigger(self._redis, settings.of_model(model_id))
+            for model_id in settings.model_ids
+        ]
         self._running: dict[asyncio.Task[None], str] = {}
         """By the training, its model."""
         self._ended = {"trained": 0, "failed": 0}
@@ -117,11 +120,12 @@ class Trainer:
     async def _follow_clock(self) -> None:
         while True:
             try:
-                due = await self._clock_trigger.due(self._clock())
-                if due is not None:
-                    request, tick = due
-                    await ask_or_wait(self._tasks, request, now=self._clock())
-                    await self._clock_trigger.note(tick)
+                for trigger in self._clock_triggers:
+                    due = await trigger.due(self._clock())
+                    if due is not None:
+                        request, tick = due
+                        await ask_or_wait(self._tasks, request, now=self._clock())
+                        await trigger.note(tick)
             except (RedisError, OSError) as exc:
                 logger.warning("the clock cannot ask for a training: %r", exc)
             await asyncio.sleep(_TICK_S)

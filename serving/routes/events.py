@@ -12,14 +12,13 @@ from headrace.errors import InvalidEvent
 from headrace.events import AnyEvent, parse_event
 from headrace.producer import Outgoing, Position
 from headrace.tokens import Token
-from headrace.topics import EVENT_TOPICS, Topics
+from headrace.topics import Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
 from serving.callers import act_for
 from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas import AcceptedEvent, EventOutcome, EventsAnswer, RefusedEvent, UnknownEvent
 from serving.services import Services, services
 
-_TOPIC_OF = {kind: topic for topic, kind in EVENT_TOPICS.items()}
 _NONE_ACKNOWLEDGED = "Kafka cannot be reached; send it all again, under the same event_id."
 _NOT_ACKNOWLEDGED = "Kafka has not acknowledged it; send it again under the same event_id."
 
@@ -70,7 +69,7 @@ def _parse(row: bytes, *, now: float) -> AnyEvent | InvalidEvent:
 
 
 def _record(event: AnyEvent, topics: Topics) -> Outgoing:
-    topic = topics.name(_TOPIC_OF[event.kind])
+    topic = topics.name(topics.of_kind(event.kind))
     return Outgoing(topic, event.user_id.encode(), msgspec.json.encode(event))
 
 

@@ -10,10 +10,9 @@ from starlette.responses import Response
 
 from headrace.errors import TaskEnded, VersionNotFound
 from headrace.evaluation import NOT_THE_MODELS
-from headrace.settings import ModelId
 from headrace.versions import ROLLED_BACK, describe
 from serving.bodies import json_response
-from serving.paths import path_id
+from serving.paths import model_id_of
 from serving.problems import Problem
 from serving.schemas import Evaluation, Model, ModelList, VersionList
 from serving.services import Services, services
@@ -22,7 +21,7 @@ from serving.services import Services, services
 async def get_models(request: Request) -> Response:
     """Return the models, each with its live version."""
     server = services(request)
-    ids = sorted({server.settings.model_id, *await server.versions.models()})
+    ids = sorted({*server.models, *await server.versions.models()})
     return json_response(ModelList([await _model(server, model_id) for model_id in ids]))
 
 
@@ -142,15 +141,11 @@ async def put_model(request: Request) -> Response:
 
 async def _model(server: Services, model_id: str) -> Model:
     state = await server.versions.state(model_id)
-    return Model(model_id, state.live, state.pinned, state.before, state.deleted)
+    # None of a model that is served no more.
+    topics = server.models[model_id].topics.events if model_id in server.models else ()
+    return Model(model_id, state.live, state.pinned, state.before, state.deleted, topics)
 
 
 async def _check(server: Services, model_id: str, version: str) -> None:
     """Raise what `VersionLoader.check` does of a version that no server would take up."""
     await asyncio.to_thread(server.loader.check, model_id, version)
-
-
-def model_id_of(request: Request) -> str:
-    """Return the model id of the path. Raises `Problem` 422 for what is none."""
-    reason = "lowercase letters, digits and hyphens, no hyphen first or last, at most 63"
-    return path_id(request, "model_id", ModelId, reason)

@@ -20,7 +20,6 @@ from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
 from serving.queries import number, yes_or_no
-from serving.routes.models import model_id_of
 from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
 from serving.services import services
 from serving.trending import in_category
@@ -65,11 +64,11 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     if asked.user_id is None or not asked.after:
         return []
     texts = [asked.after] if isinstance(asked.after, str) else asked.after
-    tokens = newest(map(Token.parse, texts))
-    freshness, admission = services(request).freshness, services(request).admission
+    server = services(request)
+    tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
     # While it waits it is no work for this server.
-    with admission.aside():
-        unseen = await freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
+    with server.admission.aside():
+        unseen = await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
     return [str(token) for token in unseen]
 
 
@@ -115,16 +114,6 @@ async def get_stream(request: Request) -> Response:
             lambda: key_ring.refusal(caller, "recommend"),
         )
     )
-
-
-async def post_model_recommendations(request: Request) -> Response:
-    """Recommend items by this model, which must be the one that the server has live."""
-    model_id, served = model_id_of(request), services(request).settings.model_id
-    if model_id != served:
-        raise Problem(
-            404, f"This server serves the model {served!r}, and none with the id {model_id!r}."
-        )
-    return await post_recommendations(request)
 
 
 async def get_similar(request: Request) -> Response:

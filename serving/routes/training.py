@@ -17,7 +17,7 @@ from headrace.training_data import DataFile, data_path
 from headrace.training_requests import TrainingRequest, check_request, parse_request
 from serving.bodies import json_response, read_raw
 from serving.callers import ANYONE, caller_of
-from serving.routes.models import model_id_of
+from serving.paths import model_id_of
 from serving.services import Services, services
 from serving.uploads import form_file, form_request, is_form, keep_file, read_form
 
@@ -53,6 +53,7 @@ async def _asked(request: Request) -> AsyncIterator[tuple[TrainingRequest, Uploa
 
 def _for_model(asked: TrainingRequest, request: Request) -> TrainingRequest:
     model_id = model_id_of(request)
+    services(request).of_model(model_id)
     if asked.model_id not in (None, model_id):
         raise InvalidEvent("model_id", f"is {asked.model_id!r}; the path says {model_id!r}")
     caller = caller_of(request)

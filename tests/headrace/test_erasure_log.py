@@ -20,7 +20,7 @@ from headrace.erasures import Erasure
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets, read_columns
 from headrace.settings import Settings
-from headrace.topics import ERASURES, EVENT_TOPICS, ensure_topics, event_topic_ids
+from headrace.topics import ERASURES, EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
 
 NOW = 1_704_060_026.0
 
@@ -209,7 +209,7 @@ def test_what_was_archived_of_an_erased_user_stays_erased_when_all_topics_are_ma
     ids = event_topic_ids(made)
     through = end_offsets(made)
     send(made, Erasure(user_id="ann", at=time.time(), topic_ids=ids, through=through))
-    archive_once(made, chosen_topics(None), Console(quiet=True))
+    archive_once(made, chosen_topics(None, Topics(made)), Console(quiet=True))
     for topic in (*EVENT_TOPICS, ERASURES):
         delete_topic(made, topic)
     ensure_topics(made)

@@ -34,3 +34,11 @@ def test_of_a_partition_the_last_token_stands_for_all() -> None:
         Token.parse, ["clicks.0.5", "clicks.1.2", "clicks.0.7", "ratings.0.1", "clicks.0.6"]
     )
     assert {str(token) for token in newest(tokens)} == {"clicks.0.7", "clicks.1.2", "ratings.0.1"}
+
+
+def test_a_token_is_of_the_topics_that_are_read() -> None:
+    own = ("shop.book-views", "books-purchases", "books-ratings")
+    assert Token.parse("shop.book-views.3.4711", own) == Token("shop.book-views", 3, 4711)
+    for text in ("clicks.3.4711", "shop.3.4711", "shop.book-views.4711", "book-views.3.4711"):
+        with pytest.raises(InvalidToken, match=r"of the topics shop\.book-views, books-p"):
+            Token.parse(text, own)

@@ -17,6 +17,7 @@ from kafka_tools import send_events, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
 
+from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
 from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
 from headrace.task_store import TaskStore
@@ -26,6 +27,8 @@ from headrace.training_requests import TrainingRequest
 from headrace.versions import ROLLED_BACK, VersionStore, read_manifests
 
 API_KEY = "an api key"
+MODELS = ("fails", "grows", "hangs", "hangs-once", "shop")
+"""What a stand-in's training does, and one that is trained."""
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ def settings(settings: Settings) -> Settings:
     settings = msgspec.structs.replace(
         settings,
         api_key=API_KEY,
+        models=dict.fromkeys(MODELS, ModelSettings()),
         trainer=TrainerSettings(lease_s=2.0),
         retrain=RetrainSettings(every_events=0),
     )

@@ -27,7 +27,7 @@ from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
 from headrace.sessions import Interaction, LoggedEvent, Session, SessionStore
 from headrace.settings import Settings
-from headrace.topics import ensure_topics
+from headrace.topics import Topics, ensure_topics
 from headrace.trending import TrendingStore
 from serving.eraser import Eraser
 from serving.services import create_services
@@ -202,7 +202,7 @@ class DiesOnce(Eraser):
 async def test_a_merge_that_died_half_way_is_repeated_and_counts_once(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
-    from serving.merger import Merger
+    from serving.merger import MergedTopics, Merger
 
     await asyncio.to_thread(ensure_topics, settings)
     await asyncio.to_thread(send, settings, ANON, range(40))
@@ -210,7 +210,8 @@ async def test_a_merge_that_died_half_way_is_repeated_and_counts_once(
     services = create_services(settings)
     producer, sessions = Producer(settings), SessionStore(redis, settings)
     eraser = DiesOnce(settings, producer, RedisEraser(redis, settings), time.time)
-    merger = Merger(settings, producer, sessions, services.freshness, eraser)
+    parts = [MergedTopics(Topics(settings), sessions, services.freshness)]
+    merger = Merger(producer, parts, eraser)
     try:
         with Part("worker", settings, tmp_path) as worker:
             with pytest.raises(KafkaConnectionError):

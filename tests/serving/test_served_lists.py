@@ -104,7 +104,7 @@ async def test_of_a_stream_the_lists_that_were_sent_are_logged(
 ) -> None:
     services = create_services(settings)
     followers = [
-        asyncio.create_task(services.feed.follow()),
+        asyncio.create_task(services.of_topics[0].follow()),
         asyncio.create_task(services.impressions.follow()),
     ]
     frames = services.feed.stream(RecommendationRequest(user_id="ann", k=3), 1, "")
@@ -192,8 +192,8 @@ async def test_a_list_is_found_on_another_server_and_judged_by_what_its_user_doe
     assert (hit > 1) == (row["evaluation"]["ndcg"] < 0.5)
     assert (row["share"], versions["trending"]) == (None, None)
     metrics = (await other.get("/metrics")).text
-    assert f'headrace_hit_rate{{k="10",version="{V1}"}} 0.5' in metrics
-    assert f'headrace_evaluated_events{{version="{V1}"}} 2.0' in metrics
+    assert f'headrace_hit_rate{{k="10",topic="clicks",version="{V1}"}} 0.5' in metrics
+    assert f'headrace_evaluated_events{{topic="clicks",version="{V1}"}} 2.0' in metrics
     assert 'headrace_impressions_total{outcome="dropped"} 0.0' in metrics
 
 

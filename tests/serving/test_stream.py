@@ -243,7 +243,7 @@ async def test_who_reads_slowly_gets_the_newest_list(
     settings: Settings, sessions: SessionStore
 ) -> None:
     services = create_services(settings)
-    follower = asyncio.create_task(services.feed.follow())
+    follower = asyncio.create_task(services.of_topics[0].follow())
     asked = RecommendationRequest(user_id="ann")
     frames = services.feed.stream(asked, None, "")
     try:

@@ -42,6 +42,7 @@ async def running(settings: Settings, api_key: str = "") -> AsyncIterator[Servic
     await services.key_ring.refresh()
     tasks = [
         asyncio.create_task(services.feed.follow()),
+        asyncio.create_task(services.of_topics[0].follow()),
         asyncio.create_task(services.key_ring.follow()),
     ]
     try:

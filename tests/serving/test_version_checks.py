@@ -173,7 +173,7 @@ async def test_a_refused_version_is_named_with_the_reason_and_the_old_one_serves
     assert "probes are not answered" in ready.json()["refused"]["reason"]
     shown = (await live.get("/metrics")).text
     assert "headrace_versions_refused_total 1.0" in shown
-    assert f'headrace_refused_model_info{{reason="Version {V2}' in shown
+    assert f'headrace_refused_model_info{{model="default",reason="Version {V2}' in shown
     answer = await live.post(
         "/v1/recommendations", json={"user_interactions": {ring(1): {"timestamp": 1}}}
     )
