@@ -24,6 +24,8 @@ _WINDOW_S = 0.1
 _FALL, _RISE = 0.7, 1.1
 """By which the limit is multiplied at the end of a window."""
 _RETRY_AFTER_S = 1
+_ASIDE_S = "headrace.aside_s"
+"""In a request's scope: for how long it waited for something else than this server."""
 
 
 class Admission:
@@ -69,13 +71,15 @@ class Admission:
             self._window_ends = now + _WINDOW_S
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Count a request, until the block ends, as one that is not in hand."""
+    def aside(self, scope: Scope) -> Iterator[None]:
+        """Count this scope's request, until the block ends, as one that is not in hand."""
+        began = self._clock()
         self.in_hand -= 1
         try:
             yield
         finally:
             self.in_hand += 1
+            scope[_ASIDE_S] = scope.get(_ASIDE_S, 0.0) + self._clock() - began
 
     def _settle(self) -> None:
         """Set the limit for the next window by what was seen in the last one."""
@@ -105,7 +109,7 @@ class Admitted:
         try:
             await self._app(scope, receive, send)
         finally:
-            admission.leave(time.perf_counter() - began)
+            admission.leave(time.perf_counter() - began - scope.get(_ASIDE_S, 0.0))
 
 
 _REFUSAL = respond(

@@ -109,6 +109,7 @@ _ANSWERS: tuple[Struct, ...] = (
     schemas.HiddenItems(USER_ID, {ITEM_ID: NOW}),
     schemas.ItemList(_ITEMS),
     schemas.ItemsAccepted(1),
+    schemas.MergeAnswer(USER_ID, "anon-7d1f", 3, 1, [TOKEN]),
     _MODEL,
     _SERVED,
     schemas.ModelList([_MODEL]),

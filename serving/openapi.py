@@ -149,6 +149,7 @@ _CATEGORY = {
     "name": "category",
     "in": "query",
     "description": "Only items of this category, letter for letter.",
+    "example": "Comedy",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 _STABILITY = {

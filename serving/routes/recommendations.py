@@ -67,7 +67,7 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     server = services(request)
     tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
     # While it waits it is no work for this server.
-    with server.admission.aside():
+    with server.admission.aside(request.scope):
         unseen = await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
     return [str(token) for token in unseen]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headrace_client._async import OF_MODEL
 from serving.app import ROUTES
 from serving.openapi import document
 
@@ -31,6 +32,7 @@ def test_what_is_made_is_up_to_date(module: str, made: Any) -> None:
 
 def test_the_client_has_every_call_and_no_other() -> None:
     calls = set(_calls())
+    calls |= {(method, _of_model(path)) for method, path in calls if path in OF_MODEL}
     described = {
         (method.upper(), path)
         for path, operations in DOCUMENT["paths"].items()
@@ -51,6 +53,18 @@ def test_each_call_takes_what_the_api_takes_and_gives_what_it_gives() -> None:
             name = parameter["name"]
             assert name.lower() in source, f"{method} {path} takes {name}"
         assert ("body=" in source or "content=" in source) == ("requestBody" in operation)
+
+
+def test_a_model_is_asked_for_the_same() -> None:
+    for path in OF_MODEL:
+        operations = DOCUMENT["paths"][path]
+        for method, operation in DOCUMENT["paths"][_of_model(path)].items():
+            named = [each for each in operation["parameters"] if each["name"] != "model_id"]
+            assert named == operations[method]["parameters"], path
+
+
+def _of_model(path: str) -> str:
+    return "/v1/models/{model_id}" + path.removeprefix("/v1")
 
 
 def _calls() -> dict[tuple[str, str], ast.AST]:

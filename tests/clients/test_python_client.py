@@ -21,6 +21,7 @@ from headrace_client import (
     Invalid,
     Item,
     ItemBody,
+    MergeRequest,
     NotFound,
     Rating,
     RecommendationRequest,
@@ -83,7 +84,7 @@ async def test_an_answer_knows_the_events_whose_tokens_it_was_asked_for(
     known = await call("interactions", user)
     assert known.interactions["tea"].rating == 4.5
     assert known.interactions["a cup/of ß?"].event == "click"
-    again = await call("recommend", RecommendationRequest(user_id=user), model_id="default")
+    again = await call("recommend", RecommendationRequest(user_id=user))
     assert again.session.applied == 2
 
     async def kept() -> bool:
@@ -94,6 +95,27 @@ async def test_an_answer_knows_the_events_whose_tokens_it_was_asked_for(
         return bool(served.session.interactions == 2)
 
     await eventually(kept, "what was served can be looked at")
+
+
+async def test_a_model_is_asked_by_its_name(url: str, user: str) -> None:
+    async with AsyncClient(url, KEY, model_id="default") as client:
+        sent = await client.send_event(rating(user, "a cup/of ß?"))
+        assert isinstance(sent, AcceptedEvent)
+        asked = RecommendationRequest(user_id=user, after=[sent.token], timeout_ms=10_000)
+        assert (await client.recommend(asked)).session.interactions == 1
+        assert list((await client.interactions(user)).interactions) == ["a cup/of ß?"]
+        assert (await client.models()).models
+    async with AsyncClient(url, KEY, model_id="shop") as client:
+        with pytest.raises(NotFound):
+            await client.trending()
+
+
+async def test_an_anonymous_user_is_merged(call: Call, user: str) -> None:
+    sent = await call("send_events", [rating(f"anon-{user}", "tea")])
+    merged = await call("merge", user, MergeRequest(from_=f"anon-{user}", timeout_ms=10_000))
+    assert (sent.accepted, merged.interactions) == (1, 1)
+    asked = RecommendationRequest(user_id=user, after=merged.tokens, timeout_ms=10_000)
+    assert (await call("recommend", asked)).session.interactions == 1
 
 
 async def test_each_event_has_its_outcome(call: Call, user: str) -> None:

@@ -78,7 +78,7 @@ def test_what_is_slow_by_itself_is_no_queue(admission: Admission, clock: Clock) 
 
 def test_who_waits_for_something_else_is_not_in_hand(admission: Admission) -> None:
     assert admission.enter()
-    with admission.aside():
+    with admission.aside({}):
         assert admission.in_hand == 0
     assert admission.in_hand == 1
 
@@ -130,3 +130,20 @@ async def test_whoever_waits_for_an_event_takes_no_ones_place(narrow: httpx.Asyn
     await asyncio.sleep(0.2)
     assert (await narrow.post("/v1/recommendations", json=ASKED)).status_code == 200
     assert [(await task).status_code for task in waiting] == [409, 409]
+
+
+async def test_what_was_waited_for_an_event_is_not_held_against_the_server(
+    settings: Settings, serve: Serve
+) -> None:
+    ensure_topics(settings)
+    serving = ServingSettings(admission_least=1, admission_most=50, admission_target_ms=200)
+    event = {"type": "click", "event_id": "e", "user_id": "u", "item_id": "i", "timestamp": 1.0}
+    async with serve(msgspec.structs.replace(settings, serving=serving)) as client:
+        sent = (await client.post("/v1/events", json=event)).json()["events"][0]
+        asked = {"user_id": "u", "after": sent["token"], "timeout_ms": 600}
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(client.post("/v1/recommendations", json=asked) for _ in range(4))
+            )
+            assert {answer.status_code for answer in answers} == {409}
+        assert "headrace_admission_limit 50.0" in (await client.get("/metrics")).text

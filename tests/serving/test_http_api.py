@@ -237,6 +237,7 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     )
     models = (await client.get("/v1/models")).json()
     nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
-    assert models == {"models": [{"id": "default", **nothing}]}
+    topics = ["clicks", "ratings", "purchases"]
+    assert models == {"models": [{"id": "default", **nothing, "topics": topics}]}
     versions = (await client.get("/v1/models/default/versions")).json()
     assert versions == {"versions": [], "trending": None}

@@ -40,6 +40,8 @@ from headrace_client.types import (
     ItemList,
     ItemsAccepted,
     LiveVersion,
+    MergeAnswer,
+    MergeRequest,
     Model,
     ModelList,
     Ready,
@@ -56,6 +58,21 @@ from headrace_client.types import (
 )
 
 _T = TypeVar("_T")
+_OF_MODEL = "/v1/models/{model_id}"
+OF_MODEL = frozenset(
+    {
+        "/v1/events",
+        "/v1/recommendations",
+        "/v1/trending",
+        "/v1/items/{item_id}/similar",
+        "/v1/items/{item_id}/bought-together",
+        "/v1/users/{user_id}/interactions",
+        "/v1/users/{user_id}/hidden",
+        "/v1/users/{user_id}/hidden/{item_id}",
+        "/v1/users/{user_id}/recommendations/stream",
+    }
+)
+"""What a model other than the server's own is asked under `/v1/models/{model_id}`."""
 _JSON = "application/json"
 _SILENCE_S = 60.0
 """A stream without a sign of life for so long is opened anew; heartbeats come more often."""
@@ -86,11 +103,13 @@ class Client:
         timeout_s: float = 10.0,
         retries: Retries | None = None,
         http: httpx.Client | None = None,
+        model_id: str | None = None,
     ) -> None:
         """`url`: the server's, `https://shop.example:8080`; `key`: an API key or a user's token.
 
         `timeout_s` bounds each wait for the server, `retries` says what is repeated. `http`: a
         client of httpx with proxies, certificates or limits of your own, which is closed with this.
+        `model_id`: whom events, recommendations and sessions are of, if not the server's own model.
         """
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._url = httpx.URL(url.rstrip("/"))
@@ -98,6 +117,7 @@ class Client:
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._http = http or httpx.Client()
+        self._model_id = model_id
 
     def __enter__(self) -> Client:
         """Return the client, which is closed on leaving."""
@@ -160,22 +180,12 @@ class Client:
 
     # Recommendations
 
-    def recommend(
-        self, request: RecommendationRequest, *, model_id: str | None = None
-    ) -> RecommendationAnswer:
+    def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
         """Recommend items to a user, or for the session that the request holds.
 
         Raises `Stale`, with the answer that there is, when `after` was not seen in time.
         """
-        if model_id is None:
-            return self._call("POST", "/v1/recommendations", RecommendationAnswer, body=request)
-        return self._call(
-            "POST",
-            "/v1/models/{model_id}/recommendations",
-            RecommendationAnswer,
-            {"model_id": model_id},
-            body=request,
-        )
+        return self._call("POST", "/v1/recommendations", RecommendationAnswer, body=request)
 
     def stream(
         self,
@@ -230,9 +240,12 @@ class Client:
             {"recommendation_id": recommendation_id},
         )
 
-    def trending(self, *, k: int = 10) -> ItemList:
-        """Return what is trending, with shares of all events of late."""
-        return self._call("GET", "/v1/trending", ItemList, params={"k": str(k)})
+    def trending(self, *, k: int = 10, category: str | None = None) -> ItemList:
+        """Return what is trending, of a category if one is named, with shares of all events."""
+        params = {"k": str(k)}
+        if category is not None:
+            params["category"] = category
+        return self._call("GET", "/v1/trending", ItemList, params=params)
 
     def similar(self, item_id: str, *, k: int = 10) -> ItemList:
         """Return the items most like one."""
@@ -280,6 +293,15 @@ class Client:
             TokenAnswer,
             {"user_id": user_id},
             body=request or TokenRequest(),
+        )
+
+    def merge(self, user_id: str, request: MergeRequest) -> MergeAnswer:
+        """Have a user take over what an anonymous one did, of whom nothing is left then.
+
+        Raises `Stale` when workers have not come to all events in time: ask again.
+        """
+        return self._call(
+            "POST", "/v1/users/{user_id}/merge", MergeAnswer, {"user_id": user_id}, body=request
         )
 
     def erase(self, user_id: str) -> None:
@@ -463,5 +485,7 @@ class Client:
 
     def _at(self, path: str, names: Mapping[str, str]) -> str:
         """Return the address of a path, with the names in their places."""
+        if self._model_id is not None and path in OF_MODEL:
+            path, names = _OF_MODEL + path[3:], {**names, "model_id": self._model_id}
         quoted = {name: quote(value, safe="") for name, value in names.items()}
         return f"{self._url}{path.format(**quoted)}"

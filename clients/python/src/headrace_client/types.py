@@ -41,6 +41,7 @@ class Click(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ty
     timestamp: float
     recommendation_id: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    merged: bool | None = None
 
 
 class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,7 +83,9 @@ class HiddenItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The newest event of one item, as the HTTP API takes and shows it."""
+    """The newest event of one item, as the HTTP API takes and shows it.      Shown, it has all its
+    fields: left out would be those that are the very objects of the defaults,     and a text that
+    was read is another object each time."""
 
     timestamp: float
     rating: float | None = None
@@ -131,6 +134,27 @@ class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
 
 
+class MergeAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """Answer of `POST /v1/users/{id}/merge`."""
+
+    user_id: str
+    from_: str
+    interactions: int
+    hidden: int
+    tokens: list[str]
+    message: str | None = None
+
+
+class MergeRequest(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """Body of `POST /v1/users/{id}/merge`."""
+
+    from_: str
+    from_token: str | None = None
+    """The anonymous user's token, with the scope `events`: who calls with a user's token must bring
+    it."""
+    timeout_ms: int = 5000
+
+
 class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model, and which of its versions is live."""
 
@@ -139,6 +163,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pinned: str | None = None
     rollback: str | None = None
     deleted: bool = False
+    topics: list[str] = []
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,6 +204,7 @@ class Purchase(
     timestamp: float
     recommendation_id: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    merged: bool | None = None
     quantity: int = 1
     price: float | None = None
     currency: str | None = None
@@ -194,6 +220,7 @@ class Rating(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t
     timestamp: float
     recommendation_id: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    merged: bool | None = None
     rating: float
 
 
