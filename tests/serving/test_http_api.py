@@ -17,6 +17,7 @@ from headrace.errors import InvalidSetting
 from headrace.keys import SCOPES
 from headrace.sessions import Session, SessionStore
 from headrace.settings import ServingSettings, Settings
+from headrace.topics import Topics
 from serving.app import ROUTES
 from serving.exposure import check_exposure
 
@@ -222,7 +223,9 @@ async def test_requests_are_counted_under_their_route(
     assert "/no/such/path" not in figures
 
 
-async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.AsyncClient) -> None:
+async def test_a_server_is_ready_when_redis_and_kafka_answer(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
@@ -237,7 +240,7 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(client: httpx.Async
     )
     models = (await client.get("/v1/models")).json()
     nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
-    topics = ["clicks", "ratings", "purchases"]
+    topics = list(Topics(settings).events)
     assert models == {"models": [{"id": "default", **nothing, "topics": topics}]}
     versions = (await client.get("/v1/models/default/versions")).json()
     assert versions == {"versions": [], "trending": None}
