@@ -287,7 +287,7 @@ async def test_a_dry_run_counts_and_writes_nothing(settings: Settings, redis: Re
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--topics", "clicks,views"], "views is no topic of events; there are clicks"),
+        (["--topics", "clicks,views"], "views is no topic of the model's events; there are clicks"),
         (["--from", "yesterday"], "--from yesterday is no time; write 2026-11-01T00:00"),
         (["--from", "2026-11-02", "--to", "2026-11-01"], "--to is not after --from"),
         (["--into", "a b"], "'a b' is no name"),
