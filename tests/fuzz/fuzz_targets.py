@@ -21,6 +21,7 @@ from headrace.errors import InvalidCursor, InvalidErasure, InvalidEvent, Invalid
 from headrace.events import KINDS, MAX_AHEAD_S, decode, parse_event
 from headrace.keys import split_key
 from headrace.tokens import Token
+from headrace.training_requests import TrainingRequest
 from models.retrieval.filters import parse_filter
 from serving.cursor import read_cursor, write_cursor
 from serving.nesting import is_too_deep
@@ -30,13 +31,12 @@ from serving.schemas import (
     MergeRequest,
     RecommendationRequest,
     TokenRequest,
-    TrainRequest,
 )
 from serving.user_tokens import read_token
 from serving.values import value_at
 
 NOW = 1_704_060_026.0
-BODIES = (ItemBody, MergeRequest, RecommendationRequest, TokenRequest, TrainRequest)
+BODIES = (ItemBody, MergeRequest, RecommendationRequest, TokenRequest, TrainingRequest)
 _SECRET = b"s" * 32
 
 

@@ -15,12 +15,13 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from headrace.keys import split_key
+from headrace.training_requests import TrainingRequest
 from serving.bodies import NDJSON, read_bulk, read_json
 from serving.problems import Problem, respond
-from serving.schemas import ItemBody, RecommendationRequest, TokenRequest, TrainRequest
+from serving.schemas import ItemBody, RecommendationRequest, TokenRequest
 from serving.user_tokens import UserToken, read_token, write_token
 
-BODIES = (ItemBody, RecommendationRequest, TokenRequest, TrainRequest)
+BODIES = (ItemBody, RecommendationRequest, TokenRequest, TrainingRequest)
 FIELDS = sorted({field.name for of in BODIES for field in msgspec.structs.fields(of)})
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 VALUES = st.recursive(

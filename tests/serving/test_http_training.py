@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from serving_tools import Serve, check_problem
 
+from headrace.model_settings import ModelSettings
 from headrace.settings import RetrainSettings, ServingSettings, Settings
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
@@ -79,9 +81,19 @@ async def test_a_hundred_requests_from_five_clients_with_one_key_are_one_task(
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
+@pytest.fixture
+async def several(settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server with four models."""
+    ensure_topics(settings)
+    models = {name: ModelSettings() for name in ("shop-2", "one", "two", "three")}
+    async with serve(msgspec.structs.replace(settings, models=models)) as client:
+        yield client
+
+
 async def test_a_model_that_is_queued_or_training_is_a_conflict_with_the_task(
-    client: httpx.AsyncClient, tasks: TaskStore
+    several: httpx.AsyncClient, tasks: TaskStore
 ) -> None:
+    client = several
     task = (await client.post("/v1/models/shop-2/train")).json()
     running = await claimed(tasks)
     problem = check_problem(await client.post("/v1/models/shop-2/train"), 409)
@@ -202,8 +214,9 @@ async def test_a_file_may_be_as_long_as_settings_say(settings: Settings, serve: 
 
 
 async def test_tasks_are_chosen_by_kind_status_and_number(
-    client: httpx.AsyncClient, tasks: TaskStore
+    several: httpx.AsyncClient, tasks: TaskStore
 ) -> None:
+    client = several
     for name in ("one", "two", "three"):
         await client.post(f"/v1/models/{name}/train")
     running = await claimed(tasks)
