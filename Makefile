@@ -45,9 +45,9 @@ clients: install $(NODE_PACKAGES)  ## Make the clients anew from the API's docum
 demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it up
 	@$(BIN)/headrace demo $(ARGS)
 
-# Two at a time: most of them wait for processes that they have started.
+# Three at a time: most of them wait for processes that they have started.
 test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" chooses
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py -s --show-capture=no $(ARGS)
