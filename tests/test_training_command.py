@@ -14,6 +14,7 @@ from parts import Part, eventually
 from redis.asyncio import Redis
 
 from headrace.local.ports import claim_port
+from headrace.model_settings import ModelSettings
 from headrace.settings import ServingSettings, Settings
 from headrace.task_store import TaskStore
 from headrace.topics import ensure_topics
@@ -27,7 +28,10 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
     ensure_topics(settings)
     port = claim_port(0, host="127.0.0.1", use="a test's server", option="")
     settings = msgspec.structs.replace(
-        settings, serving=ServingSettings(port=port), url=f"http://127.0.0.1:{port}"
+        settings,
+        serving=ServingSettings(port=port),
+        url=f"http://127.0.0.1:{port}",
+        models={"other": ModelSettings()},
     )
     tasks = TaskStore(redis, settings)
 
@@ -107,7 +111,7 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         (["train", "--param", "width"], "--param width is not NAME=NUMBER"),
         (["train", "--schema", "{"], "--schema { is not JSON"),
         (["train", "--data", "/nothing/here"], "/nothing/here cannot be read"),
-        (["train", "--epochs", "0"], "is not in the range"),
+        (["train", "--epochs", "0"], "Invalid value for '--epochs'"),
         (["train", "--kind", "cube"], "'retrieval', 'items', 'ranking'"),
         (["tasks", "--log"], "Name the task"),
     ],
