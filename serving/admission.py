@@ -4,8 +4,9 @@ A server that is asked more than it can do, and takes everything, keeps everybod
 longer. So there is a limit to the requests in hand, and it follows the server's own pace, as CoDel
 does for packets (Nichols & Jacobson, "Controlling Queue Delay", 2012): when even the quickest
 request of a tenth of a second took longer than the target, a queue stands, and the limit falls;
-while it does not, and the limit is needed, it rises again. A burst that is worked off within a
-tenth of a second is taken whole.
+while it does not, the limit rises again, so that a machine that is busy with something else now and
+then takes nothing away for good. A burst that is worked off within a tenth of a second is taken
+whole.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ class Admission:
         self._limit = float(self._most)
         self._window_ends = 0.0
         self._quickest_s = math.inf
-        self._was_full = False
         self._peak = 0
         self.in_hand = 0
         self.refused = 0
@@ -54,7 +54,6 @@ class Admission:
     def enter(self) -> bool:
         """Take a request in hand, or return False: it must not be."""
         if self._target_s and self.in_hand >= self.limit:
-            self._was_full = True
             self.refused += 1
             return False
         self.in_hand += 1
@@ -87,9 +86,9 @@ class Admission:
         # One that is slow by itself is no queue.
         if slow and self._peak > self._least:
             self._limit = max(float(self._least), self._limit * _FALL)
-        elif not slow and self._was_full:
+        elif not slow:
             self._limit = min(float(self._most), self._limit * _RISE)
-        self._quickest_s, self._was_full, self._peak = math.inf, False, self.in_hand
+        self._quickest_s, self._peak = math.inf, self.in_hand
 
 
 class Admitted:

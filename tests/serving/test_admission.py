@@ -34,7 +34,8 @@ def clock() -> Clock:
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
     """Ten milliseconds, 2 to 20 requests."""
-    return Admission(ServingSettings(admission_least=2, admission_most=20), clock)
+    serving = ServingSettings(admission_target_ms=10, admission_least=2, admission_most=20)
+    return Admission(serving, clock)
 
 
 def window(admission: Admission, clock: Clock, *seconds: float) -> int:
@@ -62,10 +63,23 @@ def test_one_quick_answer_tells_that_no_queue_stands(admission: Admission, clock
         assert window(admission, clock, *([0.002] + [0.5] * 4)) == 20
 
 
-def test_the_limit_rises_again_when_it_is_needed(admission: Admission, clock: Clock) -> None:
+def test_the_limit_rises_again_under_load(admission: Admission, clock: Clock) -> None:
     for _ in range(12):
         window(admission, clock, 0.02)
     assert [window(admission, clock, 0.002) for _ in range(60)][-1] == 20
+
+
+def test_what_a_stall_took_from_the_limit_comes_back_without_load(
+    admission: Admission, clock: Clock
+) -> None:
+    for _ in range(3):
+        window(admission, clock, 0.02)
+    assert admission.limit < 10
+    for _ in range(40):
+        assert admission.enter()
+        clock.now += 0.2
+        admission.leave(0.002)
+    assert admission.limit == 20
 
 
 def test_what_is_slow_by_itself_is_no_queue(admission: Admission, clock: Clock) -> None:
