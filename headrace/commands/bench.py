@@ -78,6 +78,12 @@ def quality(
         int | None,
         typer.Option(min=1, help="Periods, or retrainings of the stream, at the most."),
     ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(
+            min=0, help="First periods or retrainings to pass over: the first training has them."
+        ),
+    ] = 0,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,6 +105,7 @@ def quality(
         with_model=not baselines,
         mode=_mode(mode),
         parts=parts,
+        skip=skip,
         params=dict(map(_number, param or ())),
     )
     with native_messages_aside():
