@@ -130,6 +130,28 @@ def serving(
 
 
 @bench.command()
+def training(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that it works: a short training, once.")
+    ] = False,
+) -> None:
+    """Measure a server's latency without a training, and during one on the same machine."""
+    with extra("local"):
+        from serving.bench.training_command import (
+            QUICK,
+            TrainingOptions,
+            TrainingSizes,
+            run_training,
+        )
+    sizes = QUICK if quick else TrainingSizes(repeats=repeats)
+    run_training(TrainingOptions(sizes=sizes, json=json), os.environ)
+
+
+@bench.command()
 def streams(
     json: Annotated[
         Path | None, typer.Option("--json", help="File for every figure; none if not given.")
