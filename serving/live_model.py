@@ -30,7 +30,8 @@ from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
 from headrace.transitions import TransitionStore
-from headrace.versions import LiveVersion, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import LiveVersion
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems

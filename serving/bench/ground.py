@@ -20,7 +20,8 @@ from headrace.producer import Producer
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.versions import VersionStore, version_folder, version_name
+from headrace.version_store import VersionStore
+from headrace.versions import version_folder, version_name
 
 INTERACTIONS = 50
 """Of a user's session."""

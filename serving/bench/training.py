@@ -29,7 +29,7 @@ from headrace.task_store import TaskStore
 from headrace.tasks import Task
 from headrace.topics import Topics, ensure_topics
 from headrace.training_requests import TrainingRequest
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 from serving.bench import load
 from serving.bench.ground import CLUSTER, Ground
 from serving.bench.phases import checked

@@ -28,7 +28,8 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
 from headrace.topics import Topics, ensure_topics
-from headrace.versions import Manifest, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import Manifest
 from models.retrieval import ScannIndex, load_artifact
 from models.retrieval.artifact import file_digests
 from models.retrieval.rules import STEPS
