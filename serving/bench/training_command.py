@@ -16,6 +16,7 @@ from headrace.commands.bars import Phases, phases
 from headrace.local.own_servers import own_servers, server_versions
 from headrace.measuring import Bound, Measure, machine, measures_json, show_measures
 from headrace.reports import check_writable, write_json
+from headrace.settings import TrainerSettings
 from serving.bench.ground import build_version, prepare
 from serving.bench.server import shipped_server
 from serving.bench.training import Beside, beside_training, pin, send_events, shipped_trainer
@@ -39,11 +40,13 @@ class TrainingSizes:
     trained_items: int = 2_000
     epochs: int = 6
     repeats: int = 3
+    niceness: int = TrainerSettings().niceness
+    """Of the training."""
 
 
 QUICK = TrainingSizes(
     items=2_000, users=50, rate=50.0, seconds=1.0, events=5_000, trained_items=200, epochs=1,
-    repeats=1,
+    repeats=1, niceness=0,
 )  # fmt: skip
 """Enough to see that it works; its figures say nothing."""
 
@@ -101,7 +104,8 @@ async def _measure(
     sizes: TrainingSizes, environ: Mapping[str, str], shown: Phases
 ) -> tuple[list[Beside], dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        async with own_servers(Path(folder), environ, {}) as servers:
+        chosen = {"HEADRACE_TRAINER_NICENESS": str(sizes.niceness)}
+        async with own_servers(Path(folder), environ, chosen) as servers:
             with shown.phase(f"{sizes.users:,} users in Redis, {sizes.events:,} events", 2) as at:
                 ground = await prepare(
                     servers.settings,
