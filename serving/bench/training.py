@@ -133,7 +133,7 @@ async def beside_training(
 
     Raises `StackError` when the training fails.
     """
-    without = await _ask(ground, server, rate, seconds)
+    without = _of([await _ask(ground, server, rate, seconds)])
     training = asyncio.create_task(_train(ground, epochs))
     try:
         pieces = [await _ask(ground, server, rate, _PIECE_S)]
@@ -146,7 +146,7 @@ async def beside_training(
     during = pieces[:-1] or pieces
     if task.status not in ("SUCCEEDED", "REJECTED"):
         raise StackError(f"The training: {task.status}: {task.error or task.step}")
-    return Beside(_of([without]), _of(during), (task.finished_at or 0.0) - task.created_at)
+    return Beside(without, _of(during), (task.finished_at or 0.0) - task.created_at)
 
 
 async def _train(ground: Ground, epochs: int) -> Task:
@@ -181,7 +181,12 @@ async def _ask(ground: Ground, server: Server, rate: float, seconds: float) -> l
 
 
 def _of(pieces: Sequence[load.Seen]) -> Seen:
-    """Return what was seen in all of the pieces together."""
+    """Return what was seen in all of the pieces together.
+
+    Raises `StackError` when every request was refused.
+    """
     each_ms = np.concatenate([piece.each_ms for piece in pieces])
+    if not len(each_ms):
+        raise StackError("The server refused every request; the machine is too busy to measure on.")
     p50_ms, p99_ms = np.percentile(each_ms, (50, 99)).tolist()
     return Seen(len(each_ms), sum(piece.of("503").count for piece in pieces), p50_ms, p99_ms)
