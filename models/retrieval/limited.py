@@ -39,11 +39,13 @@ def nearest_allowed(
     k: int,
     allowed: Mask,
     nearest: Found,
+    met: NDArray[np.int64] = _NONE,
 ) -> Found:
     """Return the k nearest allowed items or some more, fewer only when fewer are allowed.
 
     `vectors`: `[items, width]`; `query`: `[width]`; `allowed`: `[items]`; `nearest`: what the index
-    says of all items, which is enough when limits leave out little.
+    says of all items but those met, which is enough when limits leave out little; `met`: positions
+    that are not allowed, for they were met.
     """
     kept = _kept(nearest, allowed)
     if _suffice(kept, len(nearest[0]), k):
@@ -56,7 +58,7 @@ def nearest_allowed(
     behind = kept[k - 1] + 1 if len(kept) >= k else 0
     wanted = math.ceil(_SPARE * (behind + should_do))
     if wanted <= min(_MOST, len(allowed) // _ONE_IN):
-        nearest = index.search(query, wanted, _NONE)
+        nearest = index.search(query, wanted, met)
         kept = _kept(nearest, allowed)
         if _suffice(kept, wanted, k):
             return _found(nearest, kept)

@@ -89,3 +89,13 @@ def test_the_index_is_asked_when_much_is_allowed_and_left_when_little_is(
         allowed = rng.random(ITEMS) < share
         nearest_allowed(index, vectors, vectors[0], K, allowed, nothing)
         assert index.asked == asked
+    # So it is when those whom the user has met lie nearest, and are not what limits leave out.
+    met = np.argsort(-(vectors @ vectors[0]), kind="stable")[:200]
+    allowed = rng.random(ITEMS) < 0.5
+    allowed[met] = False
+    index.asked = 0
+    nearest = index.search(vectors[0], 20, met)
+    found = nearest_allowed(index, vectors, vectors[0], K, allowed, nearest, met)
+    assert index.asked == 2
+    assert not np.isin(found[0], met).any()
+    assert len(found[0]) < 1_000, "the index was not enough"
