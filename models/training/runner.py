@@ -26,7 +26,8 @@ from headrace.tasks import Status
 from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
-from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
+from headrace.version_store import VersionStore
+from headrace.versions import ROLLED_BACK, Manifest, version_name
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with

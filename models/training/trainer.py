@@ -31,7 +31,7 @@ from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 from models.training.requests import RetrainRequests, ask_or_wait
 from models.training.retention import Retention
 from models.training.runner import Runner
