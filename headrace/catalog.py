@@ -14,7 +14,7 @@ from redis.commands.core import AsyncScript
 from headrace.errors import InvalidItem
 from headrace.events import MAX_BYTES, Context, ItemId, decode
 from headrace.settings import Settings
-from headrace.store import Reading, load_script, read_together, text
+from headrace.store import AnyReading, Reading, load_script, read_together, text
 
 _AT_ONCE = 1_000
 """Changed items read in one call: bounds the time for which Redis does nothing else."""
@@ -129,7 +129,7 @@ class CatalogStore:
         return Reading(queue, parse)
 
     async def read_with_deletions(
-        self, since: int, *readings: Reading[Any]
+        self, since: int, *readings: AnyReading
     ) -> tuple[Deletions, list[Any]]:
         """Read other things and, in the same round trip, what was deleted after this change.
 

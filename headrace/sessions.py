@@ -8,12 +8,12 @@ the items that the user has hidden, which no event changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter, lt
 from typing import Annotated, Any, Literal, Union, cast
 
 import msgspec
 from msgspec import Meta, Struct
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
 from headrace import changed_users
@@ -21,7 +21,7 @@ from headrace.erasures import Erasure
 from headrace.errors import TooManyHidden
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
-from headrace.store import Reading, load_script, read_together, text
+from headrace.store import Reading, ScriptReading, load_script, read_together, text
 from headrace.topics import Topics
 
 Kind = Literal["click", "purchase", "rating"]
@@ -154,6 +154,7 @@ class SessionStore:
         self._ttl_s = settings.sessions.ttl_s if expiring else 0
         self._script: AsyncScript = redis.register_script(load_script("apply_events.lua"))
         self._erase: AsyncScript = redis.register_script(load_script("erase_user.lua"))
+        self._read = load_script("read_sessions.lua")
 
     async def apply(self, events: Sequence[LoggedEvent]) -> list[Outcome]:
         """Apply events, each user's in the order given; return what became of each.
@@ -183,19 +184,14 @@ class SessionStore:
         [session] = await read_together(self._redis, self.reading(user_id))
         return cast(Session, session)
 
-    def reading(self, user_id: str) -> Reading[Session]:
+    def reading(self, user_id: str) -> ScriptReading[Session]:
         """Return how to read the user's session, together with other things."""
         items, _, marks = self._keys(user_id)
-        hidden = self._hidden(user_id)
-
-        def queue(pipeline: Pipeline) -> None:
-            # Marks first: an event applied in between makes the dictionary newer than they say,
-            # never older.
-            pipeline.hgetall(marks)
-            pipeline.hgetall(items)
-            pipeline.zrange(hidden, 0, -1)
-
-        return Reading(queue, lambda answers: _session(answers[1], answers[0], answers[2]))
+        return ScriptReading(
+            self._read,
+            (marks, items, self._hidden(user_id)),
+            lambda answers: _session(_pairs(answers[1]), _pairs(answers[0]), answers[2]),
+        )
 
     async def held(self, user_id: str) -> Held:
         """Return what is held of the user: the dictionary holds what the marks say, and no more.
@@ -380,22 +376,25 @@ def _session(
     rows: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], hidden_ids: Sequence[bytes]
 ) -> Session:
     values = _values.decode(b"[" + b",".join(rows.values()) + b"]")
-    # The id, which no two have, comes before the rating, which may be missing and compares ill.
-    ordered = sorted(
-        [
-            (timestamp, kind, partition, offset, item_id.decode(), rating)
-            for item_id, (timestamp, kind, partition, offset, rating) in zip(
-                rows, values, strict=True
-            )
-        ]
-    )
     applied = int(fields.get(b"applied", 0))
     marks = {name: mark.offset for name, mark in _read_marks(fields).items()}
-    hidden = tuple(item_id.decode() for item_id in hidden_ids)
-    if not ordered:
+    hidden = tuple([item_id.decode() for item_id in hidden_ids])
+    if not values:
         return Session(applied=applied, marks=marks, hidden=hidden)
-    timestamps, kinds, _, _, item_ids, ratings = zip(*ordered, strict=True)
+    item_ids = tuple([item_id.decode() for item_id in rows])
+    timestamps, kinds, partitions, offsets, ratings = zip(*values, strict=True)
+    # Mostly Redis has kept them as they came, and that was in their order.
+    if not all(map(lt, timestamps, timestamps[1:])):
+        # The id, which no two have, settles what is left.
+        order = zip(timestamps, kinds, partitions, offsets, item_ids, ratings, strict=True)
+        ordered = sorted(order, key=itemgetter(0, 1, 2, 3, 4))
+        timestamps, kinds, _, _, item_ids, ratings = zip(*ordered, strict=True)
     return Session(item_ids, timestamps, kinds, ratings, applied, marks, hidden)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return a hash that a script has read."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:

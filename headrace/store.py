@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Generic, TypeVar
+from itertools import islice, pairwise
+from typing import Any, Generic, TypeVar, Union
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -72,20 +73,46 @@ class Reading(Generic[_Read]):
     """Makes what is read of the commands' answers."""
 
 
-async def read_together(redis: Redis, *readings: Reading[Any]) -> list[Any]:
-    """Return what the readings read, in one round trip; their commands run in the order given.
+@dataclass(frozen=True)
+class ScriptReading(Generic[_Read]):
+    """Something that a Lua script reads, which has an answer for each key that it is given."""
+
+    script: str
+    """Its text. Those that ask for the same are one call of it."""
+    keys: Sequence[str]
+    parse: Callable[[list[Any]], _Read]
+    """Makes what is read of the answers, one for each key."""
+
+
+AnyReading = Union[Reading[Any], ScriptReading[Any]]
+
+
+async def read_together(redis: Redis, *readings: AnyReading) -> list[Any]:
+    """Return what the readings read, in one round trip; scripts first, then in the order given.
 
     Raises `redis.exceptions.RedisError`.
     """
+    keys: dict[str, list[str]] = {}
+    for reading in readings:
+        if isinstance(reading, ScriptReading):
+            keys.setdefault(reading.script, []).extend(reading.keys)
     async with redis.pipeline(transaction=False) as pipeline:
-        ends = [0]
+        for script, of_script in keys.items():
+            # Not by its digest, which a Redis that was started anew would not know.
+            pipeline.eval(script, len(of_script), *of_script)
+        ends = [len(pipeline)]
         for reading in readings:
-            reading.queue(pipeline)
-            ends.append(len(pipeline))
+            if isinstance(reading, Reading):
+                reading.queue(pipeline)
+                ends.append(len(pipeline))
         answers = await pipeline.execute()
+    by_script = dict(zip(keys, map(iter, answers), strict=False))
+    spans = iter(pairwise(ends))
     return [
-        reading.parse(answers[first:end])
-        for reading, first, end in zip(readings, ends, ends[1:], strict=False)
+        reading.parse(list(islice(by_script[reading.script], len(reading.keys))))
+        if isinstance(reading, ScriptReading)
+        else reading.parse(answers[slice(*next(spans))])
+        for reading in readings
     ]
 
 

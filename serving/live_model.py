@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +29,7 @@ from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.experiment import Experiment
 from headrace.sessions import Session
 from headrace.settings import Settings
-from headrace.store import Reading
+from headrace.store import AnyReading
 from headrace.transitions import TransitionStore
 from headrace.version_store import VersionStore
 from headrace.versions import LiveVersion
@@ -49,6 +50,7 @@ _ARMS_AGAIN_S = 15.0
 """Pause before a version of the experiment is tried again that could not be taken up."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
+_PAUSE_S = 0.001
 
 
 class Refusal(Struct, frozen=True):
@@ -161,7 +163,7 @@ class LiveModel:
         """The items that no answer may name."""
         return self._deleted
 
-    async def read(self, *readings: Reading[Any]) -> list[Any]:
+    async def read(self, *readings: AnyReading) -> list[Any]:
         """Read from Redis and, in the same round trip, what the catalogue has deleted.
 
         When this returns deleted items are out, and added ones in unless there are very many; one
@@ -169,7 +171,7 @@ class LiveModel:
         """
         return await self._reads.read(*readings)
 
-    async def _read_now(self, readings: Sequence[Reading[Any]]) -> list[Any]:
+    async def _read_now(self, readings: Sequence[AnyReading]) -> list[Any]:
         deletions, found = await self._catalog.read_with_deletions(self._deleted.heard, *readings)
         self._hear(deletions)
         behind = deletions.sequence - self._deleted.settled
@@ -418,3 +420,5 @@ def _warm_up(retriever: Retriever) -> None:
     )
     for _ in range(_WARM_UP_CALLS):
         retriever.recommend(session, 10)
+        # Whoever is being answered from another version has its turn in between.
+        time.sleep(_PAUSE_S)

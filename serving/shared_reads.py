@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from headrace.store import Reading
+from headrace.store import AnyReading
 
 _AT_ONCE = 128
 """Requests read for in one round trip: bounds how long Redis does nothing else, and the wait."""
 
-_Waiting = tuple[Sequence[Reading[Any]], "asyncio.Future[list[Any]]"]
+_Waiting = tuple[Sequence[AnyReading], "asyncio.Future[list[Any]]"]
 
 
 class SharedReads:
@@ -21,13 +21,13 @@ class SharedReads:
     one that comes alone waits for nobody.
     """
 
-    def __init__(self, read: Callable[[Sequence[Reading[Any]]], Awaitable[list[Any]]]) -> None:
+    def __init__(self, read: Callable[[Sequence[AnyReading]], Awaitable[list[Any]]]) -> None:
         """`read` reads these in one round trip, in their order."""
         self._read = read
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def read(self, *readings: Reading[Any]) -> list[Any]:
+    async def read(self, *readings: AnyReading) -> list[Any]:
         """Return what the readings read, in a round trip that begins after this call.
 
         Raises what the round trip raises.
