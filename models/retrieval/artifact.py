@@ -60,6 +60,7 @@ _REQUIRED = (
     POPULAR,
 )
 _CHUNK_BYTES = 1 << 20
+_IDS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,22 @@ def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
     vectors = read_array(folder, ITEM_VECTORS)
     if vectors.dtype != np.float32 or vectors.ndim != 2:
         raise _invalid(folder, ITEM_VECTORS, "must hold float32 [items, width]")
-    if len(vectors) != len(item_ids) or len(set(item_ids)) != len(item_ids):
+    different = _count_different(item_ids)
+    if not len(vectors) == len(item_ids) == different:
         raise _invalid(
-            folder, ITEM_VECTORS, f"has {len(vectors)} rows for {len(set(item_ids))} different ids"
+            folder, ITEM_VECTORS, f"has {len(vectors)} rows for {different} different ids"
         )
     if not len(vectors) or not np.isfinite(vectors).all():
         raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
     return vectors
+
+
+def _count_different(item_ids: list[str]) -> int:
+    """Return how many different ids there are; in pieces, so that other threads run in between."""
+    different: set[str] = set()
+    for first in range(0, len(item_ids), _IDS_AT_ONCE):
+        different.update(item_ids[first : first + _IDS_AT_ONCE])
+    return len(different)
 
 
 def _read_rules(folder: Path, items: int) -> Rules:

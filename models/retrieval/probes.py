@@ -7,6 +7,7 @@ machine computes something else: either way it is not to be served.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -28,6 +29,7 @@ TOLERANCE = 1e-3
 LEAST_FOUND = 0.95
 """Share of all items answered that must be answered again: equal scores change places, and an
 index computes a little otherwise on another processor."""
+_PAUSE_S = 0.001
 _LONGEST = 30
 """Interactions of a made-up session."""
 
@@ -81,6 +83,8 @@ def check_probes(retriever: Retriever, probes: Probes) -> None:
         total += max(len(now.item_ids), len(answer.item_ids))
         again = retriever.score(session, answer.item_ids)
         scores = [0.0] * len(answer.scores) if again is None else again.scores
+        # Whoever is being answered from another version has its turn in between.
+        time.sleep(_PAUSE_S)
         apart = float(np.abs(np.subtract(scores, answer.scores)).max(initial=0.0))
         if not apart <= TOLERANCE:
             raise _invalid(
