@@ -13,6 +13,7 @@ as rules say less of it than the towers do, the towers' probability stands for b
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import numpy as np
@@ -40,7 +41,11 @@ class Blend(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def log_normaliser(dots: NDArray[np.float32]) -> float:
     """Return log Σ exp of the `[n]` dot products of the towers' candidates; 0 for none."""
-    return float(np.logaddexp.reduce(dots, dtype=np.float64)) if len(dots) else 0.0
+    if not len(dots):
+        return 0.0
+    wide = dots.astype(np.float64)
+    largest = float(wide.max())
+    return largest + math.log(float(np.exp(wide - largest).sum()))
 
 
 def blended_scores(
@@ -58,10 +63,12 @@ def blended_scores(
     none when None. With a share of 0 items rank as their dot products do.
     """
     # In logarithms from beginning to end: a probability that is too small to write still ranks.
-    with np.errstate(divide="ignore"):
-        towers = dots.astype(np.float64) - normaliser
-        rules = np.log(share) + np.log(probabilities)
-        mixed = np.logaddexp(np.log1p(-share) + towers, rules)
+    towers = dots.astype(np.float64) - normaliser
+    mixed = towers + (math.log1p(-share) if share < 1 else -math.inf)
+    ruled = probabilities.nonzero()
+    if share and len(ruled[0]):
+        rules = math.log(share) + np.log(probabilities[ruled])
+        mixed[ruled] = np.logaddexp(mixed[ruled], rules)
     if cold is not None:
         mixed = np.where(cold, np.maximum(mixed, towers), mixed)
     return np.asarray(np.maximum(mixed, _LEAST))

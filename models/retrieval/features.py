@@ -23,6 +23,15 @@ GAP_BUCKETS = 8
 INTERACTION_FEATURES = len(KINDS) + 2 + GAP_BUCKETS
 """Width of `interaction_features`: the kind, whether rated, the rating, the gap."""
 
+_KIND_AND_GAP = np.concatenate(
+    [
+        np.eye(len(KINDS), dtype=np.float32).repeat(GAP_BUCKETS, axis=0),
+        np.zeros((len(KINDS) * GAP_BUCKETS, 2), np.float32),
+        np.tile(np.eye(GAP_BUCKETS, dtype=np.float32), (len(KINDS), 1)),
+    ],
+    axis=1,
+)
+"""`interaction_features` of each kind and gap, unrated."""
 _WORD = re.compile(r"\w+")
 _CODE_OF_KIND = {kind: code for code, kind in enumerate(KINDS)}
 
@@ -60,7 +69,14 @@ def item_features(items: Sequence[Item]) -> NDArray[np.int32]:
 
 def kind_codes(kinds: Sequence[str]) -> NDArray[np.int8]:
     """Return the kinds' places in `KINDS`."""
-    return np.array([_CODE_OF_KIND[kind] for kind in kinds], np.int8)
+    return np.fromiter(map(_CODE_OF_KIND.__getitem__, kinds), np.int8, len(kinds))
+
+
+def rating_values(ratings: Sequence[float | None]) -> NDArray[np.float32]:
+    """Return ratings on the producer's own scale, NaN for none."""
+    # NumPy reads None as NaN too, but looks at each one for much longer.
+    known = [math.nan if rating is None else rating for rating in ratings]
+    return np.array(known, np.float32)
 
 
 def interaction_features(
@@ -71,14 +87,11 @@ def interaction_features(
     `gaps`: seconds since the same user's interaction before, 0 for the first; `kinds`: codes into
     `KINDS`; `ratings`: on the producer's own scale, NaN for none.
     """
-    n = len(gaps)
-    rows = np.arange(n)
-    rated = ~np.isnan(ratings)
-    features = np.zeros((n, INTERACTION_FEATURES), np.float32)
-    features[rows, kinds] = 1.0
-    features[:, len(KINDS)] = rated
-    features[rated, len(KINDS) + 1] = ratings[rated]
     steps = np.log1p(np.maximum(gaps, 0.0)) * (1.0 / math.log(4.0))
     bucket = np.minimum(steps.astype(np.int64), GAP_BUCKETS - 1)
-    features[rows, len(KINDS) + 2 + bucket] = 1.0
+    features: NDArray[np.float32] = _KIND_AND_GAP[kinds * GAP_BUCKETS + bucket]
+    rated = np.flatnonzero(~np.isnan(ratings))
+    if len(rated):
+        features[rated, len(KINDS)] = 1.0
+        features[rated, len(KINDS) + 1] = ratings[rated]
     return features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -19,21 +20,31 @@ SCANN_FROM_ITEMS = 20_000
 SETTINGS = "settings.json"
 _SPARE = 10
 """Times as many items as are wanted that the leaves searched hold, at the least."""
-_FEW = 200
-"""Positions up to which each is compared with each."""
+_SPARE_STEP = 64
+"""Sessions of about one length are searched for together: spare items are counted in such steps."""
 _POINTS_TO_TRAIN = 250_000
 """Vectors from which ScaNN learns its partitions."""
+
+
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Positions and dot products, best first."""
 
 
 class ItemIndex(Protocol):
     """Items by position. A position keeps its meaning for the index's lifetime."""
 
-    def search(
-        self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]) -> Found:
         """Return the positions and dot products of the k best items, best first.
 
         `query`: `[width]`. `exclude`: positions not wanted. Fewer than k when there are no more.
+        """
+
+    def search_many(
+        self, queries: NDArray[np.float32], k: int, exclude: Sequence[NDArray[np.int64]]
+    ) -> list[Found]:
+        """Return what `search` finds for each of `[n, width]` queries, in one go.
+
+        `exclude`: for each of them. What is found for one depends on none of the others.
         """
 
     def upsert(self, positions: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
@@ -51,17 +62,29 @@ class ExactIndex:
         self._vectors = np.array(vectors, np.float32, order="C")
         self._present = np.ones(len(vectors), np.bool_)
 
-    def search(
-        self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]) -> Found:
         """See `ItemIndex.search`."""
-        scores = np.where(self._present, self._vectors @ query, -np.inf)
+        return self.search_many(query[None], k, [exclude])[0]
+
+    def search_many(
+        self, queries: NDArray[np.float32], k: int, exclude: Sequence[NDArray[np.int64]]
+    ) -> list[Found]:
+        """See `ItemIndex.search_many`."""
+        # One product for each: that of all together rounds otherwise, and an answer must not tell
+        # whom else the server had in hand.
+        return [
+            self._best(self._vectors @ query, without, k)
+            for query, without in zip(queries, exclude, strict=True)
+        ]
+
+    def _best(self, scores: NDArray[np.float32], exclude: NDArray[np.int64], k: int) -> Found:
+        scores[~self._present] = -np.inf
         scores[exclude[exclude < len(scores)]] = -np.inf
         k = min(k, len(scores))
         best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
         best = best[np.argsort(-scores[best], kind="stable")]
         best = best[scores[best] > -np.inf]
-        return best, scores[best].astype(np.float32, copy=False)
+        return best, scores[best]
 
     def upsert(self, positions: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See `ItemIndex.upsert`."""
@@ -140,25 +163,33 @@ class ScannIndex:
         self._searcher.serialize(str(folder), True)
         (folder / SETTINGS).write_bytes(msgspec.json.encode(self.settings))
 
-    def search(
-        self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, query: NDArray[np.float32], k: int, exclude: NDArray[np.int64]) -> Found:
         """See `ItemIndex.search`."""
-        wanted = k + len(exclude)
-        rows, scores = self._searcher.search(
-            query,
-            wanted,
-            max(self.settings.reordered, 2 * wanted),
-            self._leaves_for(wanted),
-        )
-        found = self._rows.positions(rows)
-        kept = np.flatnonzero(~_are_among(found, exclude))[:k]
-        return found[kept], np.asarray(scores, np.float32)[kept]
+        return self.search_many(query[None], k, [exclude])[0]
 
-    def search_many(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
-        """Return the positions that `search` finds for each of `[n, width]` queries."""
-        none = np.zeros(0, np.int64)
-        return [self.search(query, k, none)[0] for query in queries]
+    def search_many(
+        self, queries: NDArray[np.float32], k: int, exclude: Sequence[NDArray[np.int64]]
+    ) -> list[Found]:
+        """See `ItemIndex.search_many`."""
+        found: list[Found] = [_NOTHING] * len(queries)
+        # ScaNN is asked for as many for each of those that it is asked for together.
+        wanted = [k + -(-len(each) // _SPARE_STEP) * _SPARE_STEP for each in exclude]
+        for each in set(wanted):
+            rows = [row for row, of_row in enumerate(wanted) if of_row == each]
+            how = each, max(self.settings.reordered, each), self._leaves_for(each)
+            if len(rows) == 1:
+                # The same, somewhat sooner.
+                listed, dots = (one[None] for one in self._searcher.search(queries[rows[0]], *how))
+            else:
+                listed, dots = self._searcher.search_batched(queries[rows], *how, False, 0)
+            for row, positions, of_row in zip(
+                rows, self._rows.positions(listed), dots, strict=True
+            ):
+                # Where ScaNN finds no more, it says NaN.
+                kept = self._rows.are_not(positions, exclude[row]) & (of_row == of_row)
+                at = kept.nonzero()[0][:k]
+                found[row] = positions[at], of_row[at]
+        return found
 
     def _leaves_for(self, wanted: int) -> int:
         return max(self.settings.leaves, math.ceil(_SPARE * wanted / self._items_in_leaf))
@@ -176,6 +207,7 @@ class ScannIndex:
                 self._searcher.delete([row])
 
 
+_NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 _NOWHERE = -1
 
 
@@ -188,15 +220,28 @@ class _Rows:
     def __init__(self, size: int) -> None:
         self._position_of = np.arange(size, dtype=np.int64)
         self._row_of = np.arange(size, dtype=np.int64)
+        self._marked = np.zeros(size, np.bool_)
+        """By position; all are False between two calls."""
         self._used = size
 
     def positions(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the positions that stand in these rows."""
         return np.asarray(self._position_of[rows])
 
+    def are_not(self, positions: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of each position whether it is none of the others."""
+        # By a mark at each item: comparing each with each, or sorting, takes several times as long.
+        others = others[others < len(self._marked)]
+        self._marked[others] = True
+        found = ~self._marked[positions]
+        self._marked[others] = False
+        return np.asarray(found)
+
     def put(self, position: int) -> int | None:
         """Note that a position is put in; return its row, None for a new one at the end."""
         self._row_of = _with_room(self._row_of, position)
+        if len(self._marked) < len(self._row_of):
+            self._marked = np.zeros(len(self._row_of), np.bool_)
         row = int(self._row_of[position])
         if row != _NOWHERE:
             return row
@@ -226,14 +271,6 @@ def _with_room(places: NDArray[np.int64], at: int) -> NDArray[np.int64]:
     if missing <= 0:
         return places
     return np.pad(places, (0, missing + len(places)), constant_values=_NOWHERE)
-
-
-def _are_among(found: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return of each of some hundred positions whether it is among others."""
-    if len(others) <= _FEW:
-        # A comparison of each with each; `isin` sorts first, which takes several times as long.
-        return np.asarray((found[:, None] == others).any(axis=1))
-    return np.isin(found, others)
 
 
 def count_leaves(size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from itertools import repeat
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from headrace.catalog import Item
 from models.retrieval.attributes import ItemAttributes, Mask
 from models.retrieval.filters import Filter
 from models.retrieval.limits import Limits
+from models.retrieval.places import UNKNOWN, Places
 
 _FILTERS_KEPT = 64
 """Filters whose items are remembered: a byte for each item and filter."""
-_UNKNOWN = -1
 
 
 class ItemTable:
@@ -24,7 +24,7 @@ class ItemTable:
 
     def __init__(self, item_ids: Sequence[str] = ()) -> None:
         self._ids = list(item_ids)
-        self._position = {item_id: position for position, item_id in enumerate(item_ids)}
+        self._places = Places(self._ids)
         self._withdrawn: set[int] = set()
         self._is_candidate = np.ones(len(item_ids), np.bool_)
         self._attributes = ItemAttributes()
@@ -41,22 +41,20 @@ class ItemTable:
 
     def position(self, item_id: str) -> int | None:
         """Return where a known item stands, candidate or not; None for an unknown one."""
-        return self._position.get(item_id)
+        return self._places.get(item_id)
 
     def positions(self, item_ids: Collection[str]) -> NDArray[np.int64]:
         """Return where the known ones among these stand."""
         found = self.looked_up(item_ids)
-        return np.asarray(found[found != _UNKNOWN])
+        return np.asarray(found[found != UNKNOWN])
 
     def looked_up(self, item_ids: Collection[str]) -> NDArray[np.int64]:
         """Return where each of these stands; -1 for an unknown one."""
-        return np.fromiter(
-            map(self._position.get, item_ids, repeat(_UNKNOWN)), np.int64, len(item_ids)
-        )
+        return self._places.of(item_ids)
 
     def candidate(self, item_id: str) -> int | None:
         """Return where a candidate stands; None for an item unknown or withdrawn."""
-        position = self._position.get(item_id)
+        position = self._places.get(item_id)
         return None if position in self._withdrawn else position
 
     def are_candidates(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -108,7 +106,7 @@ class ItemTable:
 
     def describe(self, items: Sequence[Item]) -> None:
         """Take what the catalogue says of known items now."""
-        self._attributes.put([self._position[item.item_id] for item in items], items)
+        self._attributes.put(self.looked_up([item.item_id for item in items]).tolist(), items)
         self._filtered.clear()
 
     def settle(self) -> None:
@@ -117,11 +115,13 @@ class ItemTable:
 
     def add(self, item_ids: Sequence[str]) -> None:
         """Make these known; those that were not are withdrawn until `restore`."""
-        new = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._position]
+        unknown = (self.looked_up(item_ids) == UNKNOWN).tolist()
+        new = list(dict.fromkeys(compress(item_ids, unknown)))
         if not new:
             return
         positions = range(len(self._ids), len(self._ids) + len(new))
-        self._position.update(zip(new, positions, strict=True))
+        for item_id, position in zip(new, positions, strict=True):
+            self._places.add(item_id, position)
         self._ids.extend(new)
         self._withdrawn.update(positions)
         missing = len(self._ids) - len(self._is_candidate)

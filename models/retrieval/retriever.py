@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from threading import RLock
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from headrace.catalog import Item
@@ -17,18 +19,15 @@ from headrace.versions import Manifest
 from models.retrieval.artifact import CANDIDATE_TOWER, INDEX, QUERY_TOWER, Artifact
 from models.retrieval.blend import blended_scores, log_normaliser
 from models.retrieval.diversity import diverse_order
-from models.retrieval.features import (
-    INTERACTION_FEATURES,
-    SLOTS,
-    interaction_features,
-    item_features,
-    kind_codes,
-)
+from models.retrieval.encoder import SessionEncoder
+from models.retrieval.features import INTERACTION_FEATURES, SLOTS, item_features
 from models.retrieval.filters import Filter
-from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
+from models.retrieval.index import ExactIndex, Found, ItemIndex, ScannIndex
 from models.retrieval.limited import nearest_allowed
 from models.retrieval.limits import NO_LIMITS, Limits
-from models.retrieval.rules import NOT_RULED, STEPS, LiveRules, Ruled
+from models.retrieval.places import UNKNOWN
+from models.retrieval.ruled import NOT_RULED, LiveRules, Ruled
+from models.retrieval.rules import STEPS
 from models.retrieval.tower import CandidateTower, QueryTower
 from models.retrieval.vectors import ItemVectors
 
@@ -40,8 +39,7 @@ _TRANSITIONS_AT_ONCE = 128
 """Requests wait while transitions are learnt: two milliseconds or so for so many."""
 
 
-@dataclass(frozen=True)
-class Recommendations:
+class Recommendations(Struct, frozen=True):
     """Items, best first; for `Retriever.score`, in the order asked for."""
 
     item_ids: list[str]
@@ -77,10 +75,11 @@ class Candidates:
     """`[n, CANDIDATE_FEATURES]`"""
 
 
-@dataclass(frozen=True)
-class _Best:
-    """The n best items, best first."""
+class _Best(Struct, frozen=True):
+    """The n best items for a session, best first."""
 
+    held: NDArray[np.int64]
+    """Where the session's known items stand, the oldest first."""
     positions: NDArray[np.int64]
     scores: NDArray[np.float64]
     """Blended, logarithms."""
@@ -88,6 +87,17 @@ class _Best:
     """Logarithms of the towers' probabilities."""
     rules: NDArray[np.float64]
     """The rules' probabilities."""
+
+
+class ListRequest(Struct, frozen=True):
+    """What a list is wanted for: the k best items for the session."""
+
+    session: Session
+    k: int
+    exclude: Collection[str] = ()
+    """Items that the user has met. A score is relative to all others."""
+    limits: Limits = NO_LIMITS
+    """They change no score."""
 
 
 class Retriever:
@@ -105,14 +115,14 @@ class Retriever:
         self.popular: Sequence[str] = artifact.popular
         self._calibration = artifact.calibration
         self._bought_together = artifact.bought_together
-        self._query_tower, self._candidate_tower = _load_towers(artifact)
+        query_tower, self._candidate_tower = _load_towers(artifact)
         self._items = ItemVectors(artifact.item_ids, artifact.item_vectors)
         self._popular = self._items.positions(self.popular)
         self._index = index or _load_index(artifact)
         self._rules = LiveRules(artifact.rules)
         self._blend = artifact.blend
-        # Item-to-item towers were told of an item alone, not of what was done to it.
         self._of_items = artifact.manifest.kind == "items"
+        self._encode = SessionEncoder(query_tower, of_items=self._of_items)
         self._lock = RLock()
 
     def __contains__(self, item_id: str) -> bool:
@@ -158,49 +168,30 @@ class Retriever:
         exclude: Collection[str] = (),
         limits: Limits = NO_LIMITS,
     ) -> Recommendations | None:
-        """Return the k best items for the session, without those in `exclude`, within the limits.
+        """Return the k best items for the session: `recommend_many` for one."""
+        return self.recommend_many([ListRequest(session, k, exclude, limits)])[0]
 
-        A score is relative to the items that are not in `exclude`, which are those that the user
-        has met; limits change none. Interactions with items that are not known are passed over.
-        Returns None when that leaves none: the model cannot say.
+    def recommend_many(self, asked: Sequence[ListRequest]) -> list[Recommendations | None]:
+        """Return for each request its best items, in one go; none depends on another.
+
+        Interactions with items that are not known are passed over. None when that leaves none: the
+        model cannot say.
         """
         with self._lock:
-            places = self._items.looked_up(session.item_ids)
-            query = self._query(session, places)
-            if query is None:
-                return None
-            met = self._met(session, places, exclude)
-            best = self._best(query, self._ruled(places), k, met, limits)
-            return self._recommendations(best.positions, best.scores)
+            found = self._best(asked)
+            return [self._recommendations(each) if each else None for each in found]
 
-    def candidates(
-        self,
-        session: Session,
-        k: int,
-        *,
-        exclude: Collection[str] = (),
-        limits: Limits = NO_LIMITS,
-    ) -> Candidates | None:
-        """Return what `recommend` returns, with what a second stage reads of each item."""
+    def candidates_many(self, asked: Sequence[ListRequest]) -> list[Candidates | None]:
+        """Return what `recommend_many` returns, with what a second stage reads of each item."""
         with self._lock:
-            places = self._items.looked_up(session.item_ids)
-            query = self._query(session, places)
-            if query is None:
-                return None
-            met = self._met(session, places, exclude)
-            best = self._best(query, self._ruled(places), k, met, limits)
-            items = self._recommendations(best.positions, best.scores)
-            return Candidates(items, self._features(places[places >= 0], best))
+            found = self._best(asked)
+            return [self._candidates(each) if each else None for each in found]
 
-    def _met(
-        self, session: Session, places: NDArray[np.int64], exclude: Collection[str]
-    ) -> NDArray[np.int64]:
-        """Return where the excluded items stand: mostly they are the session itself."""
-        same = exclude is session.item_ids
-        return places[places >= 0] if same else self._items.positions(exclude)
+    def _candidates(self, best: _Best) -> Candidates:
+        return Candidates(self._recommendations(best), self._features(best))
 
-    def _features(self, held: NDArray[np.int64], best: _Best) -> NDArray[np.float32]:
-        """`held`: where the session's items stand, the oldest first."""
+    def _features(self, best: _Best) -> NDArray[np.float32]:
+        held = best.held
         directions = self._directions(best.positions)
         cosines = directions @ self._directions(held[::-1][:_NEWEST]).T
         n = len(best.positions)
@@ -233,17 +224,18 @@ class Retriever:
         """
         with self._lock:
             places = self._items.looked_up(session.item_ids)
-            query = self._query(session, places)
-            if query is None:
+            if not (places >= 0).any():
                 return None
+            [query] = self._encode([session], [places], self._items.vectors)
             positions = self._items.looked_up(candidate_ids)
             there = (positions >= 0) & self._items.are_candidates(positions)
             positions = np.where(there, positions, 0)
             excluded = self._items.positions(exclude)
+            [ruled] = self._ruled([places[places >= 0]])
             _, best = self._index.search(query, self._blend.candidates, excluded)
             logs = blended_scores(
                 self._items.vectors[positions] @ query,
-                self._ruled(places).of(positions),
+                ruled.of(positions),
                 log_normaliser(best),
                 self._blend.rules,
                 self._items.are_cold(positions),
@@ -270,9 +262,7 @@ class Retriever:
         if scored is None:
             return [{} for _ in item_ids]
         effects: list[dict[str, float]] = [{} for _ in item_ids]
-        known = [
-            row for row, at in enumerate(session.item_ids) if self._items.position(at) is not None
-        ]
+        known = np.flatnonzero(self._items.looked_up(session.item_ids) != UNKNOWN).tolist()
         for row in known[-newest:]:
             without = self.score(session.without(row), item_ids, exclude=exclude)
             others = without.scores if without else [0.0] * len(item_ids)
@@ -345,7 +335,8 @@ class Retriever:
         if not items:
             return
         with self._lock:
-            cold = [item for item in items if not self._items.is_trained(item.item_id)]
+            trained = self._items.are_trained([item.item_id for item in items]).tolist()
+            cold = [item for item, known in zip(items, trained, strict=True) if not known]
             if cold:
                 vectors = self._candidate_tower(item_features(cold))
                 self._items.put([item.item_id for item in cold], vectors)
@@ -374,57 +365,73 @@ class Retriever:
                 self._learn(transitions[first : first + _TRANSITIONS_AT_ONCE])
 
     def _learn(self, transitions: Sequence[Transition]) -> None:
-        rows = [
-            (position, before.previous)
-            for before in transitions
-            if (position := self._items.position(before.item_id)) is not None
+        items = self._items.looked_up([each.item_id for each in transitions])
+        steps = [each.previous[:STEPS] for each in transitions]
+        sizes = [len(each) for each in steps]
+        row = np.arange(len(steps)).repeat(sizes)
+        column = np.arange(len(row)) - (np.cumsum(sizes) - sizes)[row]
+        previous = np.full((len(steps), STEPS), UNKNOWN, np.int64)
+        previous[row, column] = self._items.looked_up(list(chain.from_iterable(steps)))
+        known = items != UNKNOWN
+        self._rules.add(previous[known], items[known])
+
+    def _best(self, asked: Sequence[ListRequest]) -> list[_Best | None]:
+        """Return the best items of each request, None where the session holds no known item."""
+        if not asked:
+            return []
+        sizes = [len(each.session.item_ids) for each in asked]
+        ids = list(chain.from_iterable([each.session.item_ids for each in asked]))
+        place, ends = self._items.looked_up(ids), list(accumulate(sizes))
+        places = [place[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        held = [each[each >= 0] for each in places]
+        rows = [row for row, each in enumerate(held) if len(each)]
+        if len(rows) < len(asked):
+            # Those of which the model can say something, by themselves.
+            some = iter(self._best([asked[row] for row in rows]))
+            return [next(some) if len(each) else None for each in held]
+        met = [
+            # Mostly it is the session itself.
+            of_session
+            if each.exclude is each.session.item_ids
+            else self._items.positions(each.exclude)
+            for each, of_session in zip(asked, held, strict=True)
         ]
-        previous = np.full((len(rows), STEPS), -1, np.int64)
-        for row, (_, item_ids) in zip(previous, rows, strict=True):
-            found = [self._items.position(item_id) for item_id in item_ids[:STEPS]]
-            row[: len(found)] = [-1 if at is None else at for at in found]
-        self._rules.add(previous, np.array([position for position, _ in rows], np.int64))
+        sessions = [each.session for each in asked]
+        queries = self._encode(sessions, places, self._items.vectors)
+        # The same for all, whoever else is asked for.
+        k = self._blend.candidates
+        found = self._index.search_many(queries, k, met)
+        ruled = self._ruled(held)
+        return [
+            self._mixed(*each) for each in zip(asked, queries, held, met, found, ruled, strict=True)
+        ]
 
-    def _query(self, session: Session, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Return the query vector of the newest interactions with known items, None for none.
-
-        `places`: where the session's items stand, -1 for an unknown one.
-        """
-        rows = np.flatnonzero(places >= 0)[-self._query_tower.session_length :]
-        if not len(rows):
-            return None
-        times = np.array(session.timestamps, np.float64)
-        gaps = np.zeros(len(times))
-        np.subtract(times[1:], times[:-1], out=gaps[1:])
-        features = interaction_features(
-            gaps[rows],
-            kind_codes(session.kinds)[rows],
-            # NumPy reads None as NaN.
-            np.array(session.ratings, np.float32)[rows],
-        )
-        if self._of_items:
-            features = np.zeros_like(features)
-        return self._query_tower(self._items.vectors[places[rows]], features)
-
-    def _best(
+    def _mixed(
         self,
+        asked: ListRequest,
         query: NDArray[np.float32],
-        ruled: Ruled,
-        k: int,
+        held: NDArray[np.int64],
         met: NDArray[np.int64],
-        limits: Limits,
+        found: Found,
+        ruled: Ruled,
     ) -> _Best:
-        """Return the k best items by blended score."""
-        blend = self._blend
-        positions, dots = self._index.search(query, max(blend.candidates, k), met)
-        normaliser = log_normaliser(dots[: blend.candidates])
+        """Return the best items for one session, of what the index has found and rules lead to.
+
+        `held`: where the session's known items stand, oldest first; `met`: where those stand that
+        are excluded.
+        """
+        blend, k = self._blend, asked.k
+        normaliser = log_normaliser(found[1])
+        if k > blend.candidates:
+            found = self._index.search(query, k, met)
+        positions, dots = found
         wanted = self._items.are_candidates(ruled.positions)
-        if limits:
-            allowed = self._items.allowed(limits)
+        if asked.limits:
+            allowed = self._items.allowed(asked.limits)
             allowed[met] = False
             wanted &= allowed[ruled.positions]
             positions, dots = nearest_allowed(
-                self._index, self._items.vectors, query, k, allowed, (positions, dots), met
+                self._index, self._items.vectors, query, k, allowed, found, met
             )
         probabilities = np.zeros(len(positions))
         if len(ruled.positions):
@@ -441,26 +448,33 @@ class Retriever:
         scores = blended_scores(
             dots, probabilities, normaliser, blend.rules, self._items.are_cold(positions)
         )
-        best = np.argsort(-scores, kind="stable")[:k]
+        best = _first(scores, k)
         towers = dots[best].astype(np.float64) - normaliser
-        return _Best(positions[best], scores[best], towers, probabilities[best])
+        return _Best(held, positions[best], scores[best], towers, probabilities[best])
 
-    def _ruled(self, places: NDArray[np.int64]) -> Ruled:
-        """Return the items that rules lead to from a session's items, the oldest first."""
+    def _ruled(self, held: Sequence[NDArray[np.int64]]) -> list[Ruled]:
+        """Return what rules lead to from the known items of sessions, the oldest first."""
         blend = self._blend
         if not blend.rules:
-            return NOT_RULED
-        recent = places[places >= 0][: -blend.last - 1 : -1]
+            return [NOT_RULED] * len(held)
+        recent = [each[: -blend.last - 1 : -1] for each in held]
         return self._rules.candidates(recent, blend.decay, blend.smoothing)
 
-    def _recommendations(
-        self, positions: NDArray[np.int64], scores: NDArray[np.float64]
-    ) -> Recommendations:
+    def _recommendations(self, best: _Best) -> Recommendations:
         return Recommendations(
-            self._items.ids(positions),
-            self._calibration(scores).tolist(),
-            self._items.are_cold(positions).tolist(),
+            self._items.ids(best.positions),
+            self._calibration(best.scores).tolist(),
+            self._items.are_cold(best.positions).tolist(),
         )
+
+
+def _first(scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Return where the k highest scores stand, best first; of equal ones the first comes first."""
+    if k >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    among = np.flatnonzero(scores >= least)
+    return among[np.argsort(-scores[among], kind="stable")[:k]]
 
 
 def _load_towers(artifact: Artifact) -> tuple[QueryTower, CandidateTower]:

@@ -7,13 +7,13 @@ of a → b; a = b counts too. The probability that b follows a is
     r(b | a) = weight(a, b) / (sum of a's weights + smoothing)
 
 Items are known by position. What was counted at a training (`Rules`) is frozen; what came after is
-added to a bounded table (`LiveTable`); `LiveRules` looks at both.
+added to a bounded table (`LiveTable`); `LiveRules` (`models.retrieval.ruled`) looks at both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,6 @@ _EVENTS_AT_ONCE = 1 << 19
 _TRANSITIONS_AT_ONCE = 4_096
 """Bounds the memory of adding: some arrays of `STEPS * LIVE_TARGETS` times as many numbers."""
 _ROWS_AT_FIRST = 1_024
-_YES = np.ones(1, np.bool_)
-_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Rules:
             return f"have a target outside of 0 to {self.items - 1}"
         if not (np.isfinite(weights).all() and np.isfinite(totals).all()):
             return "hold values that are not finite"
-        kept = np.diff(np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])[starts])
+        kept = _row_sums(weights, starts)
         # Totals and weights were rounded each on its own.
         if (weights <= 0).any() or (kept > totals * (1 + 1e-4) + 1e-6).any():
             return "have a weight that is not above 0, or more weight in a row than its total"
@@ -154,6 +152,18 @@ def counted_on(base: Rules, before: Rules, after: Rules, *, per_item: int = PER_
         weights=summed[there][kept],
         totals=np.maximum(totals, heaviest).astype(np.float32),
     )
+
+
+def _row_sums(weights: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of each row's weights.
+
+    Not by differences of a cumulative sum: NumPy keeps all other threads waiting for that.
+    """
+    sums = np.zeros(len(starts) - 1)
+    filled = np.flatnonzero(np.diff(starts))
+    if len(filled):
+        sums[filled] = np.add.reduceat(weights, starts[filled], dtype=np.float64)
+    return sums
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -344,77 +354,3 @@ class LiveTable:
 
 def _extended(array: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
-
-
-class Ruled(NamedTuple):
-    """The items that rules lead to, and how probably."""
-
-    positions: NDArray[np.int64]
-    """`[n]`, each once, rising."""
-    probabilities: NDArray[np.float64]
-    """`[n]`."""
-
-    def of(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the probability of each of these positions, 0 for one no rule leads to."""
-        if not len(self.positions):
-            return np.zeros(len(positions))
-        at, there = self.found(positions)
-        return np.where(there, self.probabilities[at], 0.0)
-
-    def found(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return where each of these positions stands, and whether it does.
-
-        There must be an item that rules lead to.
-        """
-        at = np.minimum(np.searchsorted(self.positions, positions), len(self.positions) - 1)
-        return at, self.positions[at] == positions
-
-
-NOT_RULED = Ruled(np.zeros(0, np.int64), np.zeros(0))
-
-
-class LiveRules:
-    """Rules counted at a training and, summed with them, those of the transitions since."""
-
-    def __init__(self, base: Rules, live: LiveTable | None = None) -> None:
-        """Begin with what was counted at the training."""
-        self._base = base
-        self._live = LiveTable() if live is None else live
-
-    def add(self, previous: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Add transitions: see `LiveTable.add`. Positions beyond the training's are cold items."""
-        self._live.add(previous, items)
-
-    def candidates(self, recent: NDArray[np.int64], decay: float, smoothing: float) -> Ruled:
-        """Return the items that follow the `[L]` recent ones, newest first, and how probably.
-
-        The probability of b is Σ decay^j · r(b | recent[j]) / Σ decay^j.
-        """
-        shares = decay ** np.arange(len(recent))
-        trained = np.flatnonzero(recent < self._base.items)
-        items = recent[trained]
-        totals = self._live.totals(recent)
-        totals[trained] += self._base.totals[items]
-        begins = self._base.starts[items]
-        lengths = self._base.starts[items + 1] - begins
-        source = np.repeat(trained, lengths)
-        entries = np.arange(len(source)) + np.repeat(
-            begins - (np.cumsum(lengths) - lengths), lengths
-        )
-        targets, weights = self._base.targets[entries], self._base.weights[entries]
-        if len(self._live):
-            of_live, live_targets, live_weights = self._live.entries(recent)
-            source = np.concatenate([source, of_live])
-            targets = np.concatenate([targets, live_targets])
-            weights = np.concatenate([weights, live_weights])
-        if not len(targets):
-            return NOT_RULED
-        # Each item once: sorted, its parts stand side by side.
-        order = np.argsort(targets, kind="stable")
-        targets = targets[order]
-        first = np.flatnonzero(np.concatenate([_YES, targets[1:] != targets[:-1]]))
-        # Of an item from which no rule leads there is nothing to divide.
-        heaps = np.maximum(totals + smoothing, _TINY)
-        factors = shares / (shares.sum() * heaps)
-        parts = weights[order] * factors[source[order]]
-        return Ruled(targets[first].astype(np.int64), np.add.reduceat(parts, first))

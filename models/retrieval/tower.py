@@ -25,29 +25,28 @@ class QueryTower:
         self._query = self._interpreter.get_output_details()[0]["index"]
         _, self.session_length, self.width = (int(n) for n in inputs["vectors"]["shape"])
         self.features = int(inputs["features"]["shape"][2])
-        self._padded_vectors = np.zeros((1, self.session_length, self.width), np.float32)
-        self._padded_features = np.zeros((1, self.session_length, self.features), np.float32)
 
     def __call__(
-        self, vectors: NDArray[np.float32], features: NDArray[np.float32]
+        self,
+        vectors: NDArray[np.float32],
+        features: NDArray[np.float32],
+        lengths: NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        """Return the query vector `[width]` of n interactions, oldest first.
+        """Return the query vectors `[n, width]` of n sessions, each oldest first, ending last.
 
-        n is 1 to `session_length`. `vectors`: `[n, width]`, the item vectors; `features`:
-        `[n, INTERACTION_FEATURES]`.
+        `vectors`: `[n, session_length, width]`, the item vectors; `features`:
+        `[n, session_length, INTERACTION_FEATURES]`; `lengths`: `[n]`, 1 to `session_length`; before
+        them is padding.
         """
-        padding = self.session_length - len(vectors)
-        self._padded_vectors[0, :padding] = 0.0
-        self._padded_features[0, :padding] = 0.0
-        self._padded_vectors[0, padding:] = vectors
-        self._padded_features[0, padding:] = features
         interpreter = self._interpreter
-        interpreter.set_tensor(self._vectors, self._padded_vectors)
-        interpreter.set_tensor(self._features, self._padded_features)
-        interpreter.set_tensor(self._length, np.array([len(vectors)], np.int32))
-        interpreter.invoke()
-        query: NDArray[np.float32] = interpreter.get_tensor(self._query)[0]
-        return query
+        queries = np.empty((len(vectors), self.width), np.float32)
+        for row in range(len(vectors)):
+            interpreter.set_tensor(self._vectors, vectors[row : row + 1])
+            interpreter.set_tensor(self._features, features[row : row + 1])
+            interpreter.set_tensor(self._length, lengths[row : row + 1])
+            interpreter.invoke()
+            queries[row] = interpreter.get_tensor(self._query)[0]
+        return queries
 
 
 class CandidateTower:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.retrieval.items import ItemTable
+from models.retrieval.places import UNKNOWN
 
 
 class ItemVectors(ItemTable):
@@ -31,9 +32,10 @@ class ItemVectors(ItemTable):
         """Return of each position whether the item there came after the training."""
         return np.asarray(positions >= self._trained)
 
-    def is_trained(self, item_id: str) -> bool:
-        """Return whether the version was trained on the item."""
-        return self._position.get(item_id, self._trained) < self._trained
+    def are_trained(self, item_ids: Collection[str]) -> NDArray[np.bool_]:
+        """Return of each of these whether the version was trained on it."""
+        positions = self.looked_up(item_ids)
+        return np.asarray((positions != UNKNOWN) & (positions < self._trained))
 
     def put(self, item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Add cold items, or replace their vectors. They are withdrawn until `restore`."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.retrieval.blend import Blend
-from models.retrieval.rules import STEPS, LiveRules, Rules, count_rules
+from models.retrieval.ruled import LiveRules
+from models.retrieval.rules import STEPS, Rules, count_rules
 from models.training.dataset import Histories, sessions_before
 from models.training.framework import tf
 from models.training.metrics import Ranks, ranks
@@ -157,11 +158,13 @@ class Evaluator:
         """Return `[events, items]`: how probable rules alone find each item."""
         rules.count_until(self._data.event[chunk.positions].min())
         found = np.zeros(chunk.scores.shape, np.float32)
-        for row, position in enumerate(chunk.positions.tolist()):
+        recent = []
+        for position in chunk.positions.tolist():
             begin = max(int(self._data.first[position]), position - blend.last)
-            recent = self._data.item[begin:position][::-1].astype(np.int64) - 1
-            targets, probabilities = rules.live.candidates(recent, blend.decay, blend.smoothing)
-            found[row, targets + 1] = probabilities
+            recent.append(self._data.item[begin:position][::-1].astype(np.int64) - 1)
+        ruled = rules.live.candidates(recent, blend.decay, blend.smoothing)
+        for row, (positions, probabilities) in zip(found, ruled, strict=True):
+            row[positions + 1] = probabilities
         return found
 
     def _came_true(

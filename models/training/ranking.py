@@ -35,7 +35,7 @@ from models.retrieval.ranker import (
     ItemFigures,
     log_softmax,
 )
-from models.retrieval.retriever import Retriever
+from models.retrieval.retriever import ListRequest, Retriever
 from models.retrieval.rules import STEPS
 from models.training.bootstrap import paired_difference
 from models.training.calibration import fit_calibration
@@ -267,7 +267,7 @@ class _Lists:
             session = session_of(queries, number, item_ids)
             met = [item_ids[at] for at in queries.item[queries.start[number] : row].tolist()]
             met = [] if self._repeats else met
-            found = self._retriever.candidates(session, CANDIDATES, exclude=met)
+            [found] = self._retriever.candidates_many([ListRequest(session, CANDIDATES, met)])
             if found is None or not found.items.item_ids:
                 continue
             n = len(found.items.item_ids)

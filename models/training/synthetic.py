@@ -164,16 +164,18 @@ def _queries(
 ) -> NDArray[np.float32]:
     """Return `[n, width]` query vectors of sessions, each within a cluster."""
     length = tower.session_length
-    queries = []
-    for cluster in rng.integers(0, len(vectors) // CLUSTER, _SESSIONS):
-        positions = cluster * CLUSTER + rng.permutation(CLUSTER)[:length]
-        features = interaction_features(
-            rng.exponential(300.0, len(positions)),
-            rng.integers(0, len(KINDS), len(positions)).astype(np.int8),
-            np.full(len(positions), np.nan, np.float32),
-        )
-        queries.append(tower(vectors[positions], features))
-    return np.stack(queries)
+    clusters = rng.integers(0, len(vectors) // CLUSTER, _SESSIONS)
+    steps = np.argsort(rng.random((_SESSIONS, CLUSTER)), axis=1)[:, :length]
+    features = interaction_features(
+        rng.exponential(300.0, steps.size),
+        rng.integers(0, len(KINDS), steps.size).astype(np.int8),
+        np.full(steps.size, np.nan, np.float32),
+    )
+    return tower(
+        vectors[clusters[:, None] * CLUSTER + steps],
+        features.reshape(_SESSIONS, length, -1),
+        np.full(_SESSIONS, length, np.int32),
+    )
 
 
 def _manifest(

@@ -92,7 +92,7 @@ def test_rules_are_counted_up_to_each_event(evaluation) -> None:  # type: ignore
     one = np.array([0])
     for until, expected in ((1, []), (2, [3])):
         rules.count_until(until)
-        assert rules.live.candidates(one, 1.0, 0.0)[0].tolist() == expected
+        assert rules.live.candidates([one], 1.0, 0.0)[0].positions.tolist() == expected
 
 
 def test_a_user_without_a_session_has_no_list(evaluation) -> None:  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from headrace.errors import ArtifactInvalid, TooFewEvents
 from headrace.versions import Manifest
 from models.retrieval import Retriever
 from models.retrieval.ranker import CANDIDATES, FEATURES, Ranker
+from models.retrieval.retriever import ListRequest
 from models.retrieval.versions import check_version
 
 LISTED = 20
@@ -87,7 +88,7 @@ def test_candidates_are_reordered_none_lost(
     ranker = Ranker(made[1])
     session = walk("alpha", 1, 2, 3)
     plain = retriever.recommend(session, 20, exclude=session.item_ids)
-    found = retriever.candidates(session, 20, exclude=session.item_ids)
+    [found] = retriever.candidates_many([ListRequest(session, 20, session.item_ids)])
     assert plain is not None
     assert found is not None
     assert (found.items, found.features.shape) == (plain, (len(plain.item_ids), FEATURES - 2))

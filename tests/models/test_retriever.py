@@ -227,8 +227,8 @@ def test_without_a_share_of_rules_the_towers_rank_alone(toy_artifact: Artifact) 
     found = blended(toy_artifact, 0.0, candidates=10).recommend(session, 2 * RING)
     assert found is not None
     alone = Retriever(toy_artifact)
-    query = alone._query(session, alone._items.looked_up(session.item_ids))
-    assert query is not None
+    places = alone._items.looked_up(session.item_ids)
+    [query] = alone._encode([session], [places], toy_artifact.item_vectors)
     order = np.argsort(-(toy_artifact.item_vectors @ query), kind="stable")
     assert found.item_ids == [toy_artifact.item_ids[at] for at in order]
 

@@ -12,9 +12,11 @@ from toy import RING, WORLDS, item_id, toy_items, walk
 
 from headrace.catalog import Item
 from headrace.sessions import Session
+from headrace.transitions import Transition
 from models.retrieval import Artifact, Recommendations, Retriever, ScannIndex
 from models.retrieval.filters import parse_filter
-from models.retrieval.limits import Limits
+from models.retrieval.limits import NO_LIMITS, Limits
+from models.retrieval.retriever import CANDIDATE_FEATURES, ListRequest
 
 ALL = 2 * RING
 
@@ -180,3 +182,33 @@ def test_only_the_newest_known_interactions_are_looked_at(either: Retriever) -> 
     assert scored is not None
     assert effects == {"alpha-3": pytest.approx(scored.scores[0])}
     assert either.explain(Session(), ["alpha-4"]) == [{}]
+
+
+def test_lists_made_together_are_those_made_one_by_one(either: Retriever) -> None:
+    sessions = [walk("alpha", 1, 2), walk("beta", *range(RING)), walk("beta", 7), Session()]
+    sessions.append(
+        Session(("nobody's", item_id("alpha", 4)), (1.0, 9.0), ("click",) * 2, (None,) * 2)
+    )
+    either.learn([Transition("clicks", "", 0, 1, item_id("beta", 3), (item_id("alpha", 2),))])
+    asked = [
+        ListRequest(session, k, exclude, limits)
+        for session in sessions
+        for k in (1, 5, ALL)
+        for exclude in ((), session.item_ids, [item_id("alpha", 3), "nobody's"])
+        for limits in (NO_LIMITS, where(number={"in": [3, 4, 5]}), Limits([item_id("beta", 8)]))
+    ]
+    order = np.random.default_rng(0).permutation(len(asked)).tolist()
+    lists = either.recommend_many([asked[at] for at in order])
+    candidates = either.candidates_many([asked[at] for at in order])
+    for at, listed, reordered in zip(order, lists, candidates, strict=True):
+        each = asked[at]
+        alone = either.recommend(each.session, each.k, exclude=each.exclude, limits=each.limits)
+        if alone is None:
+            assert each.session == Session()
+            assert listed is reordered is None
+            continue
+        assert reordered is not None
+        # To the last bit: an answer does not tell whom else it was made with.
+        assert listed == reordered.items == alone
+        assert reordered.features.shape == (len(alone.item_ids), CANDIDATE_FEATURES)
+    assert either.recommend_many([]) == []

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models.retrieval.rules import STEPS, LiveRules, LiveTable, Rules, count_rules
+from models.retrieval.ruled import LiveRules
+from models.retrieval.rules import STEPS, LiveTable, Rules, count_rules
 
 Pairs = dict[tuple[int, int], float]
 
@@ -203,20 +204,20 @@ def test_candidates_by_hand() -> None:
     # p(1) = (½ · 2/4) / 1½ = 1/6,  p(2) = (1 · 1/2 + ½ · 1/4) / 1½ = 5/12.
     base = count_rules(*log([0, 1], [0, 1], [0, 2], [1, 2]), 4)
     rules = LiveRules(base)
-    positions, probabilities = rules.candidates(np.array([1, 0]), 0.5, 1.0)
+    [(positions, probabilities)] = rules.candidates([np.array([1, 0])], 0.5, 1.0)
     assert positions.tolist() == [1, 2]
     assert probabilities.tolist() == pytest.approx([1 / 6, 5 / 12])
     # 1→2 and 1→7 (a cold item) come in: r(2|1) = 2/4, r(7|1) = 1/4.
     for target in (2, 7):
         rules.add(np.array([[1] + [-1] * (STEPS - 1)]), np.array([target]))
-    positions, probabilities = rules.candidates(np.array([1]), 0.5, 1.0)
+    [(positions, probabilities)] = rules.candidates([np.array([1])], 0.5, 1.0)
     assert positions.tolist() == [2, 7]
     assert probabilities.tolist() == pytest.approx([1 / 2, 1 / 4])
     # From the cold item, of which nothing is known, and from 1: half of it at decay 1.
-    positions, probabilities = rules.candidates(np.array([7, 1]), 1.0, 1.0)
+    [(positions, probabilities)] = rules.candidates([np.array([7, 1])], 1.0, 1.0)
     assert probabilities.tolist() == pytest.approx([1 / 4, 1 / 8])
     rules.add(np.array([[7] + [-1] * (STEPS - 1)]), np.array([0]))
-    assert rules.candidates(np.array([7]), 1.0, 1.0)[0].tolist() == [0]
+    assert rules.candidates([np.array([7])], 1.0, 1.0)[0].positions.tolist() == [0]
 
 
 def test_a_given_table_is_used_although_it_is_empty() -> None:
@@ -224,13 +225,13 @@ def test_a_given_table_is_used_although_it_is_empty() -> None:
     rules = LiveRules(no_rules(3), table)
     for target in (1, 2):
         rules.add(np.array([[0] + [-1] * (STEPS - 1)]), np.array([target]))
-    assert rules.candidates(np.array([0]), 1.0, 0.0)[0].tolist() == [2]
+    assert rules.candidates([np.array([0])], 1.0, 0.0)[0].positions.tolist() == [2]
 
 
 def test_without_rules_there_are_no_candidates() -> None:
     rules = LiveRules(no_rules(3))
     for recent in ([], [0, 2], [9]):
-        positions, probabilities = rules.candidates(np.array(recent, np.int64), 0.7, 0.0)
+        [(positions, probabilities)] = rules.candidates([np.array(recent, np.int64)], 0.7, 0.0)
         assert len(positions) == len(probabilities) == 0
 
 
@@ -256,7 +257,7 @@ def test_what_is_counted_before_and_what_is_added_after_sum_up(
         / sum(decay**j for j in range(3))
         for b in range(ITEMS)
     ]
-    positions, probabilities = rules.candidates(np.array(recent), decay, smoothing)
+    [(positions, probabilities)] = rules.candidates([np.array(recent)], decay, smoothing)
     found = np.zeros(ITEMS)
     found[positions] = probabilities
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
@@ -290,3 +291,23 @@ def test_flaws_are_named(change: dict[str, np.ndarray], words: str) -> None:
     )
     assert rules.flaw() is None
     assert words in str(replace(rules, **change).flaw())
+
+
+def test_sessions_looked_at_together_lead_where_each_leads_alone() -> None:
+    rules = LiveRules(count_rules(*log([0, 1, 2], [0, 2], [3, 1, 0, 4]), 6))
+    rules.add(np.array([[2] + [-1] * (STEPS - 1)]), np.array([9]))
+    recent = [np.array(each, np.int64) for each in ([1, 0], [], [5], [2, 3, 0], [9], [0])]
+    together = rules.candidates(recent, 0.7, 1.0)
+    for each, found in zip(recent, together, strict=True):
+        [alone] = rules.candidates([each], 0.7, 1.0)
+        assert found.positions.tolist() == alone.positions.tolist()
+        assert found.probabilities.tolist() == alone.probabilities.tolist()
+    assert [len(found.positions) > 0 for found in together] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert rules.candidates([], 0.7, 1.0) == []
