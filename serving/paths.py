@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -12,6 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headrace.settings import ModelId
 from serving.problems import Problem, wrong_field
 from serving.values import cut
+
+_PLAIN = re.compile(rb"[A-Za-z0-9/_.~-]*").fullmatch
+"""Matches a path in which there is nothing to decode."""
 
 
 class EncodedPath:
@@ -25,7 +29,7 @@ class EncodedPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and scope.get("raw_path"):
+        if scope["type"] == "http" and not _PLAIN(scope.get("raw_path") or b""):
             segments = scope["raw_path"].decode("latin-1").split("/")
             # Decoded and encoded again: there are several ways to encode one path.
             path = "/".join(quote(unquote(segment), safe="") for segment in segments)

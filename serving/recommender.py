@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
@@ -17,7 +16,7 @@ from headrace.settings import Settings
 from models.retrieval.filters import parse_filter
 from models.retrieval.limits import Limits
 from models.retrieval.ranker import CANDIDATES
-from models.retrieval.retriever import Recommendations, Retriever
+from models.retrieval.retriever import ListRequest, Recommendations, Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
@@ -29,6 +28,7 @@ from serving.schemas import (
     RecommendationRequest,
     SessionInfo,
 )
+from serving.shared_ranking import SharedRanking
 from serving.trending import TrendingCache
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,7 @@ NONE_ALLOWED = "No item is left that the request's filter, exclude_ids and curso
 FEWER = "There are fewer items left to recommend than were asked for."
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A request, and what was read to answer it."""
 
     request: RecommendationRequest
@@ -104,6 +103,7 @@ class Recommender:
         self._ranking = ranking
         self._trending = trending
         self._new_id = new_id
+        self._shared = SharedRanking()
 
     async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
@@ -114,7 +114,7 @@ class Recommender:
         # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
         # that the catalogue's news is known.
         retriever = self._live.retriever_for(request.user_id)
-        ranked = self._ranked(asked, retriever)
+        ranked = await self._ranked(asked, retriever)
         if ranked is None:
             shares = dict(await self._trending.items())
             retriever = self._live.retriever_for(request.user_id)
@@ -179,27 +179,26 @@ class Recommender:
             logger.warning("seen items cannot be read: %r", exc)
             return ()
 
-    def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
+    async def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         """Return the best items by the model; None when it cannot say and trending ones must do."""
         if asked.request.candidate_ids is not None:
             return self._ranked_candidates(asked, retriever)
         if retriever is None:
             return None
-        found = self._best(asked, retriever)
+        found = await self._best(asked, retriever)
         if found is None:
             return None
         return RankedList(found, _shortage(asked, len(found.item_ids)))
 
-    def _best(self, asked: Prepared, retriever: Retriever) -> Recommendations | None:
+    async def _best(self, asked: Prepared, retriever: Retriever) -> Recommendations | None:
         """Return the best items, reordered by the second stage where there is one."""
         ranker = self._ranking.ranker
         if ranker is None or (asked.request.recommend_seen and not ranker.knows_met_items):
-            return retriever.recommend(
-                asked.session, asked.pool, exclude=asked.met, limits=asked.limits
-            )
-        found = retriever.candidates(
-            asked.session, max(asked.pool, CANDIDATES), exclude=asked.met, limits=asked.limits
-        )
+            wanted = ListRequest(asked.session, asked.pool, asked.met, asked.limits)
+            return await self._shared.rank(retriever.recommend_many, wanted)
+        pool = max(asked.pool, CANDIDATES)
+        wanted = ListRequest(asked.session, pool, asked.met, asked.limits)
+        found = await self._shared.rank(retriever.candidates_many, wanted)
         if found is None:
             return None
         best = ranker.reordered(found)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,11 @@ class OfTopics:
         await asyncio.gather(self.changes.follow(), self.evaluation.follow())
 
 
+def new_id() -> str:
+    """Return 32 hexadecimal digits that nobody has had, nor can guess."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True)
 class Services:
     """The stores, the producer and the live model of one server, for one of its models."""
@@ -120,7 +125,7 @@ class Services:
     admission: Admission
     clock: Callable[[], float] = time.time
     """Unix seconds."""
-    new_id: Callable[[], str] = field(default=lambda: uuid.uuid4().hex)
+    new_id: Callable[[], str] = new_id
 
     def of_model(self, model_id: str) -> Services:
         """Return those of a model. Raises `Problem` 404 when the server has no such model."""
@@ -184,7 +189,7 @@ def create_services(
         is_own = model_id == settings.model_id
         own_ranking = ranking if is_own else LiveRanking(own, versions, loader)
         recommender = recommender_kind(
-            own, state.sessions, live, own_ranking, state.trending, lambda: uuid.uuid4().hex
+            own, state.sessions, live, own_ranking, state.trending, new_id
         )
         models[model_id] = Services(
             settings=own,

@@ -70,8 +70,8 @@ class TracedRecommender(Recommender):
             span.set_attribute("headrace.session.interactions", len(asked.session.item_ids))
         return asked
 
-    def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
+    async def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         with self._tracing.span("rank") as span:
-            ranked = super()._ranked(asked, retriever)
+            ranked = await super()._ranked(asked, retriever)
             span.set_attribute("headrace.ranked", ranked is not None and ranked.from_model)
         return ranked
