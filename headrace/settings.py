@@ -195,9 +195,11 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Processes of one server, which share its port."""
     admission_target_ms: Annotated[float, Meta(ge=0, le=60_000)] = 50.0
     """When even the quickest recommendations take longer, in milliseconds, fewer requests are taken
-    in hand and others get 503 at once; 0: all are taken."""
+    in hand and others get 503 at once; 0: all are taken. Sooner, where the server has used up a
+    core."""
     admission_least: Count = 32
-    """Requests for recommendations that are taken in hand at once, however slow they are."""
+    """Requests for recommendations that are taken in hand at once, however slow they are; eight
+    where the server has used up a core."""
     admission_most: Count = 256
     """Requests for recommendations in hand at the most, however quick they are."""
     streams_limit: Annotated[int, Meta(ge=1, le=60_000)] = 4_000

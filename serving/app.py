@@ -19,6 +19,7 @@ from starlette.routing import Route
 from headrace.cancellation import cancel_until_done
 from headrace.settings import Settings
 from headrace.tracing import start_tracing
+from serving.admission import RefusedEarly
 from serving.bodies import MAX_BULK_BYTES
 from serving.middleware import Measured
 from serving.paths import EncodedPath
@@ -185,6 +186,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
             *_traced(tracing),
             Middleware(Measured),
             *_cors(settings),
+            Middleware(RefusedEarly, routes=_admitted()),
         ],
         exception_handlers={
             HTTPException: handle_http,
@@ -192,6 +194,15 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
         },
         lifespan=lifespan,
     )
+
+
+def _admitted() -> dict[str, Guarded]:
+    """Return by their paths the routes to which requests are admitted that come one by one."""
+    return {
+        route.path: route
+        for route in ROUTES
+        if isinstance(route, Guarded) and route.admitted and not route.param_convertors
+    }
 
 
 def _traced(tracing: Tracing | None) -> list[Middleware]:

@@ -51,6 +51,7 @@ class Guarded(Route):
         self.scope: Scope = scope
         self.for_users = for_users
         self.streams = streams
+        self.admitted = admitted
         guard = Middleware(
             Guard,
             scope=scope,

@@ -103,6 +103,67 @@ def test_without_a_target_all_are_taken(clock: Clock) -> None:
 
 
 @pytest.fixture
+def shipped(clock: Clock) -> Admission:
+    """With the settings' defaults, on a server that has a core to itself and uses it up."""
+    return Admission(ServingSettings(), clock, worked=clock)
+
+
+def rush(admission: Admission, clock: Clock, windows: int, per_s: float = 1_000.0) -> list[int]:
+    """Ask for all that may be, for so many windows; return the limits.
+
+    So many a second are answered, one after the other: who is n-th in hand waits for n.
+    """
+    limits = []
+    for _ in range(windows):
+        ends = clock.now + 0.1
+        while clock.now < ends:
+            while admission.enter():
+                pass
+            clock.now += 1 / per_s
+            admission.leave(admission.in_hand / per_s)
+        limits.append(admission.limit)
+    while admission.in_hand:
+        clock.now += 1 / per_s
+        admission.leave(admission.in_hand / per_s)
+    return limits
+
+
+def calm(admission: Admission, clock: Clock, requests: int, seconds: float = 0.001) -> None:
+    for _ in range(requests):
+        assert admission.enter()
+        clock.now += 0.02
+        admission.leave(seconds)
+
+
+def test_a_server_that_is_used_up_takes_at_once_what_it_answers_soon(
+    shipped: Admission, clock: Clock
+) -> None:
+    # It takes a millisecond, so five are soon, and 1,000 a second are five in that time.
+    calm(shipped, clock, 100)
+    assert shipped.limit == 256
+    limits = rush(shipped, clock, 20)
+    # It takes as long to work off what was taken before.
+    assert limits[5] == 8
+    assert max(limits[5:]) <= 10
+
+
+def test_a_server_that_others_keep_from_its_work_goes_on_taking(clock: Clock) -> None:
+    idle = Clock()
+    starved = Admission(ServingSettings(), clock, worked=idle)
+    calm(starved, clock, 100)
+    # 256 in hand at 10,000 a second: 26 ms, more than usual and less than the target.
+    assert set(rush(starved, clock, 20, per_s=10_000.0)) == {256}
+
+
+def test_after_a_rush_and_a_rest_a_burst_is_taken(shipped: Admission, clock: Clock) -> None:
+    calm(shipped, clock, 100)
+    rush(shipped, clock, 5)
+    clock.now += 5.0
+    calm(shipped, clock, 1)
+    assert shipped.limit == 256
+
+
+@pytest.fixture
 async def narrow(settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that takes two requests for recommendations at once."""
     ensure_topics(settings)

@@ -37,12 +37,7 @@ async def ask(
     client: httpx.AsyncClient, user_id: str, after: object, **more: Any
 ) -> httpx.Response:
     asked = {"user_id": user_id, "after": after, **more}
-    while True:
-        answer = await client.post("/v1/recommendations", json=asked)
-        # A server that has too much in hand says when to ask again.
-        if answer.status_code != 503:
-            return answer
-        await asyncio.sleep(int(answer.headers["retry-after"]))
+    return await client.post("/v1/recommendations", json=asked)
 
 
 async def until_read(client: httpx.AsyncClient, token: str) -> None:
