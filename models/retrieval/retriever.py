@@ -232,7 +232,8 @@ class Retriever:
             positions = np.where(there, positions, 0)
             excluded = self._items.positions(exclude)
             [ruled] = self._ruled([places[places >= 0]])
-            _, best = self._index.search(query, self._blend.candidates, excluded)
+            of_one = self._index.search_many(query[None], self._blend.candidates, [excluded])
+            best = of_one[0][1]
             logs = blended_scores(
                 self._items.vectors[positions] @ query,
                 ruled.of(positions),
