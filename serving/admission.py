@@ -8,9 +8,9 @@ whole.
 
 - Slower than the target: the limit falls by and by, and while it is quicker again it rises, so that
   a machine that is busy with something else now and then takes nothing away for good.
-- Much slower than it is on this server at other times, although the server had a core to itself and
-  used it up: this is more than it can do. At once no more are taken than it can answer soon, by
-  Little's law: as many as are answered in the time that one may take.
+- Much slower than it is on this server at other times, with many in hand all along, although the
+  server had a core to itself and used it up: this is more than it can do. At once no more are taken
+  than it can answer soon, by Little's law: as many as are answered in the time that one may take.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Admission:
         self._began, self._began_worked = clock(), worked()
         """Of the window."""
         self._quickest_s = math.inf
-        self._done = self._peak = 0
+        self._done = self._peak = self._lowest = self._refused_before = 0
         self._in_a_row = 0
         """Windows, this one the last, in which the server was asked too much."""
         self.in_hand = 0
@@ -96,7 +96,7 @@ class Admission:
 
     def leave(self, seconds: float) -> None:
         """Note that a request is done, and how long it was in hand."""
-        self.in_hand -= 1
+        self._let_go()
         self._done += 1
         self._quickest_s = min(self._quickest_s, seconds)
         if self._clock() >= self._began + _WINDOW_S:
@@ -106,12 +106,16 @@ class Admission:
     def aside(self, scope: Scope) -> Iterator[None]:
         """Count this scope's request, until the block ends, as one that is not in hand."""
         began = self._clock()
-        self.in_hand -= 1
+        self._let_go()
         try:
             yield
         finally:
             self.in_hand += 1
             scope[_ASIDE_S] = scope.get(_ASIDE_S, 0.0) + self._clock() - began
+
+    def _let_go(self) -> None:
+        self.in_hand -= 1
+        self._lowest = min(self._lowest, self.in_hand)
 
     def _settle(self) -> None:
         """Set the limit for the next window by what was seen in this one."""
@@ -119,7 +123,9 @@ class Admission:
         lasted_s = now - self._began
         used_up = worked - self._began_worked > _USED_UP * lasted_s
         soon_s = max(_SOON_S, _SLOWER * self._usual_s)
-        too_much = used_up and quickest_s > soon_s and self._peak > _FEW
+        # Never fewer in hand than that, or others refused: they do not come and go, a queue stands.
+        stands = self._lowest >= self._least or self.refused > self._refused_before
+        too_much = stands and used_up and quickest_s > soon_s and self._peak > _FEW
         self._in_a_row = self._in_a_row + 1 if too_much else 0
         if self._in_a_row >= _IN_A_ROW:
             self._limit = max(float(_FEW), min(self._limit, self._done / lasted_s * soon_s))
@@ -132,7 +138,9 @@ class Admission:
         forgetting = 1.0 if used_up else _FORGETTING
         self._usual_s = min(quickest_s, self._usual_s * forgetting)
         self._began, self._began_worked = now, worked
-        self._quickest_s, self._done, self._peak = math.inf, 0, self.in_hand
+        self._quickest_s, self._done = math.inf, 0
+        self._peak = self._lowest = self.in_hand
+        self._refused_before = self.refused
 
 
 class Admitted:
