@@ -15,7 +15,6 @@ whole.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,8 +43,6 @@ _FEW = 8
 _FORGETTING = 1.01
 """By which the usual time grows in a window in which nothing was as quick."""
 _RETRY_AFTER_S = 1
-_BEFORE_REFUSAL_S = 0.01
-"""Who asks again as soon as it is refused would else keep the server busy with nothing but that."""
 _ASIDE_S = "headrace.aside_s"
 """In a request's scope: for how long it waited for something else than this server."""
 
@@ -153,7 +150,7 @@ class Admitted:
         """Pass the request on."""
         admission: Admission = scope["app"].state.services.admission
         if not admission.enter():
-            await _refuse(scope, receive, send)
+            await _REFUSAL(scope, receive, send)
             return
         began = time.perf_counter()
         try:
@@ -182,17 +179,12 @@ class RefusedEarly:
                 admission.refused += 1
                 # For the log and the metrics.
                 scope["route"] = self._routes[scope["path"]]
-                await _refuse(scope, receive, send)
+                await _REFUSAL(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    # Answered here: an error that travels up is logged, which takes as long as an answer.
-    await asyncio.sleep(_BEFORE_REFUSAL_S)
-    await _REFUSAL(scope, receive, send)
-
-
+# Answered as it is: an error that travels up is logged, which takes as long as an answer.
 _REFUSAL = respond(
     Problem(
         503,
