@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from headrace import __version__
 from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
+from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
 from headrace.settings import ModelId
 from headrace.tasks import Task
@@ -24,6 +25,7 @@ from serving import examples, schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
+from serving.routes.items import MAX_FOUND, MAX_OFFSET, MAX_QUERY
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routing import OF_MODEL, Guarded
 from serving.uploads import DATA, REQUEST
@@ -152,6 +154,45 @@ _CATEGORY = {
     "example": "Comedy",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
+_WINDOW = {
+    "name": "window",
+    "in": "query",
+    "description": "The last hour or the last day.",
+    "example": "1h",
+    "schema": {"type": "string", "enum": list(WINDOWS), "default": "1h"},
+}
+_QUERY = {
+    "name": "query",
+    "in": "query",
+    "description": "Words that an item's id, title or categories have.",
+    "example": "toy story",
+    "schema": {"type": "string", "maxLength": MAX_QUERY},
+}
+_IDS = {
+    "name": "id",
+    "in": "query",
+    "description": "These items, instead of a search.",
+    "example": [examples.ITEM_ID],
+    "schema": {
+        "type": "array",
+        "items": msgspec.json.schema(ItemId),
+        "maxItems": MAX_FOUND,
+    },
+}
+_FOUND = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND, "default": 50},
+    "example": 20,
+}
+_OFFSET = {
+    "name": "offset",
+    "in": "query",
+    "description": "How many of those that match to pass over.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+    "example": 0,
+}
 _STABILITY = {
     "name": "stability",
     "in": "query",
@@ -212,6 +253,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
         answer=schemas.ServedList, errors=(404, 422, 503)
     ),
+    ("GET", "/v1/figures"): Operation(
+        answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
+    ),
+    ("GET", "/v1/key"): Operation(answer=schemas.KeyInfo),
     ("GET", "/v1/trending"): Operation(
         answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
     ),
@@ -247,6 +292,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         Union[Item, _Items],
         example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
+    ),
+    ("GET", "/v1/items"): Operation(
+        answer=schemas.FoundItems,
+        parameters=(_QUERY, _CATEGORY, _IDS, _FOUND, _OFFSET),
+        errors=(422, 503),
     ),
     ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
     ("PUT", "/v1/items/{item_id}"): Operation(
@@ -398,7 +448,7 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
     schemes = ["key"]
     schemes += ["user_token"] if route.for_users else []
     schemes += ["stream_token"] if route.streams else []
-    return [{scheme: [route.scope]} for scheme in schemes]
+    return [{scheme: [route.scope] if route.scope else []} for scheme in schemes]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
@@ -34,11 +34,14 @@ from headrace_client.sending import (
 from headrace_client.sse import Parser
 from headrace_client.types import (
     EventsAnswer,
+    Figures,
+    FoundItems,
     HiddenItems,
     Item,
     ItemBody,
     ItemList,
     ItemsAccepted,
+    KeyInfo,
     LiveVersion,
     MergeAnswer,
     MergeRequest,
@@ -316,6 +319,23 @@ class AsyncClient:
         """Return an item of the catalogue. Raises `NotFound`."""
         return await self._call("GET", "/v1/items/{item_id}", Item, {"item_id": item_id})
 
+    async def items(
+        self,
+        query: str | None = None,
+        *,
+        category: str | None = None,
+        ids: Sequence[str] = (),
+        limit: int = 50,
+        offset: int = 0,
+    ) -> FoundItems:
+        """Return what a search of the catalogue finds; with `ids`, those items instead."""
+        asked: dict[str, str | Sequence[str] | None] = {
+            "query": query, "category": category, "id": ids, "limit": str(limit),
+            "offset": str(offset),
+        }  # fmt: skip
+        params = {name: value for name, value in asked.items() if value}
+        return await self._call("GET", "/v1/items", FoundItems, params=params)
+
     async def put_item(self, item_id: str, body: ItemBody) -> ItemsAccepted:
         """Add or replace an item."""
         return await self._call(
@@ -421,6 +441,14 @@ class AsyncClient:
 
     # The server
 
+    async def key(self) -> KeyInfo:
+        """Return what the key of this client is for. Raises `Unauthorized` for a wrong one."""
+        return await self._call("GET", "/v1/key", KeyInfo)
+
+    async def figures(self, *, window: str = "1h") -> Figures:
+        """Return events, lag, requests, latency and quality over the last hour, or day (`1d`)."""
+        return await self._call("GET", "/v1/figures", Figures, params={"window": window})
+
     async def ready(self) -> Ready:
         """Return whether the server is ready. Raises `Unavailable` when it is not."""
         return await self._call("GET", "/readyz", Ready)
@@ -433,7 +461,7 @@ class AsyncClient:
         path: str,
         answer: type[_T],
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,
@@ -457,7 +485,7 @@ class AsyncClient:
         method: str,
         path: str,
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,

@@ -75,6 +75,34 @@ class EventsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     events: list[AcceptedEvent | RefusedEvent | UnknownEvent]
 
 
+class Figures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/figures`: series as long as `at`. None: nothing was told of that step."""
+
+    window: Literal["1d", "1h"]
+    step_s: int
+    at: list[int]
+    events_per_s: dict[str, list[float | None]]
+    lag: dict[str, list[float | None]]
+    freshness_ms: Percentiles
+    requests_per_s: list[float | None]
+    client_errors_per_s: list[float | None]
+    server_errors_per_s: list[float | None]
+    latency_ms: Percentiles
+    routes: list[RouteFigures]
+    quality: Quality
+    swaps: list[Swap]
+    told_at: dict[str, float | None]
+
+
+class FoundItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/items`."""
+
+    count: int
+    offset: int
+    items: list[Item]
+    categories: dict[str, int]
+
+
 class HiddenItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `GET /v1/users/{id}/hidden`, the oldest first."""
 
@@ -122,6 +150,15 @@ class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a change of the catalogue, which Kafka has acknowledged."""
 
     accepted: int
+
+
+class KeyInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/key`."""
+
+    id: str | None
+    name: str
+    scopes: list[Literal["admin", "erase", "events", "recommend", "train"]]
+    expires_at: float | None
 
 
 class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,6 +216,14 @@ class ModelList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[Model]
 
 
+class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A time at each step, in milliseconds, within 5 %; None where nothing was counted."""
+
+    p50: list[float | None]
+    p95: list[float | None]
+    p99: list[float | None]
+
+
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457."""
 
@@ -209,6 +254,22 @@ class Purchase(
     price: float | None = None
     currency: str | None = None
     rating: float | None = None
+
+
+class Quality(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """HR@k and NDCG@k of lists that were served, judged by what their users did next."""
+
+    k: int
+    over_s: int
+    by_label: dict[str, QualitySeries]
+
+
+class QualitySeries(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How lists of one label fared, at each step over the time before it."""
+
+    events: list[int]
+    hit_rate: list[float | None]
+    ndcg: list[float | None]
 
 
 class Rating(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="rating"):
@@ -307,6 +368,19 @@ class RefusedEvent(
     reason: str
 
 
+class RouteFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests to one route over the whole window."""
+
+    route: str
+    method: str
+    requests: int
+    client_errors: int
+    server_errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
 class ServedList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `GET /v1/recommendations/{id}`: a list that was served, and why."""
 
@@ -339,6 +413,15 @@ class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     applied: int
     updated_at: float | None
     marks: dict[str, int]
+
+
+class Swap(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version that went live."""
+
+    model_id: str
+    version: str
+    at: float
+    reason: str
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
