@@ -34,6 +34,7 @@ from serving.routes import (
     recommendations,
     tasks,
     tokens,
+    topics,
     training,
     users,
 )
@@ -81,6 +82,12 @@ ROUTES = [
     Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
     Guarded("/v1/key", key.get_key, None),
     Guarded("/v1/figures", figures.get_figures, "train"),
+    Guarded("/v1/topics", topics.get_topics, "train"),
+    Guarded("/v1/dead-letters", topics.get_dead_letters, "admin"),
+    Guarded("/v1/dead-letters/{letter_id}", topics.get_dead_letter, "admin"),
+    Guarded(
+        "/v1/dead-letters/{letter_id}/resend", topics.post_resend, "admin", methods=["POST"]
+    ),
     Guarded("/v1/items", items.get_items, "recommend"),
     Guarded(
         "/v1/items", items.post_items, "admin", methods=["POST"], max_bytes=MAX_BULK_BYTES
@@ -177,6 +184,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
             for each in services.models.values():
                 await each.impressions.close()
             await services.request_figures.tell()
+            services.kafka.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

@@ -27,6 +27,7 @@ from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
 from serving.routes.items import MAX_FOUND, MAX_OFFSET, MAX_QUERY
 from serving.routes.tasks import MAX_LIMIT, STATUSES
+from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routing import OF_MODEL, Guarded
 from serving.uploads import DATA, REQUEST
 
@@ -36,6 +37,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "user_id": ("The user's id.", UserId, examples.USER_ID),
     "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
     "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
+    "letter_id": ("The dead letter's id.", schemas.LetterId, examples.LETTER_ID),
     "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
     "version": ("The version's name.", VersionName, examples.VERSION),
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
@@ -161,6 +163,27 @@ _WINDOW = {
     "example": "1h",
     "schema": {"type": "string", "enum": list(WINDOWS), "default": "1h"},
 }
+_REASON = {
+    "name": "reason",
+    "in": "query",
+    "description": "Text that the reason holds, in whatever case.",
+    "example": "rating",
+    "schema": {"type": "string", "maxLength": MAX_REASON},
+}
+_FROM_TOPIC = {
+    "name": "topic",
+    "in": "query",
+    "description": "Those that came from this topic, with or without the prefix.",
+    "example": "ratings",
+    "schema": {"type": "string", "maxLength": MAX_TOPIC},
+}
+_LETTERS = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 50},
+    "example": 20,
+}
 _QUERY = {
     "name": "query",
     "in": "query",
@@ -255,6 +278,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/figures"): Operation(
         answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
+    ),
+    ("GET", "/v1/topics"): Operation(answer=schemas.TopicList, errors=(503,)),
+    ("GET", "/v1/dead-letters"): Operation(
+        answer=schemas.DeadLetterList,
+        parameters=(_REASON, _FROM_TOPIC, _LETTERS),
+        errors=(422, 503),
+    ),
+    ("GET", "/v1/dead-letters/{letter_id}"): Operation(
+        answer=schemas.DeadLetter, errors=(404, 422, 503)
+    ),
+    ("POST", "/v1/dead-letters/{letter_id}/resend"): Operation(
+        answer=schemas.ResentLetter,
+        body=schemas.ResendRequest,
+        needs_body=False,
+        example={"set": {"rating": "4.5"}, "dry_run": True},
+        errors=(404, 409, 413, 422, 503),
     ),
     ("GET", "/v1/key"): Operation(answer=schemas.KeyInfo),
     ("GET", "/v1/trending"): Operation(

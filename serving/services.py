@@ -42,6 +42,7 @@ from serving.figures import FiguresView, RequestFigures
 from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
 from serving.item_search import ItemSearch
+from serving.kafka_views import KafkaViews
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
@@ -117,6 +118,7 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    kafka: KafkaViews
     request_figures: RequestFigures
     figures: FiguresView
     models: Mapping[str, Services]
@@ -185,6 +187,7 @@ def create_services(
     told = FiguresStore(redis, settings)
     request_figures = RequestFigures(Tally(told, "server", time.time))
     figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
+    kafka = KafkaViews(settings)
     merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
@@ -224,6 +227,7 @@ def create_services(
             metrics=metrics,
             admission=admission,
             request_log=request_log,
+            kafka=kafka,
             request_figures=request_figures,
             figures=figures,
             models=models,

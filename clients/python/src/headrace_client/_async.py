@@ -33,6 +33,8 @@ from headrace_client.sending import (
 )
 from headrace_client.sse import Parser
 from headrace_client.types import (
+    DeadLetter,
+    DeadLetterList,
     EventsAnswer,
     Figures,
     FoundItems,
@@ -50,11 +52,14 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ResendRequest,
+    ResentLetter,
     ServedList,
     Task,
     TaskList,
     TokenAnswer,
     TokenRequest,
+    TopicList,
     TrainingRequest,
     UserInteractions,
     VersionList,
@@ -452,6 +457,43 @@ class AsyncClient:
     async def ready(self) -> Ready:
         """Return whether the server is ready. Raises `Unavailable` when it is not."""
         return await self._call("GET", "/readyz", Ready)
+
+    # Kafka
+
+    async def topics(self) -> TopicList:
+        """Return the topics: how far each partition goes, how far workers are, how fast both are.
+
+        A reading takes a second or so.
+        """
+        return await self._call("GET", "/v1/topics", TopicList)
+
+    async def dead_letters(
+        self, *, reason: str | None = None, topic: str | None = None, limit: int = 50
+    ) -> DeadLetterList:
+        """Return the newest dead letters, newest first."""
+        asked = {"reason": reason, "topic": topic, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return await self._call("GET", "/v1/dead-letters", DeadLetterList, params=params)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter. Raises `NotFound`."""
+        return await self._call(
+            "GET", "/v1/dead-letters/{letter_id}", DeadLetter, {"letter_id": letter_id}
+        )
+
+    async def resend(self, letter_id: str, request: ResendRequest | None = None) -> ResentLetter:
+        """Send a dead letter again, mended.
+
+        Raises `Invalid` when no worker would take it, and `Conflict` when it was sent again.
+        """
+        return await self._call(
+            "POST",
+            "/v1/dead-letters/{letter_id}/resend",
+            ResentLetter,
+            {"letter_id": letter_id},
+            body=request or ResendRequest(),
+            safe=False,
+        )
 
     # How calls are made
 

@@ -56,6 +56,30 @@ class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     delimiter: str | None = None
 
 
+class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record that is wrong in itself, as received; in base64 what is no UTF-8."""
+
+    id: str
+    buried_at: float
+    topic: str | None
+    partition: int
+    offset: int
+    field: str
+    reason: str
+    resent: bool
+    key: str | None
+    key_base64: str | None
+    value: str | None
+    value_base64: str | None
+
+
+class DeadLetterList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/dead-letters`, newest first."""
+
+    count: int
+    dead_letters: list[DeadLetter]
+
+
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How lists fared with the users who were served them, in the window until now."""
 
@@ -216,6 +240,19 @@ class ModelList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[Model]
 
 
+class PartitionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A partition as it stands, and how fast it moves."""
+
+    partition: int
+    begin: int
+    end: int
+    newest: float | None
+    position: int | None
+    lag: int | None
+    rate_in: float
+    rate_out: float | None
+
+
 class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A time at each step, in milliseconds, within 5 %; None where nothing was counted."""
 
@@ -368,6 +405,28 @@ class RefusedEvent(
     reason: str
 
 
+class ResendRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `POST /v1/dead-letters/{letter_id}/resend`; without a field as it was received."""
+
+    value: str | None = None
+    value_base64: str | None = None
+    set: dict[str, str] = {}
+    drop: list[str] = []
+    again: bool = False
+    dry_run: bool = False
+
+
+class ResentLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was sent for a dead letter, or would be."""
+
+    id: str
+    topic: str
+    key: str | None
+    value: str | None
+    sent: bool
+    token: str | None
+
+
 class RouteFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests to one route over the whole window."""
 
@@ -468,6 +527,29 @@ class TokenRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     scopes: list[Literal["events", "recommend"]] = field(default_factory=lambda: ["recommend"])
     expires_s: int = 900
+
+
+class TopicInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A topic: what it comes to over its partitions, and each of them."""
+
+    topic: str
+    name: str
+    id: str | None
+    records: int
+    newest: float | None
+    lag: int | None
+    rate_in: float
+    rate_out: float | None
+    partitions: list[PartitionInfo]
+
+
+class TopicList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/topics`."""
+
+    at: float
+    over_s: float
+    unknown: str
+    topics: list[TopicInfo]
 
 
 class TrainingRequest(
