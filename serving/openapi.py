@@ -15,6 +15,7 @@ from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
 from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
+from headrace.replaying.queue import ReplayTask
 from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
@@ -38,6 +39,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
     "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
     "letter_id": ("The dead letter's id.", schemas.LetterId, examples.LETTER_ID),
+    "replay_id": ("The replay's id.", schemas.ReplayId, examples.REPLAY_ID),
     "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
     "version": ("The version's name.", VersionName, examples.VERSION),
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
@@ -278,6 +280,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/figures"): Operation(
         answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
+    ),
+    ("GET", "/v1/replays"): Operation(answer=schemas.ReplayList, errors=(503,)),
+    ("POST", "/v1/replays"): Operation(
+        202,
+        ReplayTask,
+        schemas.ReplayRequest,
+        needs_body=False,
+        example={"into": "shadow", "dry_run": True},
+        errors=(404, 409, 413, 422, 503),
+    ),
+    ("GET", "/v1/replays/{replay_id}"): Operation(answer=ReplayTask, errors=(404, 422, 503)),
+    ("DELETE", "/v1/replays/{replay_id}"): Operation(
+        answer=ReplayTask, also=(202,), errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/resume"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/promote"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
     ),
     ("GET", "/v1/topics"): Operation(answer=schemas.TopicList, errors=(503,)),
     ("GET", "/v1/dead-letters"): Operation(

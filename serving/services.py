@@ -24,6 +24,7 @@ from headrace.model_settings import EventTopicNames
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
+from headrace.replaying.queue import ReplayQueue
 from headrace.sessions import SessionStore
 from headrace.settings import ExperimentSettings, Settings
 from headrace.store import connect
@@ -119,6 +120,7 @@ class Services:
     metrics: Metrics
     request_log: RequestLog
     kafka: KafkaViews
+    replays: ReplayQueue
     request_figures: RequestFigures
     figures: FiguresView
     models: Mapping[str, Services]
@@ -188,6 +190,7 @@ def create_services(
     request_figures = RequestFigures(Tally(told, "server", time.time))
     figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
     kafka = KafkaViews(settings)
+    replays = ReplayQueue(redis, settings)
     merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
@@ -228,6 +231,7 @@ def create_services(
             admission=admission,
             request_log=request_log,
             kafka=kafka,
+            replays=replays,
             request_figures=request_figures,
             figures=figures,
             models=models,

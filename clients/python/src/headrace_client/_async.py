@@ -52,6 +52,9 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ReplayList,
+    ReplayRequest,
+    ReplayTask,
     ResendRequest,
     ResentLetter,
     ServedList,
@@ -492,6 +495,50 @@ class AsyncClient:
             ResentLetter,
             {"letter_id": letter_id},
             body=request or ResendRequest(),
+            safe=False,
+        )
+
+    # Replays
+
+    async def replays(self) -> ReplayList:
+        """Return the newest replays and promotions, newest first."""
+        return await self._call("GET", "/v1/replays", ReplayList)
+
+    async def replay(self, replay_id: str) -> ReplayTask:
+        """Return one replay. Raises `NotFound`."""
+        return await self._call(
+            "GET", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id}
+        )
+
+    async def start_replay(self, request: ReplayRequest | None = None) -> ReplayTask:
+        """Ask for a replay. Raises `Conflict` while one into the same state has not ended."""
+        return await self._call(
+            "POST", "/v1/replays", ReplayTask, body=request or ReplayRequest(), safe=False
+        )
+
+    async def cancel_replay(self, replay_id: str) -> ReplayTask:
+        """Cancel a replay; it may still be RUNNING for a moment."""
+        return await self._call(
+            "DELETE", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id}
+        )
+
+    async def resume_replay(self, replay_id: str) -> ReplayTask:
+        """Go on with a replay that was cancelled or has failed."""
+        return await self._call(
+            "POST",
+            "/v1/replays/{replay_id}/resume",
+            ReplayTask,
+            {"replay_id": replay_id},
+            safe=False,
+        )
+
+    async def promote_replay(self, replay_id: str) -> ReplayTask:
+        """Make the shadow of a replay the live state; return the promotion."""
+        return await self._call(
+            "POST",
+            "/v1/replays/{replay_id}/promote",
+            ReplayTask,
+            {"replay_id": replay_id},
             safe=False,
         )
 

@@ -52,6 +52,9 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ReplayList,
+    ReplayRequest,
+    ReplayTask,
     ResendRequest,
     ResentLetter,
     ServedList,
@@ -488,6 +491,46 @@ class Client:
             ResentLetter,
             {"letter_id": letter_id},
             body=request or ResendRequest(),
+            safe=False,
+        )
+
+    # Replays
+
+    def replays(self) -> ReplayList:
+        """Return the newest replays and promotions, newest first."""
+        return self._call("GET", "/v1/replays", ReplayList)
+
+    def replay(self, replay_id: str) -> ReplayTask:
+        """Return one replay. Raises `NotFound`."""
+        return self._call("GET", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def start_replay(self, request: ReplayRequest | None = None) -> ReplayTask:
+        """Ask for a replay. Raises `Conflict` while one into the same state has not ended."""
+        return self._call(
+            "POST", "/v1/replays", ReplayTask, body=request or ReplayRequest(), safe=False
+        )
+
+    def cancel_replay(self, replay_id: str) -> ReplayTask:
+        """Cancel a replay; it may still be RUNNING for a moment."""
+        return self._call("DELETE", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def resume_replay(self, replay_id: str) -> ReplayTask:
+        """Go on with a replay that was cancelled or has failed."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/resume",
+            ReplayTask,
+            {"replay_id": replay_id},
+            safe=False,
+        )
+
+    def promote_replay(self, replay_id: str) -> ReplayTask:
+        """Make the shadow of a replay the live state; return the promotion."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/promote",
+            ReplayTask,
+            {"replay_id": replay_id},
             safe=False,
         )
 
