@@ -109,8 +109,10 @@ ROUTES = [
     *of_models(
         "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
+    *of_models("/items/{item_id}/popularity", recommendations.get_popularity, "recommend"),
     Guarded("/v1/models", models.get_models, "train"),
     Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
+    Guarded("/v1/models/{model_id}/map", models.get_map, "recommend"),
     Guarded(
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],

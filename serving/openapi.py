@@ -15,6 +15,7 @@ from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
 from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
+from headrace.popularity import STEP_S
 from headrace.replaying.queue import ReplayTask
 from headrace.settings import ModelId
 from headrace.tasks import Task
@@ -27,6 +28,7 @@ from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
 from serving.routes.items import MAX_FOUND, MAX_OFFSET, MAX_QUERY
+from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routing import OF_MODEL, Guarded
@@ -185,6 +187,20 @@ _LETTERS = {
     "description": "How many, at the most.",
     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 50},
     "example": 20,
+}
+_STEP = {
+    "name": "step",
+    "in": "query",
+    "description": "By hour or by day.",
+    "example": "day",
+    "schema": {"type": "string", "enum": list(STEP_S), "default": "day"},
+}
+_ON_MAP = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "example": 2_000,
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_MAP, "default": 2_000},
 }
 _QUERY = {
     "name": "query",
@@ -373,6 +389,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/items/{item_id}/bought-together"): Operation(
         answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+    ),
+    ("GET", "/v1/items/{item_id}/popularity"): Operation(
+        answer=schemas.ItemPopularity, parameters=(_STEP,), errors=(422, 503)
+    ),
+    ("GET", "/v1/models/{model_id}/map"): Operation(
+        answer=schemas.ItemMap, parameters=(_ON_MAP,), errors=(404, 409, 422, 503)
     ),
     ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(

@@ -663,3 +663,30 @@ class ReplayList(Struct, frozen=True):
     """Answer of `GET /v1/replays`, newest first."""
 
     replays: list[ReplayTask]
+
+
+class ItemPopularity(Struct, frozen=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    """When each step begins, in Unix seconds, oldest first; empty before there were events."""
+    events: list[int]
+    """Events of the item in each step, by their own time."""
+
+
+class ItemMap(Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    """The share, 0 to 1, of what the vectors differ by that the map shows."""
+    count: int
+    """Items that the version has; those that were deleted since are left out."""
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    """The first one of each item."""
+    x: list[float]
+    y: list[float]

@@ -21,6 +21,7 @@ from headrace.figures import FiguresStore, Tally
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.model_settings import EventTopicNames
+from headrace.popularity import PopularityStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
@@ -74,6 +75,7 @@ class OfTopics:
     sessions: SessionStore
     transitions: TransitionStore
     trending: TrendingCache
+    popularity: PopularityStore
     evaluation: EvaluationCache
     freshness: Freshness
     changes: UserChanges
@@ -110,6 +112,7 @@ class Services:
     """The model that says which items are like one, once it has a version."""
     ranking: LiveRanking
     trending: TrendingCache
+    popularity: PopularityStore
     recommender: Recommender
     freshness: Freshness
     feed: Feed
@@ -220,6 +223,7 @@ def create_services(
             similar=similar,
             ranking=own_ranking,
             trending=state.trending,
+            popularity=state.popularity,
             recommender=recommender,
             freshness=state.freshness,
             feed=Feed(own, recommender, live, state.changes, log, open_streams),
@@ -252,6 +256,7 @@ def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
         sessions=sessions,
         transitions=TransitionStore(redis, settings),
         trending=TrendingCache(TrendingStore(redis, settings), settings),
+        popularity=PopularityStore(redis, settings),
         evaluation=EvaluationCache(
             settings.evaluation, EvaluationStore(redis, settings), time.time
         ),

@@ -42,6 +42,8 @@ from headrace_client.types import (
     Item,
     ItemBody,
     ItemList,
+    ItemMap,
+    ItemPopularity,
     ItemsAccepted,
     KeyInfo,
     LiveVersion,
@@ -77,6 +79,7 @@ OF_MODEL = frozenset(
         "/v1/trending",
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
+        "/v1/items/{item_id}/popularity",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -274,6 +277,16 @@ class AsyncClient:
             {"k": str(k)},
         )
 
+    async def popularity(self, item_id: str, *, step: str = "day") -> ItemPopularity:
+        """Return how often an item was met, by `hour` or by `day`."""
+        return await self._call(
+            "GET",
+            "/v1/items/{item_id}/popularity",
+            ItemPopularity,
+            {"item_id": item_id},
+            {"step": step},
+        )
+
     # Users
 
     async def interactions(self, user_id: str) -> UserInteractions:
@@ -370,6 +383,16 @@ class AsyncClient:
         """Return the model's versions, newest first."""
         return await self._call(
             "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
+        )
+
+    async def item_map(self, model_id: str, *, limit: int = 2_000) -> ItemMap:
+        """Return where the live version's items lie, in two dimensions. Raises `NotFound`."""
+        return await self._call(
+            "GET",
+            "/v1/models/{model_id}/map",
+            ItemMap,
+            {"model_id": model_id},
+            {"limit": str(limit)},
         )
 
     async def create_model(self, model_id: str) -> Model:

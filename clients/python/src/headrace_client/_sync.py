@@ -42,6 +42,8 @@ from headrace_client.types import (
     Item,
     ItemBody,
     ItemList,
+    ItemMap,
+    ItemPopularity,
     ItemsAccepted,
     KeyInfo,
     LiveVersion,
@@ -77,6 +79,7 @@ OF_MODEL = frozenset(
         "/v1/trending",
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
+        "/v1/items/{item_id}/popularity",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -274,6 +277,16 @@ class Client:
             {"k": str(k)},
         )
 
+    def popularity(self, item_id: str, *, step: str = "day") -> ItemPopularity:
+        """Return how often an item was met, by `hour` or by `day`."""
+        return self._call(
+            "GET",
+            "/v1/items/{item_id}/popularity",
+            ItemPopularity,
+            {"item_id": item_id},
+            {"step": step},
+        )
+
     # Users
 
     def interactions(self, user_id: str) -> UserInteractions:
@@ -366,6 +379,16 @@ class Client:
         """Return the model's versions, newest first."""
         return self._call(
             "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
+        )
+
+    def item_map(self, model_id: str, *, limit: int = 2_000) -> ItemMap:
+        """Return where the live version's items lie, in two dimensions. Raises `NotFound`."""
+        return self._call(
+            "GET",
+            "/v1/models/{model_id}/map",
+            ItemMap,
+            {"model_id": model_id},
+            {"limit": str(limit)},
         )
 
     def create_model(self, model_id: str) -> Model:

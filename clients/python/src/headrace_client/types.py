@@ -170,6 +170,28 @@ class ItemList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None
 
 
+class ItemMap(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    count: int
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    x: list[float]
+    y: list[float]
+
+
+class ItemPopularity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    events: list[int]
+
+
 class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a change of the catalogue, which Kafka has acknowledged."""
 
