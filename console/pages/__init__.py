@@ -1,6 +1,7 @@
 """The pages, in the order of the navigation."""
 
 from console.pages.feed import PAGE as FEED
+from console.pages.models import PAGE as MODELS
 from console.visit import Page
 
-PAGES: tuple[Page, ...] = (FEED,)
+PAGES: tuple[Page, ...] = (FEED, MODELS)

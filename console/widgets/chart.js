@@ -23,8 +23,11 @@ function dressed(options, unit) {
     ...given,
     axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: number } : {}), ...given?.axisLabel },
   });
+  const { at, still, ...rest } = options;
   const series = (options.series ?? []).map((each) => ({
     ...each,
+    // Seconds once for all series, and a value a step in each.
+    data: at ? each.data.map((value, step) => [at[step] * 1000, value]) : each.data,
     markLine: each.markLine
       ? { ...each.markLine, lineStyle: { color: text, type: "dashed" }, label: { color: text, ...each.markLine.label } }
       : undefined,
@@ -32,10 +35,10 @@ function dressed(options, unit) {
   return {
     color: SERIES.map(colour),
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
-    animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && series.length > 0 && !options.still,
+    animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
     animationDuration: 200,
     grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
-    ...options,
+    ...rest,
     legend: options.legend === undefined ? undefined : { textStyle: { color: text }, left: 0, top: 0, icon: "roundRect", itemWidth: 12, itemHeight: 4, type: "scroll", ...options.legend },
     // Drawn on the canvas: names come from data, and are never markup.
     tooltip: {
