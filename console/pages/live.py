@@ -52,31 +52,19 @@ class Live:
 
     def _draw_now(self, found: Figures) -> None:
         worker, server = found.told_at.get("worker"), found.told_at.get("server")
+        events, lag = (_sum_of_last(each.values()) for each in (found.events_per_s, found.lag))
+        records = formats.NO_DATA if lag is None else f"{formats.count(lag)} records"
+        fresh = formats.milliseconds(_last(found.freshness_ms["p95"]))
+        errors = formats.rate(_last(found.server_errors_per_s))
         with box("figures"):
-            events = _sum_of_last(found.events_per_s.values())
             figure("Events applied", formats.rate(events), at=worker)
-            lag = _sum_of_last(found.lag.values())
-            figure(
-                "Lag",
-                formats.NO_DATA if lag is None else f"{formats.count(lag)} records",
-                at=worker,
-            )
-            figure(
-                "Freshness, p95", formats.milliseconds(_last(found.freshness_ms["p95"])), at=worker
-            )
+            figure("Lag", records, at=worker)
+            figure("Freshness, p95", fresh, at=worker)
             figure("Requests", formats.rate(_last(found.requests_per_s)), at=server)
-            figure(
-                "Answered within, p95",
-                formats.milliseconds(_last(found.latency_ms["p95"])),
-                at=server,
-            )
-            figure(
-                "Answered within, p99",
-                formats.milliseconds(_last(found.latency_ms["p99"])),
-                at=server,
-            )
-            errors = _last(found.server_errors_per_s)
-            figure("Server errors", formats.rate(errors), at=server, note="status 5xx")
+            for name in ("p95", "p99"):
+                within = formats.milliseconds(_last(found.latency_ms[name]))
+                figure(f"Time to answer, {name}", within, at=server)
+            figure("Server errors", errors, at=server, note="5xx")
 
 
 _CHARTS = (
@@ -106,9 +94,7 @@ class _TimePanel:
 
     def show(self, at: Sequence[float], series: Mapping[str, Series], found: Figures) -> None:
         """Draw the series, and the swaps where it is of quality."""
-        there = {
-            name: values for name, values in series.items() if any(v is not None for v in values)
-        }
+        there = {name: each for name, each in series.items() if any(v is not None for v in each)}
         self._none.set_visibility(not there)
         self._chart.set_visibility(bool(there))
         if there:
@@ -170,14 +156,14 @@ def _draw_routes(routes: Sequence[RouteFigures]) -> None:
         no_data("No request has been answered within the window.")
         return
     heads = ("Route", "Requests", "4xx", "5xx", "p50", "p95", "p99")
-    with box("scroll", tabindex="0", role="region", aria_label="Requests by route"):
-        with Tag("table", "table"):
-            with Tag("thead"), Tag("tr"):
-                for head in heads:
-                    Tag("th", "", head, scope="col")
-            with Tag("tbody"):
-                for route in routes:
-                    _draw_route(route)
+    region = box("scroll", tabindex="0", role="region", aria_label="Requests by route")
+    with region, Tag("table", "table"):
+        with Tag("thead"), Tag("tr"):
+            for head in heads:
+                Tag("th", "", head, scope="col")
+        with Tag("tbody"):
+            for route in routes:
+                _draw_route(route)
 
 
 def _draw_route(route: RouteFigures) -> None:

@@ -33,7 +33,7 @@ def calls_panel(visit: Visit) -> None:
 
 def _row(call: Call) -> Tag:
     good = call.status < 400
-    with Tag("li") as row, Tag("details"):
+    with Tag("li") as row, Tag("details", "call"):
         with Tag("summary"):
             text(call.method, "method")
             text(call.path.partition("?")[0], "path")
