@@ -17,6 +17,7 @@ from starlette.requests import Request
 from headrace.catalog import CatalogStore
 from headrace.evaluation import EvaluationStore
 from headrace.experiment import Experiment, experiment_of
+from headrace.figures import FiguresStore, Tally
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.model_settings import EventTopicNames
@@ -37,8 +38,11 @@ from serving.eraser import Eraser
 from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
 from serving.feed import Feed, OpenStreams
+from serving.figures import FiguresView, RequestFigures
 from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
+from serving.item_search import ItemSearch
+from serving.kafka_views import KafkaViews
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
@@ -96,6 +100,7 @@ class Services:
     merger: Merger
     catalog: CatalogStore
     catalog_writer: CatalogWriter
+    item_search: ItemSearch
     versions: VersionStore
     loader: VersionLoader
     tasks: TaskStore
@@ -113,6 +118,9 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    kafka: KafkaViews
+    request_figures: RequestFigures
+    figures: FiguresView
     models: Mapping[str, Services]
     """Those of each model, by its id, this one among them; what is no model's own is the same."""
     of_topics: Sequence[OfTopics]
@@ -166,6 +174,7 @@ def create_services(
     open_streams: OpenStreams = set()
     eraser = Eraser(settings, producer, RedisEraser(redis, *settings.states), time.time)
     catalog_writer = CatalogWriter(settings, producer, catalog)
+    item_search = ItemSearch(catalog)
     tasks = TaskStore(redis, settings)
     served = ImpressionStore(redis, settings)
     key_ring = KeyRing(
@@ -175,6 +184,10 @@ def create_services(
     admission = Admission(settings.serving)
     metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations, admission, workers)
     request_log = RequestLog(settings, _write_log)
+    told = FiguresStore(redis, settings)
+    request_figures = RequestFigures(Tally(told, "server", time.time))
+    figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
+    kafka = KafkaViews(settings)
     merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
@@ -196,6 +209,7 @@ def create_services(
             merger=merger,
             catalog=catalog,
             catalog_writer=catalog_writer,
+            item_search=item_search,
             versions=versions,
             loader=loader,
             tasks=tasks,
@@ -213,6 +227,9 @@ def create_services(
             metrics=metrics,
             admission=admission,
             request_log=request_log,
+            kafka=kafka,
+            request_figures=request_figures,
+            figures=figures,
             models=models,
             of_topics=tuple(of_topics.values()),
         )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.catalog import ShortText
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
 from headrace.tokens import Token, newest
@@ -19,11 +17,10 @@ from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.queries import number, yes_or_no
+from serving.queries import category_of, number, yes_or_no
 from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
 from serving.services import services
 from serving.trending import in_category
-from serving.values import cut
 
 NOT_TRENDING = "No item of this category is trending."
 NO_SUCH_CATEGORY = "No item of the catalogue has this category."
@@ -146,7 +143,7 @@ async def get_trending(request: Request) -> Response:
     With `category` those of this category, as the catalogue has them; the shares stay the same. Of
     a category that no item has the list is empty, and `message` says so.
     """
-    k, category = _k(request), _category(request)
+    k, category = _k(request), category_of(request)
     live, trending = services(request).live, services(request).trending
     await live.hear()
     catalogued = live.retriever or live.shelf
@@ -187,15 +184,3 @@ async def _of_item(
 
 def _k(request: Request) -> int:
     return number(request, "k", 1, _MAX_K) or _DEFAULT_K
-
-
-def _category(request: Request) -> str | None:
-    """Return the category of the query, None where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get("category")
-    try:
-        return None if raw is None else str(msgspec.convert(raw, ShortText))
-    except msgspec.ValidationError as exc:
-        value = cut(raw or "")
-        raise Problem(
-            422, f"category: {exc}; it is {value}", [wrong_field("category", str(exc), value)]
-        ) from exc

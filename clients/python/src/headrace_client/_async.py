@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
@@ -33,12 +33,17 @@ from headrace_client.sending import (
 )
 from headrace_client.sse import Parser
 from headrace_client.types import (
+    DeadLetter,
+    DeadLetterList,
     EventsAnswer,
+    Figures,
+    FoundItems,
     HiddenItems,
     Item,
     ItemBody,
     ItemList,
     ItemsAccepted,
+    KeyInfo,
     LiveVersion,
     MergeAnswer,
     MergeRequest,
@@ -47,11 +52,14 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ResendRequest,
+    ResentLetter,
     ServedList,
     Task,
     TaskList,
     TokenAnswer,
     TokenRequest,
+    TopicList,
     TrainingRequest,
     UserInteractions,
     VersionList,
@@ -316,6 +324,23 @@ class AsyncClient:
         """Return an item of the catalogue. Raises `NotFound`."""
         return await self._call("GET", "/v1/items/{item_id}", Item, {"item_id": item_id})
 
+    async def items(
+        self,
+        query: str | None = None,
+        *,
+        category: str | None = None,
+        ids: Sequence[str] = (),
+        limit: int = 50,
+        offset: int = 0,
+    ) -> FoundItems:
+        """Return what a search of the catalogue finds; with `ids`, those items instead."""
+        asked: dict[str, str | Sequence[str] | None] = {
+            "query": query, "category": category, "id": ids, "limit": str(limit),
+            "offset": str(offset),
+        }  # fmt: skip
+        params = {name: value for name, value in asked.items() if value}
+        return await self._call("GET", "/v1/items", FoundItems, params=params)
+
     async def put_item(self, item_id: str, body: ItemBody) -> ItemsAccepted:
         """Add or replace an item."""
         return await self._call(
@@ -421,9 +446,54 @@ class AsyncClient:
 
     # The server
 
+    async def key(self) -> KeyInfo:
+        """Return what the key of this client is for. Raises `Unauthorized` for a wrong one."""
+        return await self._call("GET", "/v1/key", KeyInfo)
+
+    async def figures(self, *, window: str = "1h") -> Figures:
+        """Return events, lag, requests, latency and quality over the last hour, or day (`1d`)."""
+        return await self._call("GET", "/v1/figures", Figures, params={"window": window})
+
     async def ready(self) -> Ready:
         """Return whether the server is ready. Raises `Unavailable` when it is not."""
         return await self._call("GET", "/readyz", Ready)
+
+    # Kafka
+
+    async def topics(self) -> TopicList:
+        """Return the topics: how far each partition goes, how far workers are, how fast both are.
+
+        A reading takes a second or so.
+        """
+        return await self._call("GET", "/v1/topics", TopicList)
+
+    async def dead_letters(
+        self, *, reason: str | None = None, topic: str | None = None, limit: int = 50
+    ) -> DeadLetterList:
+        """Return the newest dead letters, newest first."""
+        asked = {"reason": reason, "topic": topic, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return await self._call("GET", "/v1/dead-letters", DeadLetterList, params=params)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter. Raises `NotFound`."""
+        return await self._call(
+            "GET", "/v1/dead-letters/{letter_id}", DeadLetter, {"letter_id": letter_id}
+        )
+
+    async def resend(self, letter_id: str, request: ResendRequest | None = None) -> ResentLetter:
+        """Send a dead letter again, mended.
+
+        Raises `Invalid` when no worker would take it, and `Conflict` when it was sent again.
+        """
+        return await self._call(
+            "POST",
+            "/v1/dead-letters/{letter_id}/resend",
+            ResentLetter,
+            {"letter_id": letter_id},
+            body=request or ResendRequest(),
+            safe=False,
+        )
 
     # How calls are made
 
@@ -433,7 +503,7 @@ class AsyncClient:
         path: str,
         answer: type[_T],
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,
@@ -457,7 +527,7 @@ class AsyncClient:
         method: str,
         path: str,
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,
