@@ -66,7 +66,8 @@ async def read_limits(server: Server, schema: str) -> Mapping[str, Limit]:
 
 
 def _limit(field: Mapping[str, Any]) -> Limit:
-    found = next((each for each in field.get("anyOf", [field]) if each.get("type") != "null"), {})
+    choices: list[dict[str, Any]] = field.get("anyOf", [field])
+    found = next((each for each in choices if each.get("type") != "null"), {})
     return Limit(
         "enum" if "enum" in found else str(found.get("type", "object")),
         found.get("minimum"),

@@ -10,7 +10,7 @@ from console.visit import Page, Visit
 from console.widgets.html import Tag, box
 from console.widgets.parts import Chart, Field
 from console.widgets.shared import Panel, figure, no_data
-from headrace_client.types import Figures, RouteFigures
+from headrace_client.types import Figures, Percentiles, RouteFigures
 
 _WINDOWS = {"1h": "Last hour", "1d": "Last day"}
 _LOOK_S = 5.0
@@ -54,7 +54,7 @@ class Live:
         worker, server = found.told_at.get("worker"), found.told_at.get("server")
         events, lag = (_sum_of_last(each.values()) for each in (found.events_per_s, found.lag))
         records = formats.NO_DATA if lag is None else f"{formats.count(lag)} records"
-        fresh = formats.milliseconds(_last(found.freshness_ms["p95"]))
+        fresh = formats.milliseconds(_last(found.freshness_ms.p95))
         errors = formats.rate(_last(found.server_errors_per_s))
         with box("figures"):
             figure("Events applied", formats.rate(events), at=worker)
@@ -62,7 +62,7 @@ class Live:
             figure("Freshness, p95", fresh, at=worker)
             figure("Requests", formats.rate(_last(found.requests_per_s)), at=server)
             for name in ("p95", "p99"):
-                within = formats.milliseconds(_last(found.latency_ms[name]))
+                within = formats.milliseconds(_last(getattr(found.latency_ms, name)))
                 figure(f"Time to answer, {name}", within, at=server)
             figure("Server errors", errors, at=server, note="5xx")
 
@@ -139,8 +139,8 @@ def _series(found: Figures) -> dict[str, Mapping[str, Series]]:
     return {
         "events": found.events_per_s,
         "lag": found.lag,
-        "freshness": {name: found.freshness_ms[name] for name in _PERCENTILES},
-        "latency": {name: found.latency_ms[name] for name in _PERCENTILES},
+        "freshness": _percentiles(found.freshness_ms),
+        "latency": _percentiles(found.latency_ms),
         "requests": {
             "requests": found.requests_per_s,
             "4xx": found.client_errors_per_s,
@@ -149,6 +149,10 @@ def _series(found: Figures) -> dict[str, Mapping[str, Series]]:
         "hit_rate": {label: each.hit_rate for label, each in quality.items()},
         "ndcg": {label: each.ndcg for label, each in quality.items()},
     }
+
+
+def _percentiles(found: Percentiles) -> Mapping[str, Series]:
+    return {name: getattr(found, name) for name in _PERCENTILES}
 
 
 def _draw_routes(routes: Sequence[RouteFigures]) -> None:

@@ -101,6 +101,7 @@ class Feed:
                         button("Forget me", self._forget, kind="danger quiet small")
                 calls_panel(self._visit)
         self._become(new_visitor())
+        self._visit.run(self._offer_categories())
 
     def _draw_controls(self) -> None:
         with Tag("section", "panel controls", aria_label="Whose feed, and within which limits"):
@@ -198,7 +199,6 @@ class Feed:
         self._message.set_text(answer.message or "")
         self._message.set_visibility(bool(answer.message))
         self._model.set_text(f"model {answer.model.version}" if answer.model else "no model yet")
-        self._offer_categories()
 
     async def _explain(self, answer: RecommendationAnswer) -> None:
         """Say of a list why its items are there, and show the session that it is made from."""
@@ -227,11 +227,11 @@ class Feed:
             explain=True,
         )
 
-    def _offer_categories(self) -> None:
-        found = sorted({name for item in self._titles.known.values() for name in item.categories})
-        self._category_field.set_options(
-            {"": "All categories", **{name: name for name in found if name}}
-        )
+    async def _offer_categories(self) -> None:
+        with contextlib.suppress(HeadraceError):
+            found = (await self._visit.api.items(limit=1)).categories
+            names = {name: f"{name} ({formats.count(found[name])})" for name in sorted(found)}
+            self._category_field.set_options({"": "All categories", **names})
 
     # Acting
 

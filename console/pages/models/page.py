@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -85,7 +85,7 @@ class Models:
             self._choice.set_visibility(len(ids) > 1)
         return next((each for each in models if each.id == self._model_id), None)
 
-    async def _read_versions(self) -> list[Mapping[str, Any]]:
+    async def _read_versions(self) -> Sequence[Version]:
         found = await self._visit.api.versions(self._model_id)
         self._fared = {"": found.trending}
         for row in found.versions:
@@ -117,7 +117,7 @@ class Models:
             if model.pinned:
                 button("Unpin", self._unpin)
 
-    def _draw_versions(self, versions: list[Version]) -> None:
+    def _draw_versions(self, versions: Sequence[Version]) -> None:
         self._served.clear()
         if not versions:
             no_data("The first training makes one.")
