@@ -10,7 +10,7 @@ from typing import Literal
 Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 IDLE_S = 12 * 3600.0
-"""Seconds without a call after which a session is over: longer than a working day's pauses."""
+"""Seconds without a page being opened after which a session is over: longer than a working day."""
 _MOST = 10_000
 """Sessions kept; the one that was idle longest goes first."""
 
@@ -26,6 +26,8 @@ class Session:
     used_at: float
     """Unix seconds."""
     theme: Theme = "auto"
+    endings: set[Callable[[], None]] = field(default_factory=set, repr=False)
+    """What open pages want to know of: they go to the door."""
 
 
 class Sessions:
@@ -58,7 +60,9 @@ class Sessions:
 
     def close(self, cookies: Mapping[str, str]) -> None:
         """End the session of a request's cookies, if there is one."""
-        self._by_id.pop(cookies.get(self.cookie, ""), None)
+        session = self._by_id.pop(cookies.get(self.cookie, ""), None)
+        for ending in tuple(session.endings) if session is not None else ():
+            ending()
 
     def _forget_idle(self) -> None:
         oldest_first = sorted(self._by_id, key=lambda each: self._by_id[each].used_at)

@@ -48,6 +48,7 @@ class Visit:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._endings: list[Callable[[], None]] = []
         client.on_delete(self._end)
+        session.endings.add(self._go_out)
 
     def draw_layers(self) -> None:
         """Draw the places for dialogs and messages."""
@@ -103,7 +104,11 @@ class Visit:
         """Call this when the page is closed."""
         self._endings.append(ending)
 
+    def _go_out(self) -> None:
+        self._client.open("/door")
+
     async def _end(self) -> None:
+        self.session.endings.discard(self._go_out)
         for ending in self._endings:
             ending()
         for task in tuple(self._tasks):

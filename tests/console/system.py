@@ -45,6 +45,7 @@ class System:
     console: str
     """Its address."""
     server: Part
+    console_part: Part
 
 
 @contextmanager
@@ -58,11 +59,11 @@ def running_system(broker: str, redis_url: str, folder: Path) -> Iterator[System
             name: stack.enter_context(Part(name, settings, folder))
             for name in ("serve", "worker", "trainer")
         }
-        stack.enter_context(Part(f"console --port {port}", settings, folder))
+        console = stack.enter_context(Part(f"console --port {port}", settings, folder))
         _wait(f"{settings.url}/readyz")
         _wait(f"http://127.0.0.1:{port}/livez")
         fill(settings)
-        yield System(settings, f"http://127.0.0.1:{port}", parts["serve"])
+        yield System(settings, f"http://127.0.0.1:{port}", parts["serve"], console)
 
 
 def fill(settings: Settings) -> None:

@@ -288,7 +288,7 @@ class Feed:
             no_data("Open, rate or buy something, and it stands here.")
             return
         newest = sorted(found.interactions.items(), key=lambda each: -each[1].timestamp)
-        with Tag("ol", "interactions"):
+        with Tag("ol", "interactions", tabindex="0", aria_label="Interactions"):
             for item_id, each in newest[:_SHOWN_INTERACTIONS]:
                 with Tag("li"):
                     text(title_of(self._titles.known.get(item_id), item_id), "name")

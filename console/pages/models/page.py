@@ -20,7 +20,7 @@ from headrace_client import HeadraceError
 from headrace_client.types import Evaluation, Model
 from headrace_client.types import TaskList as Tasks
 
-_LOOK_S = 1.0
+_LOOK_S, _LOOK_AT_TASKS_S = 2.0, 1.0
 _SHOWN_TASKS = 20
 
 
@@ -55,6 +55,7 @@ class Models:
                     with self._train.body:
                         TrainForm(self._visit, lambda: self._model_id, lambda _: None)
         self._visit.every(_LOOK_S, self._look)
+        self._visit.every(_LOOK_AT_TASKS_S, self._look_at_tasks)
 
     def _choose(self, model_id: str) -> None:
         self._model_id = model_id
@@ -66,6 +67,8 @@ class Models:
         if model is not None:
             await self._versions.show(self._read_versions, self._draw_versions)
             self._tell_fared()
+
+    async def _look_at_tasks(self) -> None:
         try:
             found: Tasks = await self._visit.api.tasks(limit=_SHOWN_TASKS)
         except HeadraceError as error:
