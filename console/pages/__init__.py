@@ -1,0 +1,8 @@
+"""The pages, in the order of the navigation."""
+
+from console.pages.feed import PAGE as FEED
+from console.pages.live import PAGE as LIVE
+from console.pages.models import PAGE as MODELS
+from console.visit import Page
+
+PAGES: tuple[Page, ...] = (FEED, LIVE, MODELS)
