@@ -27,7 +27,7 @@ from serving import examples, schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
-from serving.routes.items import MAX_FOUND, MAX_OFFSET, MAX_QUERY
+from serving.routes.items import MAX_FOUND, MAX_IDS, MAX_OFFSET, MAX_QUERY
 from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
@@ -217,7 +217,7 @@ _IDS = {
     "schema": {
         "type": "array",
         "items": msgspec.json.schema(ItemId),
-        "maxItems": MAX_FOUND,
+        "maxItems": MAX_IDS,
     },
 }
 _FOUND = {
