@@ -28,8 +28,8 @@ def chromium() -> str:
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
     """Run it."""
-    # Its sandbox refuses to run as root, as CI does.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    # Its sandbox refuses to run as root, as CI does; a graphics card played by software is slow.
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield browser
@@ -87,7 +87,7 @@ async def visiting(
 ) -> AsyncIterator[Visitor]:
     """Give a browser of one person's own."""
     context = await browser.new_context(
-        color_scheme=colours, viewport={"width": width, "height": 900}
+        color_scheme=colours, reduced_motion="reduce", viewport={"width": width, "height": 900}
     )
     try:
         yield Visitor(url, await context.new_page())
