@@ -14,6 +14,8 @@ from headrace_client.types import Figures, Percentiles, RouteFigures
 
 _WINDOWS = {"1h": "Last hour", "1d": "Last day"}
 _LOOK_S = 5.0
+_FEW = 30
+"""Points of a line that would hardly be seen without marks."""
 _PERCENTILES = ("p50", "p95", "p99")
 Series = Sequence[float | None]
 
@@ -110,18 +112,22 @@ def _options(
             "type": "line",
             "name": name,
             "data": [None if value is None else float(f"{value:.4g}") for value in values],
-            "showSymbol": False,
+            "showSymbol": sum(value is not None for value in values) < _FEW,
+            "symbolSize": 5,
             "connectNulls": False,
             "lineStyle": {"width": 1.75},
         }
         for name, values in series.items()
     ]
-    inside = [(1_000 * when, name) for when, name in swaps if at and at[0] <= when]
+    # A version's name is long, and all of it stands in the legend.
+    inside = [
+        (1_000 * when, name.rpartition("-")[2]) for when, name in swaps if at and at[0] <= when
+    ]
     if inside:
         lines[0]["markLine"] = {
             "symbol": "none",
             "data": [{"xAxis": when, "name": name} for when, name in inside],
-            "label": {"formatter": "{b}", "rotate": 0, "position": "insideEndTop", "fontSize": 10},
+            "label": {"formatter": "{b}", "position": "insideEndTop", "fontSize": 10},
         }
     return {
         "still": True,

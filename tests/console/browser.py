@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -28,8 +29,8 @@ def chromium() -> str:
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
     """Run it."""
-    # Its sandbox refuses to run as root, as CI does.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    # Its sandbox refuses to run as root, as CI does; a graphics card played by software is slow.
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield browser
@@ -64,7 +65,9 @@ class Visitor:
     async def shown(self) -> None:
         """Wait until the page is drawn and connected."""
         await self.page.wait_for_selector("h1.page-title")
-        await self.page.wait_for_function("window.did_handshake === true")
+        # Not by `wait_for_function`, which evaluates text within the page: the policy forbids it.
+        while not await self.page.evaluate("window.did_handshake === true"):
+            await asyncio.sleep(0.05)
 
     def _read(self, kind: str, said: str) -> None:
         if "Content Security Policy" in said:
@@ -87,7 +90,7 @@ async def visiting(
 ) -> AsyncIterator[Visitor]:
     """Give a browser of one person's own."""
     context = await browser.new_context(
-        color_scheme=colours, viewport={"width": width, "height": 900}
+        color_scheme=colours, reduced_motion="reduce", viewport={"width": width, "height": 900}
     )
     try:
         yield Visitor(url, await context.new_page())

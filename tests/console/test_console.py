@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from browser import PATIENCE_MS, Visitor, visiting
 from playwright.async_api import Browser, Page, expect
-from system import KEY, MARKUP, System, key_with, ring
+from system import KEY, MARKUP, TRAINED_WITHIN_S, System, key_with, ring
 
 from console.pages import PAGES
 from headrace.keys import Scope
@@ -125,10 +125,11 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     task = page.locator(".task").first
     await expect(task.locator("[data-status=RUNNING], [data-status=SUCCEEDED]")).to_be_visible()
     await task.get_by_role("button", name="Log").click()
-    await expect(page.locator("dialog .log")).to_contain_text("{")
+    await expect(page.locator("dialog .log")).not_to_have_text("Loading …")
     await page.keyboard.press("Escape")
     await expect(page.locator("dialog")).to_have_count(0)
-    await expect(task.locator("[data-status=SUCCEEDED], [data-status=REJECTED]")).to_be_visible()
+    ended = task.locator("[data-status=SUCCEEDED], [data-status=REJECTED]")
+    await expect(ended).to_be_visible(timeout=1_000 * TRAINED_WITHIN_S)
     await expect(page.locator(".version")).to_have_count(2)
     second = await page.locator(".version h3").first.inner_text()
     assert second != first

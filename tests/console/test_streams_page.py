@@ -44,7 +44,7 @@ async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visi
     await expect(letter).to_contain_text("rating: Expected `float` <= 1000.0")
     # What it holds is text wherever it is shown.
     await expect(letter.locator("pre")).to_contain_text("<img src=x onerror=alert(1)>")
-    assert await page.locator("main img, dialog img").count() == 0
+    assert await page.locator(".panel img, dialog img").count() == 0
     await letter.get_by_role("button", name="Mend dead letter").click()
     dialog = page.get_by_role("dialog")
     send = dialog.get_by_role("button", name="Send again")

@@ -7,7 +7,7 @@ from typing import Any
 
 from console import formats
 
-METRICS = {"ndcg_at_10": "NDCG@10", "hr_at_10": "HR@10", "recall_at_20": "Recall@20"}
+METRICS = {"ndcg_at_10": "NDCG@10", "hr_at_10": "HR@10"}
 """Of the hold-out, those that are shown first."""
 
 
