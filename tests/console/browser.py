@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
+from parts import eventually
 from playwright.async_api import Browser, Page, async_playwright
 
 PATIENCE_MS = 60_000.0
@@ -66,8 +66,9 @@ class Visitor:
         """Wait until the page is drawn and connected."""
         await self.page.wait_for_selector("h1.page-title")
         # Not by `wait_for_function`, which evaluates text within the page: the policy forbids it.
-        while not await self.page.evaluate("window.did_handshake === true"):
-            await asyncio.sleep(0.05)
+        await eventually(
+            lambda: self.page.evaluate("window.did_handshake === true"), "the page is connected"
+        )
 
     def _read(self, kind: str, said: str) -> None:
         if "Content Security Policy" in said:
