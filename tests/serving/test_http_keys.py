@@ -99,7 +99,7 @@ async def test_a_key_tells_what_it_is_for(settings: Settings, serve: Serve, keys
         assert told == {
             "id": made.id,
             "name": "the feed",
-            "scopes": ["recommend", "events"],
+            "scopes": list(made.scopes),
             "expires_at": made.expires_at,
         }
         own = (await client.get("/v1/key", headers=bearer(OWN))).json()
