@@ -51,6 +51,7 @@ class System:
     """Its address."""
     server: Part
     console_part: Part
+    worker: Part
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def running_system(broker: str, redis_url: str, folder: Path) -> Iterator[System
         _wait(f"{settings.url}/readyz")
         _wait(f"http://127.0.0.1:{port}/livez")
         fill(settings)
-        yield System(settings, f"http://127.0.0.1:{port}", parts["serve"], console)
+        yield System(settings, f"http://127.0.0.1:{port}", parts["serve"], console, parts["worker"])
 
 
 def fill(settings: Settings) -> None:

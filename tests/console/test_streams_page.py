@@ -92,6 +92,9 @@ async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Vis
     await page.get_by_role("button", name="Promote", exact=True).click()
     await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
     await expect(row).to_contain_text("is the live state")
+    # Workers end when the state is exchanged; whoever supervises them starts them again.
+    await asyncio.to_thread(system.worker.wait)
+    system.worker.start()
 
 
 async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: Browser) -> None:
