@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install kafka clients demo test chaos fuzz bench lint format lock clean
+.PHONY: help install kafka clients demo screenshots test chaos fuzz bench lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,12 +45,17 @@ clients: install $(NODE_PACKAGES)  ## Make the clients anew from the API's docum
 demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it up
 	@$(BIN)/headrace demo $(ARGS)
 
+DEMO := build/demo/stack
+
+screenshots: install  ## Take the console's pictures in docs/ anew, from the demo that `make demo -- --stay` left up (needs Chromium)
+	@$(BIN)/python tools/screenshots.py $(DEMO)
+
 # Three at a time: most of them wait for processes that they have started.
 test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" chooses
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
-	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py -s --show-capture=no $(ARGS)
+	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py tests/console/full_pages.py -s --show-capture=no $(ARGS)
 
 # Atheris stays out of .venv: it has no wheel for Python 3.10, and is of use here alone.
 fuzz: install  ## Fuzz what reads foreign bytes, FUZZ_S=60 seconds each; FUZZ="event body" chooses; finds go to build/fuzz

@@ -147,3 +147,12 @@ class CatalogStore:
         """Return the item, or None when the catalogue has none of this id."""
         raw = await self._redis.hget(self._items, item_id)
         return _decoder.decode(raw) if raw else None
+
+    async def get_many(self, item_ids: Sequence[str]) -> list[Item]:
+        """Return those of these items that there are, in the order given. Raises `RedisError`."""
+        raws = await self._redis.hmget(self._items, list(item_ids)) if item_ids else []
+        return [_decoder.decode(raw) for raw in raws if raw]
+
+    async def sequence(self) -> int:
+        """Return the number of the newest change, 0 before the first. Raises `RedisError`."""
+        return int(await self._redis.hget(self._marks, "sequence") or 0)

@@ -141,6 +141,13 @@ def up(
     redis: Annotated[
         str | None, typer.Option(metavar="URL", help="Use this Redis and start none.")
     ] = None,
+    console_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the console; 0: any. Not given: one above --port.", **_PORT),
+    ] = None,
+    console: Annotated[
+        bool, typer.Option(help="Start the browser console too, if it is installed.")
+    ] = True,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave it in the background once it is ready.")
     ] = False,
@@ -149,7 +156,7 @@ def up(
     from headrace.commands import local
 
     with _extra("local"):
-        from headrace.local.stack import StackOptions
+        from headrace.local.stack import StackOptions, console_port_beside
     options = StackOptions(
         data=data,
         broker=broker,
@@ -158,6 +165,9 @@ def up(
         redis_port=redis_port,
         kafka=kafka,
         redis=redis,
+        console_port=(console_port_beside(port) if console_port is None else console_port)
+        if console
+        else None,
     )
     if detach:
         local.up_detached(options, os.environ)
@@ -230,6 +240,24 @@ def serve(
     with _extra("serving"):
         from serving.main import run
     run(settings)
+
+
+@app.command(rich_help_panel=PART)
+def console(
+    url: Annotated[
+        str | None,
+        typer.Option(help="The server's address; of the settings or the local stack if not given."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8081,
+) -> None:
+    """Run the browser console: the feed, live figures, models.
+
+    It is a client of the server like any other, and asks whoever comes for a key.
+    """
+    with _extra("console"):
+        from console.main import run
+    run(_found_settings().url if url is None else url, host=host, port=port)
 
 
 class _Part(str, Enum):
@@ -391,7 +419,8 @@ def replay(
     """
     from rich.console import Console
 
-    from headrace.commands.replay import ReplayOptions, replay_command
+    from headrace.commands.replay import replay_command
+    from headrace.replaying.course import ReplayOptions
 
     options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
     replay_command(_of_model(_found_settings(), model), options, Console())

@@ -31,6 +31,8 @@ from headrace.store import load_script, text
 
 NOT_THE_MODELS = "trending"
 """The label of lists that are no version's: trending items, and popular ones."""
+POPULAR = "popularity"
+"""The label of what popular items would have come to, had the same users been shown those."""
 SHARDS = 8
 LISTS = 4
 """Of a user, the newest ones: an event may reach a worker after lists that came later."""
@@ -119,8 +121,18 @@ class EvaluationStore:
             if by_shard:
                 await pipeline.execute()
 
-    async def score(self, events: Sequence[LoggedEvent]) -> int:
-        """Score the positive ones of these events, each partition's in order; return how many were.
+    @property
+    def popular_items(self) -> int:
+        """How many popular items it takes to tell of any event how they would have fared."""
+        return self._k + ITEMS_A_LIST
+
+    async def score(
+        self, events: Sequence[LoggedEvent], popular: Sequence[str] = ()
+    ) -> dict[str, Score]:
+        """Score the positive ones of these events, each partition's in order; return by label how.
+
+        With `popular`, the items that are popular now, what these would have come to is returned,
+        too, under the label `POPULAR`; it is not kept.
 
         An event at or before its partition's mark changes nothing, so the same batch may be scored
         again after a failure. One that was scored as another user's before they were merged is
@@ -135,12 +147,17 @@ class EvaluationStore:
             if (self._rating[event.kind] if rating is None else rating) >= self._threshold:
                 by_shard[_shard(event.user_id)].append(logged)
         if not by_shard:
-            return 0
+            return {}
         async with self._redis.pipeline(transaction=False) as pipeline:
             for shard, of_shard in by_shard.items():
                 for some in _pieces(of_shard):
-                    await self._call_score(shard, some, pipeline)
-            return sum(await pipeline.execute())
+                    await self._call_score(shard, some, popular, pipeline)
+            answers = await pipeline.execute()
+        scores: dict[str, Score] = defaultdict(Score)
+        for answer in answers:
+            for label, *numbers in zip(*(answer[at::4] for at in range(4)), strict=True):
+                scores[text(label)] += Score(*numbers)
+        return dict(scores)
 
     async def forget(self, user_id: str) -> None:
         """Forget the lists that the user was served. The counts do not say whose they are.
@@ -183,7 +200,9 @@ class EvaluationStore:
         argument = msgspec.msgpack.encode((LISTS, self._ttl_s, rows))
         await self._keep(keys=keys, args=[argument], client=pipeline)
 
-    async def _call_score(self, shard: int, some: Sequence[LoggedEvent], pipeline: Any) -> None:
+    async def _call_score(
+        self, shard: int, some: Sequence[LoggedEvent], popular: Sequence[str], pipeline: Any
+    ) -> None:
         users: dict[str, int] = {}
         places: dict[tuple[str, str], int] = {}
         rows = [
@@ -199,7 +218,7 @@ class EvaluationStore:
         stem = self._stems[shard]
         keys = [f"{stem}marks", f"{stem}counts", *(self._lists(shard, user) for user in users)]
         bounds = (self._slice_s, self._window_s, self._ttl_s, ITEMS_A_LIST, gains(self._k))
-        argument = msgspec.msgpack.encode((*bounds, list(places), rows))
+        argument = msgspec.msgpack.encode((*bounds, POPULAR, popular, list(places), rows))
         await self._score(keys=keys, args=[argument], client=pipeline)
 
     def _lists(self, shard: int, user_id: str) -> str:

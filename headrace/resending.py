@@ -14,7 +14,7 @@ from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import parse_event
 from headrace.importing.layout import FIELDS, ITEM, OBJECTS, Layout, Shaper
 from headrace.letters import Letter
-from headrace.producer import Outgoing, Producer
+from headrace.producer import Outgoing, Position, Producer
 from headrace.settings import Settings
 from headrace.topics import DEAD_LETTERS, ITEMS, Topics
 
@@ -51,21 +51,21 @@ def prepare(letter: Letter, mending: Mending, topics: Topics, *, now: float) -> 
     return Outgoing(letter.topic, letter.key, None, headers)
 
 
-async def resend(prepared: Sequence[tuple[Letter, Outgoing]], settings: Settings) -> None:
-    """Send records, and then the marks that they were sent.
+async def resend(
+    prepared: Sequence[tuple[Letter, Outgoing]], settings: Settings, producer: Producer
+) -> list[Position]:
+    """Send records, and then the marks that they were sent; return where the records stand.
 
     Broken off in between, a letter may be without its mark; sent once more, an event has the same
     `event_id` and counts once. Raises `aiokafka.errors.KafkaError`.
     """
     marks = Topics(settings).name(DEAD_LETTERS)
-    producer = Producer(settings)
-    try:
-        for start in range(0, len(prepared), _BATCH):
-            batch = prepared[start : start + _BATCH]
-            await producer.send([record for _, record in batch])
-            await producer.send([_mark(marks, letter) for letter, _ in batch])
-    finally:
-        await producer.close()
+    positions: list[Position] = []
+    for start in range(0, len(prepared), _BATCH):
+        batch = prepared[start : start + _BATCH]
+        positions += await producer.send([record for _, record in batch])
+        await producer.send([_mark(marks, letter) for letter, _ in batch])
+    return positions
 
 
 def editable(letter: Letter) -> str:

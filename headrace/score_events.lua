@@ -4,12 +4,14 @@
 --       counts  hash: "<start of a time slice>/<label>/<events, hits or gain>" -> how many, how much
 --       of each user the lists; see keep_lists.lua
 -- ARGV  MessagePack: seconds of a time slice, of the window, for which a list counts; what a list is
---       scored for at the most; the gain of each rank; the places, each as mark's field and topic id;
---       the events, each as user (1 for the third key), place (1 for the first), offset, item id,
---       timestamp
--- Returns how many events were scored.
+--       scored for at the most; the gain of each rank; the label of popular items, and those that are
+--       now, first to last; the places, each as mark's field and topic id; the events, each as user (1
+--       for the third key), place (1 for the first), offset, item id, timestamp
+-- Returns of each label in turn: label, how many events were scored, hits, gain. Of popular items
+-- nothing is kept.
 
-local slice_s, window_s, ttl, most, gains, places, events = unpack(cmsgpack.unpack(ARGV[1]))
+local slice_s, window_s, ttl, most, gains, popularity, popular, places, events =
+  unpack(cmsgpack.unpack(ARGV[1]))
 local marks, counts = KEYS[1], KEYS[2]
 
 local function place_of(item, items)
@@ -46,6 +48,26 @@ local function count(timestamp, label, rank)
   end
 end
 
+local scores = {}
+local function tell(label, rank)
+  local score = scores[label] or {0, 0, 0}
+  scores[label] = score
+  score[1] = score[1] + 1
+  if rank and gains[rank] then score[2], score[3] = score[2] + 1, score[3] + gains[rank] end
+end
+
+-- The rank in a list of popular items that leaves out what the user's own list left out.
+local function popular_rank(item, passed)
+  local out, rank = {}, 0
+  for _, each in ipairs(passed) do out[each] = true end
+  for _, each in ipairs(popular) do
+    if not out[each] then
+      rank = rank + 1
+      if each == item then return rank end
+    end
+  end
+end
+
 local fields = {}
 for i, place in ipairs(places) do fields[i] = place[1] end
 local known, last = redis.call('HMGET', marks, unpack(fields)), {}
@@ -54,7 +76,7 @@ for i, place in ipairs(places) do
   last[i] = id == place[2] and tonumber(offset) or -1
 end
 
-local raw, users, changed, scored = redis.call('MGET', unpack(KEYS, 3)), {}, {}, 0
+local raw, users, changed = redis.call('MGET', unpack(KEYS, 3)), {}, {}
 for _, event in ipairs(events) do
   local user, place, offset, item, timestamp = unpack(event)
   if offset > last[place] then
@@ -64,10 +86,12 @@ for _, event in ipairs(events) do
       users[user] = lists
       local list = last_list(lists, timestamp)
       if list and #list[4] < most and not place_of(item, list[4]) then
-        count(timestamp, list[2], place_of(item, list[3]))
+        local rank = place_of(item, list[3])
+        count(timestamp, list[2], rank)
+        tell(list[2], rank)
+        if #popular > 0 then tell(popularity, popular_rank(item, list[4])) end
         list[4][#list[4] + 1] = item
         changed[user] = true
-        scored = scored + 1
       end
     end
   end
@@ -81,4 +105,9 @@ for i, place in ipairs(places) do
   stored[2 * i] = place[2] .. ':' .. string.format('%.0f', last[i])
 end
 redis.call('HSET', marks, unpack(stored))
-return scored
+local answer = {}
+for label, score in pairs(scores) do
+  answer[#answer + 1] = label
+  for _, number in ipairs(score) do answer[#answer + 1] = number end
+end
+return answer

@@ -109,6 +109,20 @@ class TopicFigures(Struct, frozen=True):
         return _sum(each.rate_out for each in self.partitions)
 
 
+class Look(Struct, frozen=True):
+    """Topics at one moment."""
+
+    at: float
+    """Of the monotonic clock, in seconds."""
+    known: Mapping[str, TopicId]
+    """By name on the broker, those that exist."""
+    extents: Mapping[TopicPartition, Extent]
+    done: Positions | None
+    """None: that is not known."""
+    unknown: str
+    """Why not, or ""."""
+
+
 async def positions(settings: Settings) -> dict[Place, int]:
     """Return how far the workers of all models are. Raises `redis.exceptions.RedisError`."""
     redis = connect(settings)
@@ -150,6 +164,13 @@ class TopicsObserver:
         Topics are named without the prefix. Beside them stands why workers' positions are not
         known, or "". Raises `HeadraceError` when Kafka cannot be read.
         """
+        first = self.look(topics)
+        sleep(over_s)
+        last = self.look(topics)
+        return self.compare(topics, first, last), last.unknown
+
+    def look(self, topics: Sequence[str]) -> Look:
+        """Return how topics stand now. Blocks. Raises `HeadraceError` when Kafka cannot be read."""
         try:
             with closing(_admin(self._settings)) as admin:
                 known = describe_topics(admin, [self._topics.name(topic) for topic in topics])
@@ -158,15 +179,15 @@ class TopicsObserver:
                 for topic in known.values()
                 for number in range(topic.partitions)
             ]
-            first, (done_first, _) = read_extents(self._consumer, places), self._done(known)
-            started_at = time.monotonic()
-            sleep(over_s)
-            last, (done_last, unknown) = read_extents(self._consumer, places), self._done(known)
-            seconds = time.monotonic() - started_at
+            extents = read_extents(self._consumer, places)
+            done, unknown = self._done(known)
         except (KafkaError, OSError) as exc:
             raise unreachable(self._settings, exc) from exc
-        sample = _Sample(seconds, first, last, done_first, done_last)
-        return [self._topic(topic, known, sample) for topic in topics], unknown
+        return Look(time.monotonic(), known, extents, done, unknown)
+
+    def compare(self, topics: Sequence[str], first: Look, last: Look) -> list[TopicFigures]:
+        """Return the figures of topics that were looked at twice."""
+        return [self._topic(topic, last.known, _Sample.of(first, last)) for topic in topics]
 
     def _topic(self, topic: str, known: Mapping[str, TopicId], sample: _Sample) -> TopicFigures:
         name = self._topics.name(topic)
@@ -227,10 +248,16 @@ class _Sample(Struct, frozen=True):
     """The same partitions, seen twice."""
 
     seconds: float
-    first: dict[TopicPartition, Extent]
-    last: dict[TopicPartition, Extent]
+    first: Mapping[TopicPartition, Extent]
+    last: Mapping[TopicPartition, Extent]
     done_first: Positions | None
     done_last: Positions | None
+
+    @classmethod
+    def of(cls, first: Look, last: Look) -> _Sample:
+        """Return what two looks come to; what came up in between has not moved."""
+        extents = {at: first.extents.get(at, last.extents[at]) for at in last.extents}
+        return cls(last.at - first.at, extents, last.extents, first.done, last.done)
 
     def partition(self, at: TopicPartition, read: bool) -> PartitionFigures:
         """Return the figures of a partition; `read`: of one that workers read."""

@@ -27,12 +27,16 @@ from serving.problems import FORESEEN, handle_error, handle_http
 from serving.routes import (
     docs,
     events,
+    figures,
     health,
     items,
+    key,
     models,
     recommendations,
+    replays,
     tasks,
     tokens,
+    topics,
     training,
     users,
 )
@@ -78,6 +82,21 @@ ROUTES = [
         "/v1/users/{user_id}/merge", users.post_merge, "events", methods=["POST"], for_users=True
     ),
     Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
+    Guarded("/v1/key", key.get_key, None),
+    Guarded("/v1/figures", figures.get_figures, "train"),
+    Guarded("/v1/replays", replays.get_replays, "admin"),
+    Guarded("/v1/replays", replays.post_replay, "admin", methods=["POST"]),
+    Guarded("/v1/replays/{replay_id}", replays.get_replay, "admin"),
+    Guarded("/v1/replays/{replay_id}", replays.delete_replay, "admin", methods=["DELETE"]),
+    Guarded("/v1/replays/{replay_id}/resume", replays.post_resume, "admin", methods=["POST"]),
+    Guarded("/v1/replays/{replay_id}/promote", replays.post_promote, "admin", methods=["POST"]),
+    Guarded("/v1/topics", topics.get_topics, "train"),
+    Guarded("/v1/dead-letters", topics.get_dead_letters, "admin"),
+    Guarded("/v1/dead-letters/{letter_id}", topics.get_dead_letter, "admin"),
+    Guarded(
+        "/v1/dead-letters/{letter_id}/resend", topics.post_resend, "admin", methods=["POST"]
+    ),
+    Guarded("/v1/items", items.get_items, "recommend"),
     Guarded(
         "/v1/items", items.post_items, "admin", methods=["POST"], max_bytes=MAX_BULK_BYTES
     ),
@@ -91,8 +110,10 @@ ROUTES = [
     *of_models(
         "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
+    *of_models("/items/{item_id}/popularity", recommendations.get_popularity, "recommend"),
     Guarded("/v1/models", models.get_models, "train"),
     Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
+    Guarded("/v1/models/{model_id}/map", models.get_map, "recommend"),
     Guarded(
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],
@@ -141,6 +162,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
         followers = [
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),
             asyncio.create_task(services.metrics.follow(), name="show other workers the metrics"),
+            asyncio.create_task(services.request_figures.follow(), name="tell figures"),
             asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
         followers += [
@@ -171,6 +193,8 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
                 await cancel_until_done(follower)
             for each in services.models.values():
                 await each.impressions.close()
+            await services.request_figures.tell()
+            services.kafka.close()
             await services.catalog_writer.close()
             await services.eraser.close()
             await services.producer.close()

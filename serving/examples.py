@@ -11,6 +11,7 @@ from msgspec import Struct
 from headrace.catalog import Item
 from headrace.events import AnyEvent, Rating
 from headrace.impressions import Asked
+from headrace.replaying.queue import ReplayTask
 from headrace.sessions import Interaction
 from headrace.tasks import Task
 from headrace.tokens import Token
@@ -21,6 +22,8 @@ NOW = 1704060026.0
 """Unix seconds."""
 USER_ID, ITEM_ID, MODEL_ID, VERSION = "42", "21253", "default", "20240101T020500Z-3fa9c1"
 TASK_ID = "9f3c1e0a7b5d4c2f8e6a1b0c3d5e7f90"
+REPLAY_ID = "7c2e9a4b1d6f4e0893a5c7d2b4e6f810"
+LETTER_ID = "2-17"
 LIST_ID = "5c0f9a7be2d4435a8b1f0c9d7e6a3b2c"
 TOKEN = str(Token("ratings", 3, 4711))
 
@@ -90,6 +93,49 @@ _SERVED = schemas.ServedList(
     ),
 )
 
+_LETTER = schemas.DeadLetter(
+    id=LETTER_ID,
+    buried_at=NOW,
+    topic="ratings",
+    partition=3,
+    offset=4711,
+    field="rating",
+    reason="rating: Expected `float` <= 1000.0",
+    resent=False,
+    key=USER_ID,
+    key_base64=None,
+    value='{"event_id":"3f6c","user_id":"42","item_id":"21253","timestamp":1704060026,"rating":4500}',
+    value_base64=None,
+)
+_TOPIC = schemas.TopicInfo(
+    topic="ratings",
+    name="ratings",
+    id="QpBnlhrFTSuHFfjBHJYcqw",
+    records=4_712,
+    newest=NOW,
+    lag=3,
+    rate_in=12.4,
+    rate_out=12.0,
+    partitions=[schemas.PartitionInfo(3, 0, 4_712, NOW, 4_709, 3, 12.4, 12.0)],
+)
+
+_REPLAY = ReplayTask(
+    id=REPLAY_ID,
+    status="RUNNING",
+    model_id=MODEL_ID,
+    into="shadow",
+    step="replaying",
+    progress=0.4,
+    records=40_000,
+    total=100_000,
+    counts={"ratings": {"new": 39_000, "invalid": 1_000}},
+    created_at=NOW,
+    started_at=NOW + 1,
+    updated_at=NOW + 3,
+    requested_by="3f6c9a7be2d4",
+    attempts=1,
+)
+
 _ANSWERS: tuple[Struct, ...] = (
     _ITEM,
     _LIVE,
@@ -106,6 +152,50 @@ _ANSWERS: tuple[Struct, ...] = (
             schemas.UnknownEvent("3f6e", "Kafka has not acknowledged it; send it again."),
         ],
     ),
+    schemas.Figures(
+        window="1h",
+        step_s=10,
+        at=[int(NOW) - 20, int(NOW) - 10],
+        events_per_s={"ratings": [None, 12.4]},
+        lag={"ratings": [None, 3]},
+        freshness_ms=schemas.Percentiles([None, 8.1], [None, 21.0], [None, 40.2]),
+        requests_per_s=[0.0, 31.5],
+        client_errors_per_s=[0.0, 0.1],
+        server_errors_per_s=[0.0, 0.0],
+        latency_ms=schemas.Percentiles([None, 1.9], [None, 3.4], [None, 6.0]),
+        routes=[schemas.RouteFigures("/v1/recommendations", "POST", 315, 1, 0, 1.9, 3.4, 6.0)],
+        quality=schemas.Quality(
+            10,
+            300,
+            {
+                VERSION: schemas.QualitySeries([0, 50], [None, 0.2], [None, 0.11]),
+                "popularity": schemas.QualitySeries([0, 50], [None, 0.08], [None, 0.04]),
+            },
+        ),
+        swaps=[schemas.Swap(MODEL_ID, VERSION, NOW - 15, "trained")],
+        told_at={"worker": NOW - 2, "server": NOW - 1},
+    ),
+    schemas.ItemPopularity(ITEM_ID, 86_400, [int(NOW) - 86_426, int(NOW) - 26], [12, 3]),
+    schemas.ItemMap(
+        model=schemas.ModelInfo(MODEL_ID, VERSION),
+        explained=0.34,
+        count=1_682,
+        ids=[ITEM_ID],
+        titles=["Toy Story"],
+        categories=["Animation"],
+        x=[0.41],
+        y=[-0.12],
+    ),
+    _LETTER,
+    _REPLAY,
+    schemas.ReplayList([_REPLAY]),
+    schemas.DeadLetterList(1, [_LETTER]),
+    schemas.ResentLetter(
+        id=LETTER_ID, topic="ratings", key=USER_ID, value='{"rating":4.5}', sent=False, token=None
+    ),
+    schemas.TopicList(NOW, 2.1, "", [_TOPIC]),
+    schemas.FoundItems(1, 0, [_ITEM], {"Animation": 1, "Comedy": 1}),
+    schemas.KeyInfo("3f6c9a7be2d4", "the feed", ["recommend"], NOW + 86_400),
     schemas.HiddenItems(USER_ID, {ITEM_ID: NOW}),
     schemas.ItemList(_ITEMS),
     schemas.ItemsAccepted(1),

@@ -32,14 +32,14 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        scope: keys.Scope,
+        scope: keys.Scope | None,
         for_users: bool,
         streams: bool,
         max_bytes: int,
         takes_files: bool,
     ) -> None:
         self._app = app
-        self._needs: keys.Scope = scope
+        self._needs: keys.Scope | None = scope
         self._for_users = for_users
         self._streams = streams
         self._max_bytes = max_bytes
@@ -81,7 +81,7 @@ class Guard:
         return None
 
     def _check_right(self, caller: Caller, scope: Scope) -> None:
-        if self._needs not in caller.scopes:
+        if self._needs is not None and self._needs not in caller.scopes:
             raise Problem(
                 403,
                 f"This needs a key with the scope {self._needs}; this one has "

@@ -88,6 +88,10 @@ class KeyRing:
         token = read_token(credential, self._secret, now=self._clock())
         return self._by_key(credential) if token is None else self._by_token(token)
 
+    def key(self, caller: Caller) -> ApiKey | None:
+        """Return the key that the caller sent; None for the settings' own, and for none."""
+        return (self._keys or {}).get(caller.key_id)
+
     def issue(self, token: UserToken) -> str:
         """Return the token as text."""
         return write_token(token, self._secret)

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.request_log import RequestLine, hash_user
+from serving.routing import Guarded
 from serving.services import Services
 
 
@@ -43,6 +44,9 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
     route = found.path if found is not None else "none"
     method = scope["method"] if scope["method"] in _METHODS else "other"
     services.metrics.observe(route, method, status, seconds)
+    if isinstance(found, Guarded):
+        told_s = None if found.streams else seconds
+        services.request_figures.note(route, method, status, told_s)
     state = scope.get("state", {})
     caller = state.get("caller")
     user_id = state.get("user_id") or scope.get("path_params", {}).get("user_id")

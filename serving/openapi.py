@@ -13,7 +13,10 @@ from starlette.routing import BaseRoute, Route
 from headrace import __version__
 from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
+from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
+from headrace.popularity import STEP_S
+from headrace.replaying.queue import ReplayTask
 from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
@@ -24,7 +27,10 @@ from serving import examples, schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
+from serving.routes.items import MAX_FOUND, MAX_IDS, MAX_OFFSET, MAX_QUERY
+from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
+from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routing import OF_MODEL, Guarded
 from serving.uploads import DATA, REQUEST
 
@@ -34,6 +40,8 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "user_id": ("The user's id.", UserId, examples.USER_ID),
     "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
     "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
+    "letter_id": ("The dead letter's id.", schemas.LetterId, examples.LETTER_ID),
+    "replay_id": ("The replay's id.", schemas.ReplayId, examples.REPLAY_ID),
     "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
     "version": ("The version's name.", VersionName, examples.VERSION),
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
@@ -152,6 +160,80 @@ _CATEGORY = {
     "example": "Comedy",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
+_WINDOW = {
+    "name": "window",
+    "in": "query",
+    "description": "The last hour or the last day.",
+    "example": "1h",
+    "schema": {"type": "string", "enum": list(WINDOWS), "default": "1h"},
+}
+_REASON = {
+    "name": "reason",
+    "in": "query",
+    "description": "Text that the reason holds, in whatever case.",
+    "example": "rating",
+    "schema": {"type": "string", "maxLength": MAX_REASON},
+}
+_FROM_TOPIC = {
+    "name": "topic",
+    "in": "query",
+    "description": "Those that came from this topic, with or without the prefix.",
+    "example": "ratings",
+    "schema": {"type": "string", "maxLength": MAX_TOPIC},
+}
+_LETTERS = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 50},
+    "example": 20,
+}
+_STEP = {
+    "name": "step",
+    "in": "query",
+    "description": "By hour or by day.",
+    "example": "day",
+    "schema": {"type": "string", "enum": list(STEP_S), "default": "day"},
+}
+_ON_MAP = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "example": 2_000,
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_MAP, "default": 2_000},
+}
+_QUERY = {
+    "name": "query",
+    "in": "query",
+    "description": "Words that an item's id, title or categories have.",
+    "example": "toy story",
+    "schema": {"type": "string", "maxLength": MAX_QUERY},
+}
+_IDS = {
+    "name": "id",
+    "in": "query",
+    "description": "These items, instead of a search.",
+    "example": [examples.ITEM_ID],
+    "schema": {
+        "type": "array",
+        "items": msgspec.json.schema(ItemId),
+        "maxItems": MAX_IDS,
+    },
+}
+_FOUND = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND, "default": 50},
+    "example": 20,
+}
+_OFFSET = {
+    "name": "offset",
+    "in": "query",
+    "description": "How many of those that match to pass over.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+    "example": 0,
+}
 _STABILITY = {
     "name": "stability",
     "in": "query",
@@ -212,6 +294,45 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
         answer=schemas.ServedList, errors=(404, 422, 503)
     ),
+    ("GET", "/v1/figures"): Operation(
+        answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
+    ),
+    ("GET", "/v1/replays"): Operation(answer=schemas.ReplayList, errors=(503,)),
+    ("POST", "/v1/replays"): Operation(
+        202,
+        ReplayTask,
+        schemas.ReplayRequest,
+        needs_body=False,
+        example={"into": "shadow", "dry_run": True},
+        errors=(404, 409, 413, 422, 503),
+    ),
+    ("GET", "/v1/replays/{replay_id}"): Operation(answer=ReplayTask, errors=(404, 422, 503)),
+    ("DELETE", "/v1/replays/{replay_id}"): Operation(
+        answer=ReplayTask, also=(202,), errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/resume"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/promote"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
+    ),
+    ("GET", "/v1/topics"): Operation(answer=schemas.TopicList, errors=(503,)),
+    ("GET", "/v1/dead-letters"): Operation(
+        answer=schemas.DeadLetterList,
+        parameters=(_REASON, _FROM_TOPIC, _LETTERS),
+        errors=(422, 503),
+    ),
+    ("GET", "/v1/dead-letters/{letter_id}"): Operation(
+        answer=schemas.DeadLetter, errors=(404, 422, 503)
+    ),
+    ("POST", "/v1/dead-letters/{letter_id}/resend"): Operation(
+        answer=schemas.ResentLetter,
+        body=schemas.ResendRequest,
+        needs_body=False,
+        example={"set": {"rating": "4.5"}, "dry_run": True},
+        errors=(404, 409, 413, 422, 503),
+    ),
+    ("GET", "/v1/key"): Operation(answer=schemas.KeyInfo),
     ("GET", "/v1/trending"): Operation(
         answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
     ),
@@ -248,6 +369,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
+    ("GET", "/v1/items"): Operation(
+        answer=schemas.FoundItems,
+        parameters=(_QUERY, _CATEGORY, _IDS, _FOUND, _OFFSET),
+        errors=(422, 503),
+    ),
     ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
     ("PUT", "/v1/items/{item_id}"): Operation(
         202,
@@ -263,6 +389,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/items/{item_id}/bought-together"): Operation(
         answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+    ),
+    ("GET", "/v1/items/{item_id}/popularity"): Operation(
+        answer=schemas.ItemPopularity, parameters=(_STEP,), errors=(422, 503)
+    ),
+    ("GET", "/v1/models/{model_id}/map"): Operation(
+        answer=schemas.ItemMap, parameters=(_ON_MAP,), errors=(404, 409, 422, 503)
     ),
     ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(
@@ -398,7 +530,7 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
     schemes = ["key"]
     schemes += ["user_token"] if route.for_users else []
     schemes += ["stream_token"] if route.streams else []
-    return [{scheme: [route.scope]} for scheme in schemes]
+    return [{scheme: [route.scope] if route.scope else []} for scheme in schemes]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:

@@ -42,7 +42,11 @@ def path_id(request: Request, name: str, of: Any, reason: str = "") -> str:
 
     `reason` says in words what that is, if the type does not.
     """
-    value = unquote(request.path_params[name])
+    return check_id(unquote(request.path_params[name]), name, of, reason)
+
+
+def check_id(value: str, name: str, of: Any, reason: str = "") -> str:
+    """Return an id that is what `of` takes. Raises `Problem` 422 for another; see `path_id`."""
     try:
         return str(msgspec.convert(value, of))
     except msgspec.ValidationError as exc:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from starlette.requests import Request
 
+from headrace.catalog import ShortText
 from serving.problems import Problem, wrong_field
 from serving.values import cut
 
@@ -33,6 +35,23 @@ def one_of(request: Request, name: str, values: Sequence[str]) -> str | None:
     raw = request.query_params.get(name)
     if raw is not None and raw not in values:
         raise _wrong(name, f"Expected one of {', '.join(values)}", raw)
+    return raw
+
+
+def category_of(request: Request) -> str | None:
+    """Return the category of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get("category")
+    try:
+        return None if raw is None else str(msgspec.convert(raw, ShortText))
+    except msgspec.ValidationError as exc:
+        raise _wrong("category", str(exc), raw or "") from exc
+
+
+def words(request: Request, name: str, longest: int) -> str | None:
+    """Return text of the query, None where there is none. Raises `Problem` 422 for a longer one."""
+    raw = request.query_params.get(name)
+    if raw is not None and len(raw) > longest:
+        raise _wrong(name, f"Expected at most {longest} characters", raw)
     return raw
 
 

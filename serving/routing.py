@@ -34,7 +34,7 @@ class Guarded(Route):
         self,
         path: str,
         endpoint: Endpoint,
-        scope: Scope,
+        scope: Scope | None,
         *,
         methods: Sequence[str] = ("GET",),
         for_users: bool = False,
@@ -43,12 +43,12 @@ class Guarded(Route):
         takes_files: bool = False,
         admitted: bool = False,
     ) -> None:
-        """`max_bytes`: the longest body that it takes.
+        """`scope` None: any key will do. `max_bytes`: the longest body that it takes.
 
         `takes_files`: a form with a file may be as long as settings say; `admitted`: a request is
         taken only when the server has time for it.
         """
-        self.scope: Scope = scope
+        self.scope: Scope | None = scope
         self.for_users = for_users
         self.streams = streams
         self.admitted = admitted

@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 from msgspec import Meta, Struct
 
-from headrace.catalog import ShortText
+from headrace.catalog import Item, ShortText
 from headrace.events import Context, ItemId, UserId
 from headrace.impressions import Asked, Impression, ImpressionId
+from headrace.keys import Scope
+from headrace.replaying.queue import ReplayTask
+from headrace.replaying.window import BEGINNING, NOW
 from headrace.sessions import Interaction
+from headrace.settings import ModelId, Name
 from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
@@ -315,6 +319,19 @@ class ItemBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attributes: Context = {}
 
 
+class FoundItems(Struct, frozen=True):
+    """Answer of `GET /v1/items`."""
+
+    count: int
+    """Of all that match."""
+    offset: int
+    """How many of them come before these."""
+    items: list[Item]
+    categories: dict[str, int]
+    """How many of all that match have each category, the 50 most frequent ones first; empty where
+    items are asked for by id."""
+
+
 class ItemsAccepted(Struct, frozen=True):
     """Answer to a change of the catalogue, which Kafka has acknowledged."""
 
@@ -402,3 +419,274 @@ class Ready(Struct, frozen=True):
     """The version that should be, and why it is not; the one in `model` goes on serving."""
     arms: dict[str, str] = {}
     """By version of the A/B test: `ready`, or why its users get the live version."""
+
+
+class KeyInfo(Struct, frozen=True):
+    """Answer of `GET /v1/key`."""
+
+    id: str | None
+    """None where no key is needed, and of the key in the server's settings."""
+    name: str
+    scopes: list[Scope]
+    expires_at: float | None
+    """Unix seconds; None: never."""
+
+
+class Percentiles(Struct, frozen=True):
+    """A time at each step, in milliseconds, within 5 %; None where nothing was counted."""
+
+    p50: list[float | None]
+    p95: list[float | None]
+    p99: list[float | None]
+
+
+class RouteFigures(Struct, frozen=True):
+    """Requests to one route over the whole window."""
+
+    route: str
+    method: str
+    requests: int
+    client_errors: int
+    """Answered with 4xx."""
+    server_errors: int
+    """Answered with 5xx."""
+    p50_ms: float | None
+    """None of streams."""
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class QualitySeries(Struct, frozen=True):
+    """How lists of one label fared, at each step over the time before it."""
+
+    events: list[int]
+    """Positive events after a list."""
+    hit_rate: list[float | None]
+    ndcg: list[float | None]
+
+
+class Quality(Struct, frozen=True):
+    """HR@k and NDCG@k of lists that were served, judged by what their users did next."""
+
+    k: int
+    over_s: int
+    """Each step tells of so many seconds up to its end."""
+    by_label: dict[str, QualitySeries]
+    """By version; `trending`: of lists that no version made; `popularity`: had everybody been shown
+    the items that are popular."""
+
+
+class Swap(Struct, frozen=True):
+    """A version that went live."""
+
+    model_id: str
+    version: str
+    at: float
+    """Unix seconds."""
+    reason: str
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/figures`: series as long as `at`. None: nothing was told of that step."""
+
+    window: Literal["1h", "1d"]
+    step_s: int
+    at: list[int]
+    """When each step begins, in Unix seconds, oldest first."""
+    events_per_s: dict[str, list[float | None]]
+    """By topic, events that workers applied."""
+    lag: dict[str, list[float | None]]
+    """By topic, records that workers have still to do, as told last in the step."""
+    freshness_ms: Percentiles
+    """From a record's own time until its effects stood in Redis, the oldest of a batch for all."""
+    requests_per_s: list[float | None]
+    """To all servers."""
+    client_errors_per_s: list[float | None]
+    server_errors_per_s: list[float | None]
+    latency_ms: Percentiles
+    """From a request to the end of its answer; without streams."""
+    routes: list[RouteFigures]
+    """Those with most requests first."""
+    quality: Quality
+    swaps: list[Swap]
+    """Oldest first."""
+    told_at: dict[str, float | None]
+    """When a `worker` and a `server` told last, in Unix seconds."""
+
+
+class PartitionInfo(Struct, frozen=True):
+    """A partition as it stands, and how fast it moves."""
+
+    partition: int
+    begin: int
+    """Its first record's offset."""
+    end: int
+    """The offset after its last record."""
+    newest: float | None
+    """The newest record's own time, in Unix seconds."""
+    position: int | None
+    """The offset of the next record that workers will do; None: none was done, or that is not
+    known, or they do not read the topic."""
+    lag: int | None
+    """Records that workers have still to do; None: that is not known, or not theirs to do."""
+    rate_in: float
+    """Records that came, a second."""
+    rate_out: float | None
+    """Records that workers did, a second."""
+
+
+class TopicInfo(Struct, frozen=True, kw_only=True):
+    """A topic: what it comes to over its partitions, and each of them."""
+
+    topic: str
+    """Without the prefix."""
+    name: str
+    """As the broker names it."""
+    id: str | None
+    """None: there is no such topic."""
+    records: int
+    """That it holds, or held before compaction."""
+    newest: float | None
+    lag: int | None
+    rate_in: float
+    rate_out: float | None
+    partitions: list[PartitionInfo]
+
+
+class TopicList(Struct, frozen=True):
+    """Answer of `GET /v1/topics`."""
+
+    at: float
+    """Unix seconds."""
+    over_s: float
+    """Seconds over which rates were measured."""
+    unknown: str
+    """Why it is not known how far workers are; else empty."""
+    topics: list[TopicInfo]
+
+
+LetterId = Annotated[str, Meta(pattern="^[0-9]{1,9}-[0-9]{1,18}(?!\\n)$")]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A record that is wrong in itself, as received; in base64 what is no UTF-8."""
+
+    id: str
+    buried_at: float
+    """Unix seconds."""
+    topic: str | None
+    """Where it came from, without the prefix; None: nothing says so."""
+    partition: int
+    offset: int
+    field: str
+    """The field at fault, or empty when the whole record is."""
+    reason: str
+    resent: bool
+    """Whether it was sent again."""
+    key: str | None
+    key_base64: str | None
+    value: str | None
+    value_base64: str | None
+
+
+class DeadLetterList(Struct, frozen=True):
+    """Answer of `GET /v1/dead-letters`, newest first."""
+
+    count: int
+    """Of all that match."""
+    dead_letters: list[DeadLetter]
+
+
+class ResendRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/dead-letters/{letter_id}/resend`; without a field as it was received."""
+
+    value: str | None = None
+    """In place of the whole value."""
+    value_base64: str | None = None
+    """The same, in base64."""
+    set: Annotated[dict[str, str], Meta(max_length=100)] = {}
+    """By field of the event or item (`rating`, `context.device`), what it shall be."""
+    drop: Annotated[list[str], Meta(max_length=100)] = []
+    """Members of the value that shall go."""
+    again: bool = False
+    """Whether one that was sent again already may be sent once more."""
+    dry_run: bool = False
+    """Whether it is only to be told what would be sent."""
+
+
+class ResentLetter(Struct, frozen=True, kw_only=True):
+    """What was sent for a dead letter, or would be."""
+
+    id: str
+    topic: str
+    """Without the prefix."""
+    key: str | None
+    value: str | None
+    """None: it deletes an item."""
+    sent: bool
+    token: TokenText | None
+    """Of an event that was sent."""
+
+
+ReplayId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
+ReplayTime = Annotated[str, Meta(max_length=40)]
+
+
+class ReplayRequest(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"begin": "from", "end": "to"},
+):
+    """Body of `POST /v1/replays`."""
+
+    model_id: ModelId | None = None
+    """Whose events; None: the server's own model's."""
+    into: Name | None = None
+    """A shadow's namespace, which a replay fills from nothing; None: the live state."""
+    topics: Annotated[list[str], Meta(min_length=1, max_length=10)] | None = None
+    """Without the prefix; None: all of the model's events."""
+    begin: ReplayTime = BEGINNING
+    """`beginning`, or a time in ISO 8601, which is UTC unless it says otherwise."""
+    end: ReplayTime = NOW
+    """`now`, or a time likewise."""
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    """Records a second at the most; 0: as fast as it goes."""
+    dry_run: bool = False
+    """Whether it is only to be counted what would be applied."""
+    anew: bool = False
+    """Whether a shadow that is there is deleted first."""
+
+
+class ReplayList(Struct, frozen=True):
+    """Answer of `GET /v1/replays`, newest first."""
+
+    replays: list[ReplayTask]
+
+
+class ItemPopularity(Struct, frozen=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    """When each step begins, in Unix seconds, oldest first; empty before there were events."""
+    events: list[int]
+    """Events of the item in each step, by their own time."""
+
+
+class ItemMap(Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    """The share, 0 to 1, of what the vectors differ by that the map shows."""
+    count: int
+    """Items that the version has; those that were deleted since are left out."""
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    """The first one of each item."""
+    x: list[float]
+    y: list[float]

@@ -17,12 +17,15 @@ from starlette.requests import Request
 from headrace.catalog import CatalogStore
 from headrace.evaluation import EvaluationStore
 from headrace.experiment import Experiment, experiment_of
+from headrace.figures import FiguresStore, Tally
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.model_settings import EventTopicNames
+from headrace.popularity import PopularityStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
+from headrace.replaying.queue import ReplayQueue
 from headrace.sessions import SessionStore
 from headrace.settings import ExperimentSettings, Settings
 from headrace.store import connect
@@ -37,8 +40,11 @@ from serving.eraser import Eraser
 from serving.evaluation import EvaluationCache
 from serving.exposure import is_loopback
 from serving.feed import Feed, OpenStreams
+from serving.figures import FiguresView, RequestFigures
 from serving.freshness import Freshness
 from serving.impressions import ImpressionLog
+from serving.item_search import ItemSearch
+from serving.kafka_views import KafkaViews
 from serving.key_ring import KeyRing
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
@@ -69,6 +75,7 @@ class OfTopics:
     sessions: SessionStore
     transitions: TransitionStore
     trending: TrendingCache
+    popularity: PopularityStore
     evaluation: EvaluationCache
     freshness: Freshness
     changes: UserChanges
@@ -101,6 +108,7 @@ class Services:
     merger: Merger
     catalog: CatalogStore
     catalog_writer: CatalogWriter
+    item_search: ItemSearch
     versions: VersionStore
     loader: VersionLoader
     tasks: TaskStore
@@ -109,6 +117,7 @@ class Services:
     """The model that says which items are like one, once it has a version."""
     ranking: LiveRanking
     trending: TrendingCache
+    popularity: PopularityStore
     recommender: Recommender
     freshness: Freshness
     feed: Feed
@@ -118,6 +127,10 @@ class Services:
     key_ring: KeyRing
     metrics: Metrics
     request_log: RequestLog
+    kafka: KafkaViews
+    replays: ReplayQueue
+    request_figures: RequestFigures
+    figures: FiguresView
     models: Mapping[str, Services]
     """Those of each model, by its id, this one among them; what is no model's own is the same."""
     of_topics: Sequence[OfTopics]
@@ -171,6 +184,7 @@ def create_services(
     open_streams: OpenStreams = set()
     eraser = Eraser(settings, producer, RedisEraser(redis, *settings.states), time.time)
     catalog_writer = CatalogWriter(settings, producer, catalog)
+    item_search = ItemSearch(catalog)
     tasks = TaskStore(redis, settings)
     served = ImpressionStore(redis, settings)
     key_ring = KeyRing(
@@ -180,6 +194,11 @@ def create_services(
     admission = Admission(settings.serving)
     metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations, admission, workers)
     request_log = RequestLog(settings, _write_log)
+    told = FiguresStore(redis, settings)
+    request_figures = RequestFigures(Tally(told, "server", time.time))
+    figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
+    kafka = KafkaViews(settings)
+    replays = ReplayQueue(redis, settings)
     merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
@@ -201,6 +220,7 @@ def create_services(
             merger=merger,
             catalog=catalog,
             catalog_writer=catalog_writer,
+            item_search=item_search,
             versions=versions,
             loader=loader,
             tasks=tasks,
@@ -208,6 +228,7 @@ def create_services(
             similar=similar,
             ranking=own_ranking,
             trending=state.trending,
+            popularity=state.popularity,
             recommender=recommender,
             freshness=state.freshness,
             feed=Feed(own, recommender, live, state.changes, log, open_streams),
@@ -218,6 +239,10 @@ def create_services(
             metrics=metrics,
             admission=admission,
             request_log=request_log,
+            kafka=kafka,
+            replays=replays,
+            request_figures=request_figures,
+            figures=figures,
             models=models,
             of_topics=tuple(of_topics.values()),
         )
@@ -236,6 +261,7 @@ def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
         sessions=sessions,
         transitions=TransitionStore(redis, settings),
         trending=TrendingCache(TrendingStore(redis, settings), settings),
+        popularity=PopularityStore(redis, settings),
         evaluation=EvaluationCache(
             settings.evaluation, EvaluationStore(redis, settings), time.time
         ),

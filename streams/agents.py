@@ -16,6 +16,7 @@ from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, Outcome, SessionStore
 from headrace.topics import Topics
 from streams.failure import Patience
+from streams.figures import Popularity
 from streams.progress import Progress
 
 Wrong = tuple[Record, InvalidEvent]
@@ -31,6 +32,7 @@ class EventsAgent:
         topic_ids: Mapping[str, str],
         sessions: SessionStore,
         evaluation: EvaluationStore,
+        popularity: Popularity,
         aggregates: AggregateStore,
         erasures: Erasures,
         dead_letters: DeadLetters,
@@ -42,6 +44,7 @@ class EventsAgent:
         self._topic_ids = topic_ids
         self._sessions = sessions
         self._evaluation = evaluation
+        self._popularity = popularity
         self._aggregates = aggregates
         self._erasures = erasures
         self._dead_letters = dead_letters
@@ -78,6 +81,7 @@ class EventsAgent:
                     lambda: self._count(counted), "events cannot be counted"
                 )
             self._progress.applied(events, outcomes)
+            self._popularity.met(events, outcomes)
             self._progress.buried(wrong)
             self._progress.erased(erased)
             self._progress.done(records)
@@ -86,7 +90,7 @@ class EventsAgent:
 
     async def _count(self, events: Sequence[LoggedEvent]) -> None:
         # First: a list is judged by an event before anything is learnt from it.
-        self._progress.scored += await self._evaluation.score(events)
+        self._progress.judged(await self._evaluation.score(events, self._popularity.item_ids))
         await self._aggregates.apply(events)
 
     def _sorted(

@@ -20,9 +20,11 @@ from headrace.erasure_log import ErasureLog
 from headrace.errors import HeadraceError
 from headrace.evaluation import EvaluationStore
 from headrace.exchange import ExchangeStore
+from headrace.figures import FiguresStore, Tally
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
 from headrace.impressions import ImpressionStore
+from headrace.popularity import PopularityStore, PopularityTally
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
@@ -38,6 +40,7 @@ from streams.chores import Chores
 from streams.erasing import ErasureFollower
 from streams.failure import AWAY, Patience, StopLimit, end_process
 from streams.fetching import Starts
+from streams.figures import Popularity, WorkerFigures
 from streams.impressions import ImpressionsAgent
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -57,6 +60,7 @@ _POSITIONS_S = 0.25
 _GAPS_S = 10.0
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
+_POPULARITY_S = 10.0
 _COMMIT_WITHIN_S = 1.0
 _STOP_WITHIN_S = 2.5
 """Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
@@ -95,11 +99,16 @@ def create_app(
     app = reading_app(settings, _starts(exchanges, positions, progress, patience))
     dead_letters = DeadLetters(producer, settings)
     evaluation = EvaluationStore(redis, settings)
+    trending = TrendingStore(redis, settings)
+    popularity = Popularity(
+        trending, evaluation.popular_items, PopularityTally(PopularityStore(redis, settings))
+    )
     events_agent = EventsAgent(
         topics,
         topic_ids,
         SessionStore(redis, settings),
         evaluation,
+        popularity,
         AggregateStore(redis, settings),
         erasure_log.erasures,
         dead_letters,
@@ -132,11 +141,14 @@ def create_app(
         progress,
         patience,
         HeartbeatStore(redis, settings),
-        CountTrigger(redis, settings, TrendingStore(redis, settings), producer),
+        CountTrigger(redis, settings, trending, producer),
         positions,
         Watchdog(settings.worker.stall_s, time.monotonic),
     )
     metrics = Metrics(progress, lambda: chores.lags)
+    figures = WorkerFigures(
+        Tally(FiguresStore(redis, settings), "worker", time.time), progress, lambda: chores.lags
+    )
     listener = Listener(settings.worker, lambda: chores.state, metrics.expose)
 
     def seen(agent: Agent, name: str) -> Agent:
@@ -148,7 +160,7 @@ def create_app(
 
     size = settings.worker.batch_size
     app.agent(raw_topic(app, *topics.events), name="events")(
-        batches(seen(events_agent, "events"), size, in_flight=2)
+        batches(seen(timed(events_agent, figures), "events"), size, in_flight=2)
     )
     if reads_common:
         app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
@@ -162,6 +174,7 @@ def create_app(
     app.timer(_LOOK_S, name="topics")(chores.check_topics)
     app.timer(_POSITIONS_S, name="positions")(chores.store_positions)
     app.timer(_GAPS_S, name="memory")(give_back_gaps)
+    app.timer(_POPULARITY_S, name="popularity")(popularity.refresh)
 
     async def open_listener() -> None:
         try:
@@ -195,6 +208,8 @@ def create_app(
         # Faust does it when it has taken leave of the group, which may take longer than there is.
         with contextlib.suppress(asyncio.TimeoutError, *AWAY):
             await asyncio.wait_for(app.consumer.commit(), _COMMIT_WITHIN_S)
+        await figures.tell()
+        await popularity.refresh()
         await producer.close()
         await redis.aclose()
         if tracing is not None:
@@ -205,6 +220,8 @@ def create_app(
     app.task(note_topics)
     app.task(count_start)
     app.task(erasing.run)
+    app.task(popularity.refresh)
+    app.task(figures.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app
 
@@ -249,6 +266,16 @@ def _starts(
         return {tp: found[place] for tp, place in places.items() if place in found}
 
     return starts
+
+
+def timed(agent: Agent, figures: WorkerFigures) -> Agent:
+    """Return the agent, with how fresh its work is told in the figures."""
+
+    async def timing(records: Sequence[Record]) -> None:
+        await agent(records)
+        figures.done(records)
+
+    return timing
 
 
 def observed(agent: Agent, name: str, metrics: Metrics) -> Agent:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.dead_letters import Record
 from headrace.errors import InvalidEvent
+from headrace.evaluation import POPULAR, Score
 from headrace.sessions import LoggedEvent, Outcome
 from headrace.topics import Place, TopicId, Topics
 
@@ -27,6 +28,8 @@ class Progress:
     """Lists that were served, kept."""
     scored: int = 0
     """Events scored against the lists before them."""
+    scores: dict[str, Score] = field(default_factory=dict)
+    """By label, how lists fared since `take_scores`."""
     positions: dict[Place, int] = field(default_factory=dict)
     """The offset after the last record that is done with."""
 
@@ -35,6 +38,18 @@ class Progress:
         self.events.update(
             (event.topic, outcome) for event, outcome in zip(events, outcomes, strict=True)
         )
+
+    def judged(self, scores: Mapping[str, Score]) -> None:
+        """Note how lists fared with some events."""
+        for label, score in scores.items():
+            self.scores[label] = self.scores.get(label, Score()) + score
+            if label != POPULAR:
+                self.scored += score.events
+
+    def take_scores(self) -> Mapping[str, Score]:
+        """Return how lists fared since this was called last."""
+        scores, self.scores = self.scores, {}
+        return scores
 
     def erased(self, records: Sequence[Record]) -> None:
         """Note records of users who were erased after them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,11 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from headrace.dead_letters import DeadLetters, Record
+from headrace.errors import InvalidEvent
+from headrace.producer import Producer
 from headrace.settings import Settings
-from headrace.topics import Topics
+from headrace.topics import Topics, ensure_topics
 
 _PATIENCE_S = 30.0
 
@@ -105,3 +109,25 @@ def make_topic(settings: Settings, topic: str, config: dict[str, str]) -> None:
         admin.create_topics([made])
     finally:
         admin.close()
+
+
+async def bury(
+    settings: Settings,
+    topic: str,
+    records: list[tuple[bytes | None, bytes | None, str]],
+    times: int = 1,
+) -> None:
+    """Bury records that have been at the offsets 0, 1, … of partition 1, as a worker does.
+
+    Each is a key, a value and the reason.
+    """
+    await asyncio.to_thread(ensure_topics, settings)
+    producer = Producer(settings)
+    letters = DeadLetters(producer, settings)
+    name = Topics(settings).name(topic)
+    for offset, (key, value, reason) in enumerate(records):
+        for _ in range(times):
+            await letters.send(
+                Record(name, 1, offset, time.time(), key, value), InvalidEvent("", reason)
+            )
+    await producer.close()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kafka_tools
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -19,13 +20,10 @@ from kafka_tools import read_topic, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
 
-from headrace.dead_letters import DeadLetters, Record
 from headrace.erasures import Erasure
-from headrace.errors import InvalidEvent
-from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.topics import Topics, ensure_topics
+from headrace.topics import ensure_topics
 
 EVENT = {"event_id": "e1", "user_id": "ann", "item_id": "tea", "timestamp": 1_704_060_026}
 
@@ -46,21 +44,8 @@ def bury(
     records: list[tuple[bytes | None, bytes | None, str]],
     times: int = 1,
 ) -> None:
-    """Bury records that have been at the offsets 0, 1, …, as a worker does; return their ids."""
-    ensure_topics(settings)
-
-    async def send() -> None:
-        producer = Producer(settings)
-        letters = DeadLetters(producer, settings)
-        name = Topics(settings).name(topic)
-        for offset, (key, value, reason) in enumerate(records):
-            for _ in range(times):
-                await letters.send(
-                    Record(name, 1, offset, time.time(), key, value), InvalidEvent("", reason)
-                )
-        await producer.close()
-
-    asyncio.run(send())
+    """Bury records; see `kafka_tools.bury`."""
+    asyncio.run(kafka_tools.bury(settings, topic, records, times))
 
 
 def ids(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("headrace", "models", "serving", "streams")
+PACKAGES = ("console", "headrace", "models", "serving", "streams")
 TENSORFLOW = ("keras", "tensorflow", "tensorflow_recommenders", "tf_keras")
 
 
@@ -58,6 +58,7 @@ def test_each_part_keeps_to_its_imports() -> None:
         ("serving/main.py", "import models.training", "streams and serving are independent"),
         ("serving/main.py", "import tensorflow", "TensorFlow is imported only by training"),
         ("models/retrieval/index.py", "import models.training", "retrieval knows the vocabulary"),
+        ("console/app.py", "import headrace.settings", "the console knows the public client"),
     ],
 )
 def test_a_forbidden_import_is_found(

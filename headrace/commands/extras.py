@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from headrace.errors import HeadraceError
 
-_OWN = frozenset({"headrace", "streams", "models", "serving"})
+_OWN = frozenset({"headrace", "streams", "models", "serving", "console"})
 
 
 @contextmanager

@@ -31,18 +31,21 @@ def up(options: StackOptions, environ: Mapping[str, str]) -> None:
 
 def up_detached(options: StackOptions, environ: Mapping[str, str]) -> None:
     """Start a stack in the background. Raises `StackError` when it does not come up."""
+    from headrace.local.console import welcome
     from headrace.local.detached import start_detached
 
     folder = DataFolder(options.data)
     console = Console()
     with console.status("Starting the stack …"):
         state = start_detached(_up_command(options, folder), folder, _from_anywhere(environ))
+    seen = welcome(state.parts, wanted=options.console_port is not None)
     for line in (
         f"Headrace is up at {state.settings.url} (documented at {state.settings.url}/docs)",
         f'  eval "$(headrace env{folder.flag})" gives a shell its address and its key',
         f"  headrace status{folder.flag} shows its parts, headrace down{folder.flag} ends it",
+        *([f"  {seen}"] if seen is not None else []),
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def status(data: Path) -> bool:
@@ -113,10 +116,13 @@ def _up_command(options: StackOptions, folder: DataFolder) -> list[str]:
         "--redis-port": options.redis_port,
         "--kafka": options.kafka,
         "--redis": options.redis,
+        "--console-port": options.console_port,
     }
     for name, value in values.items():
         if value is not None:
             command += [name, str(value)]
+    if options.console_port is None:
+        command.append("--no-console")
     return command
 
 

@@ -21,8 +21,9 @@ from headrace.commands.letters_table import Selection
 from headrace.commands.printable import printable
 from headrace.errors import HeadraceError
 from headrace.letters import Letter
-from headrace.producer import Outgoing
+from headrace.producer import Outgoing, Producer
 from headrace.resending import Mending, editable, prepare, resend
+from headrace.settings import Settings
 from headrace.topics import Topics
 
 
@@ -100,13 +101,21 @@ def _sent(
     prepared: list[tuple[Letter, Outgoing]], selection: Selection
 ) -> list[tuple[Letter, Outgoing]]:
     try:
-        asyncio.run(resend(prepared, selection.settings))
+        asyncio.run(_send(prepared, selection.settings))
     except (KafkaError, OSError) as exc:
         raise HeadraceError(
             f"Kafka at {selection.settings.kafka} does not acknowledge: {exc!r}; "
             "`headrace dead-letters list` shows which were sent."
         ) from exc
     return prepared
+
+
+async def _send(prepared: list[tuple[Letter, Outgoing]], settings: Settings) -> None:
+    producer = Producer(settings)
+    try:
+        await resend(prepared, settings, producer)
+    finally:
+        await producer.close()
 
 
 def _report(

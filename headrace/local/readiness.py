@@ -70,13 +70,26 @@ def server_is_ready(settings: Settings) -> Check:
     return check
 
 
+def lives(url: str) -> Check:
+    """Return a check that what is at this address says that it lives."""
+
+    async def check(_: int) -> bool:
+        return await _answers(f"{url}/livez")
+
+    return check
+
+
 async def is_ready(url: str) -> bool:
     """Return whether the server at this address calls itself ready."""
+    return await _answers(f"{url}/readyz")
+
+
+async def _answers(url: str) -> bool:
     import httpx
 
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
-            return (await client.get(f"{url}/readyz")).status_code == httpx.codes.OK
+            return (await client.get(url)).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

@@ -17,6 +17,7 @@ from headrace.errors import StackError
 from headrace.local import DEFAULT_DATA, readiness
 from headrace.local.apache import STOP_WITHIN_S, VERSION, find_apache
 from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
+from headrace.local.console import console_part, is_installed
 from headrace.local.folder import DataFolder, StackState
 from headrace.local.keeper import RestartPolicy
 from headrace.local.parts import Check, Part, PartStatus
@@ -53,6 +54,8 @@ class StackOptions:
     """A Kafka that already runs, `host:port`; then no broker is started."""
     redis: str | None = None
     """The URL of a Redis that already runs; then none is started."""
+    console_port: int | None = None
+    """Of the browser console; None: none is started."""
 
     @property
     def starts_embedded(self) -> bool:
@@ -69,6 +72,13 @@ class Plan:
     folder: DataFolder
     environ: Mapping[str, str]
     """Of the parts: the user's own variables, and all settings."""
+    console_port: int | None = None
+    """The one that has been claimed for the console, if there is to be one."""
+
+
+def console_port_beside(port: int) -> int:
+    """Return the console's port of a stack whose HTTP server has this one."""
+    return port + 1 if 0 < port < 65535 else 0
 
 
 PartsOf = Callable[[Plan], Sequence[Part]]
@@ -84,7 +94,10 @@ def default_parts(plan: Plan) -> list[Part]:
         parts.append(broker_part(plan))
     if plan.options.redis is None:
         parts.append(redis_part(plan))
-    return [*parts, *headrace_parts(plan)]
+    parts += headrace_parts(plan)
+    if plan.console_port is not None:
+        parts.append(console_part(plan.settings.url, plan.console_port, plan.environ))
+    return parts
 
 
 def broker_part(plan: Plan) -> Part:
@@ -211,6 +224,11 @@ class LocalStack:
         return self._folder
 
     @property
+    def wants_console(self) -> bool:
+        """Whether a console is wanted; there is one if it is installed."""
+        return self._options.console_port is not None
+
+    @property
     def statuses(self) -> list[PartStatus]:
         """How each part fares."""
         return self._supervisor.statuses if self._supervisor else []
@@ -250,6 +268,7 @@ class LocalStack:
             settings=self._settings,
             folder=self._folder,
             environ=part_environ(self._environ, self._settings),
+            console_port=_console_port(self._options),
         )
         self._supervisor = Supervisor(
             await readiness.in_daemon_thread(lambda: self._parts(plan)),
@@ -360,6 +379,12 @@ def _check_distinct(options: StackOptions) -> None:
         for other, taken in ports.items():
             if port and name < other and port == taken:
                 raise StackError(f"{name} and {other} are both {port}; each needs its own.")
+
+
+def _console_port(options: StackOptions) -> int | None:
+    if options.console_port is None or not is_installed():
+        return None
+    return _claim(options.console_port, "the console", "--console-port")
 
 
 def _claim(port: int, use: str, option: str, *, host: str = _HOST) -> int:

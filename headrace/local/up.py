@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.markup import escape
 
+from headrace.local.console import welcome
 from headrace.local.parts import PartStatus
 from headrace.local.stack import LocalStack, PartsOf, StackOptions, default_parts
 from headrace.settings import without_password
@@ -76,6 +77,8 @@ class _Teller:
             f'  eval "$(headrace env{stack.folder.flag})" gives a shell its address and its key; '
             "Ctrl-C ends it."
         )
+        if (line := welcome(stack.statuses, wanted=stack.wants_console)) is not None:
+            self._print(f"  {escape(line)}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False)

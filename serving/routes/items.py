@@ -14,10 +14,16 @@ from headrace.catalog import Item, parse_item
 from headrace.errors import InvalidEvent
 from headrace.events import MAX_BYTES, ItemId
 from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
-from serving.paths import path_id
-from serving.problems import RETRY_AFTER_S, Problem
-from serving.schemas import ItemBody, ItemsAccepted
+from serving.paths import check_id, path_id
+from serving.problems import RETRY_AFTER_S, Problem, wrong_field
+from serving.queries import category_of, number, words
+from serving.schemas import FoundItems, ItemBody, ItemsAccepted
 from serving.services import services
+
+MAX_FOUND, MAX_OFFSET, MAX_QUERY = 500, 999_999, 200
+MAX_IDS = 100
+"""In an address, which may be 64 KiB long."""
+_FOUND = 50
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,31 @@ async def get_item(request: Request) -> Response:
     if item is None:
         raise Problem(404, f"The catalogue has no item with the id {item_id!r}.")
     return json_response(item)
+
+
+async def get_items(request: Request) -> Response:
+    """Search the catalogue.
+
+    Every word of the `query` occurs in an item's id, title or categories, whatever the case. First
+    comes the item whose id it is, then those whose title begins with it, those with a word that
+    does, and others, each by title. With `id`, which may come several times, those items instead,
+    in that order, without unknown ones.
+    """
+    server = services(request)
+    limit = number(request, "limit", 1, MAX_FOUND) or _FOUND
+    offset = number(request, "offset", 0, MAX_OFFSET) or 0
+    item_ids = _ids(request)
+    if item_ids:
+        items = await server.catalog.get_many(item_ids)
+        return json_response(FoundItems(len(items), 0, items, {}))
+    found = await server.item_search.find(
+        words(request, "query", MAX_QUERY) or "",
+        category_of(request),
+        limit=limit,
+        offset=offset,
+    )
+    items = await server.catalog.get_many(found.item_ids)
+    return json_response(FoundItems(found.count, offset, items, found.categories))
 
 
 async def put_item(request: Request) -> Response:
@@ -85,6 +116,19 @@ async def _put(request: Request, items: Sequence[Item]) -> Response:
     except (RedisError, OSError) as exc:
         logger.warning("items in Kafka wait for a worker to apply them: %r", exc)
     return json_response(ItemsAccepted(len(changes)), 202)
+
+
+def _ids(request: Request) -> list[str]:
+    """Return the ids of the query. Raises `Problem` 422."""
+    asked = request.query_params.getlist("id")
+    if len(asked) > MAX_IDS:
+        reason = f"Expected at most {MAX_IDS} ids"
+        raise Problem(
+            422, f"id: {reason}; there are {len(asked):,}", [wrong_field("id", reason, None)]
+        )
+    for item_id in asked:
+        check_id(item_id, "id", ItemId)
+    return asked
 
 
 def _item_id(request: Request) -> str:

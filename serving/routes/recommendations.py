@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import cast
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.catalog import ShortText
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
+from headrace.popularity import STEP_S, Step
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
@@ -19,11 +19,16 @@ from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.queries import number, yes_or_no
-from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
+from serving.queries import category_of, number, one_of, yes_or_no
+from serving.schemas import (
+    ItemList,
+    ItemPopularity,
+    Recommendation,
+    RecommendationRequest,
+    ServedList,
+)
 from serving.services import services
 from serving.trending import in_category
-from serving.values import cut
 
 NOT_TRENDING = "No item of this category is trending."
 NO_SUCH_CATEGORY = "No item of the catalogue has this category."
@@ -140,13 +145,24 @@ async def get_bought_together(request: Request) -> Response:
     )
 
 
+async def get_popularity(request: Request) -> Response:
+    """Return how often an item was met, by hour or by day of the events' own time.
+
+    The newest 48 hours, or 32 days, up to the newest event of any item; told every ten seconds.
+    """
+    item_id = path_id(request, "item_id", ItemId)
+    step = cast("Step", one_of(request, "step", tuple(STEP_S)) or "day")
+    found = await services(request).popularity.read(item_id, step)
+    return json_response(ItemPopularity(item_id, STEP_S[step], found.at, found.events))
+
+
 async def get_trending(request: Request) -> Response:
     """Return the items with the largest decayed counts, each with its share of all of them.
 
     With `category` those of this category, as the catalogue has them; the shares stay the same. Of
     a category that no item has the list is empty, and `message` says so.
     """
-    k, category = _k(request), _category(request)
+    k, category = _k(request), category_of(request)
     live, trending = services(request).live, services(request).trending
     await live.hear()
     catalogued = live.retriever or live.shelf
@@ -187,15 +203,3 @@ async def _of_item(
 
 def _k(request: Request) -> int:
     return number(request, "k", 1, _MAX_K) or _DEFAULT_K
-
-
-def _category(request: Request) -> str | None:
-    """Return the category of the query, None where there is none. Raises `Problem` 422."""
-    raw = request.query_params.get("category")
-    try:
-        return None if raw is None else str(msgspec.convert(raw, ShortText))
-    except msgspec.ValidationError as exc:
-        value = cut(raw or "")
-        raise Problem(
-            422, f"category: {exc}; it is {value}", [wrong_field("category", str(exc), value)]
-        ) from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -10,7 +11,14 @@ from events_log import NOW, logged
 from impression_tools import V1, V2, fold_scores, impression
 from redis.asyncio import Redis
 
-from headrace.evaluation import ITEMS_A_LIST, LISTS, NOT_THE_MODELS, EvaluationStore, Score
+from headrace.evaluation import (
+    ITEMS_A_LIST,
+    LISTS,
+    NOT_THE_MODELS,
+    POPULAR,
+    EvaluationStore,
+    Score,
+)
 from headrace.settings import EvaluationSettings, Settings
 
 TEN = [f"item-{n}" for n in range(10)]
@@ -19,6 +27,11 @@ TEN = [f"item-{n}" for n in range(10)]
 @pytest.fixture
 def store(redis: Redis, settings: Settings) -> EvaluationStore:
     return EvaluationStore(redis, settings)
+
+
+def judged(scores: Mapping[str, Score]) -> int:
+    """How many events were scored against lists."""
+    return sum(score.events for label, score in scores.items() if label != POPULAR)
 
 
 async def test_a_hit_counts_by_its_rank_and_a_miss_counts_as_none(store: EvaluationStore) -> None:
@@ -45,8 +58,30 @@ async def test_the_last_list_before_the_event_is_judged_whichever_came_first(
         logged(1, item_id="item-0", timestamp=NOW + 10),
     )
     before_both = logged(2, item_id="item-0", timestamp=NOW - 1)
-    assert await store.score([early, late, before_both]) == 2
+    assert judged(await store.score([early, late, before_both])) == 2
     assert await store.read(NOW) == {V1: Score(1, 1, 1_000_000), V2: Score(1, 1, 289_065)}
+
+
+async def test_popular_items_are_judged_by_the_same_events(store: EvaluationStore) -> None:
+    await store.keep([impression("u", NOW, TEN, met=["met"])])
+    popular = ["met", "item-0", "item-5", *(f"other-{n}" for n in range(20))]
+    hits = [
+        # Without what the user had met it is the second one, 1 / log2(3); then the first.
+        logged(0, item_id="item-5", timestamp=NOW + 1),
+        logged(1, item_id="item-0", timestamp=NOW + 2),
+    ]
+    assert await store.score(hits, popular) == {
+        V1: Score(2, 2, 356_207 + 1_000_000),
+        POPULAR: Score(2, 2, 630_930 + 1_000_000),
+    }
+    # Without the three that are behind the user: the eleventh, then the ninth, 1 / log2(10).
+    misses = [
+        logged(2, item_id="other-10", timestamp=NOW + 3),
+        logged(3, item_id="other-8", timestamp=NOW + 4),
+    ]
+    assert await store.score(misses, popular) == {V1: Score(2), POPULAR: Score(2, 1, 301_030)}
+    assert await store.score(misses, popular) == {}
+    assert (await store.read(NOW)).keys() == {V1}
 
 
 async def test_only_positive_events_judge_a_list(store: EvaluationStore) -> None:
@@ -59,7 +94,7 @@ async def test_only_positive_events_judge_a_list(store: EvaluationStore) -> None
         logged(3, item_id="item-3", timestamp=at, kind="click"),
         logged(4, item_id="item-4", timestamp=at, rating=4.0),
     ]
-    assert await store.score(events) == 3
+    assert judged(await store.score(events)) == 3
 
 
 async def test_a_list_is_judged_only_if_nothing_but_the_session_had_a_say_in_it(
@@ -71,11 +106,11 @@ async def test_a_list_is_judged_only_if_nothing_but_the_session_had_a_say_in_it(
     ]  # fmt: skip
     lists = [impression("u", NOW + n, TEN, **asked) for n, asked in enumerate(limits)]
     await store.keep([*lists, impression(None, NOW, TEN)])
-    assert await store.score([logged(0, item_id="item-0", timestamp=NOW + 60)]) == 0
+    assert judged(await store.score([logged(0, item_id="item-0", timestamp=NOW + 60)])) == 0
     # A longer list is judged by its beginning.
     await store.keep([impression("u", NOW, [*TEN, "item-10"], version=None)])
     events = [logged(n, item_id=f"item-{n}", timestamp=NOW + 60) for n in (9, 10)]
-    assert await store.score(events) == 2
+    assert judged(await store.score(events)) == 2
     assert await store.read(NOW) == {NOT_THE_MODELS: Score(2, 1, 289_065)}
 
 
@@ -88,8 +123,10 @@ async def test_what_a_list_left_out_because_it_was_met_does_not_judge_it(
     click = logged(0, "u", "item-1", at, kind="click")
     # Bought after it was clicked: the same choice.
     purchase = logged(0, "u", "item-1", at + 1, kind="purchase", rating=None)
-    assert await store.score([logged(1, "u", "met", at, kind="click"), click, purchase]) == 1
-    assert await store.score([logged(2, "v", "met", at, kind="click")]) == 1
+    assert (
+        judged(await store.score([logged(1, "u", "met", at, kind="click"), click, purchase])) == 1
+    )
+    assert judged(await store.score([logged(2, "v", "met", at, kind="click")])) == 1
 
 
 async def test_the_same_events_again_in_any_batches_count_once(
@@ -127,7 +164,7 @@ async def test_the_same_events_again_in_any_batches_count_once(
     assert await store.read(NOW) == wanted
     # Sent again by a producer, at other offsets.
     again = [msgspec.structs.replace(each, offset=each.offset + 9_999) for each in events[:500]]
-    assert await store.score(again) == 0
+    assert judged(await store.score(again)) == 0
     # A topic that was made anew begins again; what was scored stays.
     anew = [msgspec.structs.replace(logged(0, "u"), topic_id="second", offset=0)]
     await store.score(anew)
@@ -157,9 +194,9 @@ async def test_a_list_is_judged_by_so_many_events_and_for_so_long(
 ) -> None:
     await store.keep([impression("u", NOW, TEN)])
     late = logged(0, item_id="item-0", timestamp=NOW + settings.impressions.ttl_s + 1)
-    assert await store.score([late]) == 0
+    assert judged(await store.score([late])) == 0
     many = [logged(n, item_id=f"other-{n}", timestamp=NOW + 1) for n in range(1, ITEMS_A_LIST + 20)]
-    assert await store.score(many) == ITEMS_A_LIST
+    assert judged(await store.score(many)) == ITEMS_A_LIST
 
 
 async def test_of_a_user_who_is_forgotten_no_list_is_left(
@@ -167,8 +204,8 @@ async def test_of_a_user_who_is_forgotten_no_list_is_left(
 ) -> None:
     await store.keep([impression(user, NOW, TEN) for user in ("u", "v")])
     await store.forget("u")
-    assert await store.score([logged(0, "u", "item-0", NOW + 1)]) == 0
-    assert await store.score([logged(1, "v", "item-0", NOW + 1)]) == 1
+    assert judged(await store.score([logged(0, "u", "item-0", NOW + 1)])) == 0
+    assert judged(await store.score([logged(1, "v", "item-0", NOW + 1)])) == 1
     assert not [key async for key in redis.scan_iter(settings.key("*:u"))]
 
 
@@ -177,7 +214,7 @@ async def test_an_event_that_was_scored_does_not_judge_a_list_that_comes_late(
 ) -> None:
     await store.keep([impression("u", NOW, TEN)])
     event = logged(0, item_id="item-0", timestamp=NOW + 9)
-    assert await store.score([event]) == 1
+    assert judged(await store.score([event])) == 1
     await store.keep([impression("u", NOW + 5, TEN, version=V2)])
-    assert await store.score([event]) == 0
+    assert judged(await store.score([event])) == 0
     assert set(await store.read(NOW)) == {V1}

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from headrace.errors import StackError
+from headrace.local.console import GET_IT, address_of
 from headrace.local.demo.background import Background
 from headrace.local.demo.client import connect_client
 from headrace.local.demo.display import show
@@ -25,7 +26,7 @@ from headrace.local.demo.summary import is_right, rows, table, write_json
 from headrace.local.demo.watch import watch
 from headrace.local.folder import DataFolder
 from headrace.local.movielens import CREDIT, MovieLens, cache_folder, load_movielens
-from headrace.local.stack import Broker, LocalStack, StackOptions
+from headrace.local.stack import Broker, LocalStack, StackOptions, console_port_beside
 from headrace.store import connect
 
 SETTINGS = {
@@ -129,7 +130,12 @@ def _fresh_stack(options: DemoOptions) -> StackOptions:
     for name in (_SUMMARY, _REPORT):
         (options.folder / name).unlink(missing_ok=True)
     return StackOptions(
-        data=folder, broker=options.broker, port=options.port, kafka_port=0, redis_port=0
+        data=folder,
+        broker=options.broker,
+        port=options.port,
+        kafka_port=0,
+        redis_port=0,
+        console_port=console_port_beside(options.port) if options.stay else None,
     )
 
 
@@ -159,6 +165,9 @@ async def _stay(stack: LocalStack, user_id: str, console: Console) -> None:
         f'-H \'content-type: application/json\' -d \'{{"user_id": "{user_id}", "k": 10}}\'',
         flush=True,
     )
+    address = address_of(stack.statuses)
+    seen = GET_IT if address is None else f"See it at {address}; its door asks for this key."
+    print(seen, flush=True)
     # The demo is over: this Ctrl-C ends the command well.
     with contextlib.suppress(asyncio.CancelledError):
         await stack.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
@@ -33,12 +33,19 @@ from headrace_client.sending import (
 )
 from headrace_client.sse import Parser
 from headrace_client.types import (
+    DeadLetter,
+    DeadLetterList,
     EventsAnswer,
+    Figures,
+    FoundItems,
     HiddenItems,
     Item,
     ItemBody,
     ItemList,
+    ItemMap,
+    ItemPopularity,
     ItemsAccepted,
+    KeyInfo,
     LiveVersion,
     MergeAnswer,
     MergeRequest,
@@ -47,11 +54,17 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ReplayList,
+    ReplayRequest,
+    ReplayTask,
+    ResendRequest,
+    ResentLetter,
     ServedList,
     Task,
     TaskList,
     TokenAnswer,
     TokenRequest,
+    TopicList,
     TrainingRequest,
     UserInteractions,
     VersionList,
@@ -66,6 +79,7 @@ OF_MODEL = frozenset(
         "/v1/trending",
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
+        "/v1/items/{item_id}/popularity",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -263,6 +277,16 @@ class Client:
             {"k": str(k)},
         )
 
+    def popularity(self, item_id: str, *, step: str = "day") -> ItemPopularity:
+        """Return how often an item was met, by `hour` or by `day`."""
+        return self._call(
+            "GET",
+            "/v1/items/{item_id}/popularity",
+            ItemPopularity,
+            {"item_id": item_id},
+            {"step": step},
+        )
+
     # Users
 
     def interactions(self, user_id: str) -> UserInteractions:
@@ -314,6 +338,23 @@ class Client:
         """Return an item of the catalogue. Raises `NotFound`."""
         return self._call("GET", "/v1/items/{item_id}", Item, {"item_id": item_id})
 
+    def items(
+        self,
+        query: str | None = None,
+        *,
+        category: str | None = None,
+        ids: Sequence[str] = (),
+        limit: int = 50,
+        offset: int = 0,
+    ) -> FoundItems:
+        """Return what a search of the catalogue finds; with `ids`, those items instead."""
+        asked: dict[str, str | Sequence[str] | None] = {
+            "query": query, "category": category, "id": ids, "limit": str(limit),
+            "offset": str(offset),
+        }  # fmt: skip
+        params = {name: value for name, value in asked.items() if value}
+        return self._call("GET", "/v1/items", FoundItems, params=params)
+
     def put_item(self, item_id: str, body: ItemBody) -> ItemsAccepted:
         """Add or replace an item."""
         return self._call(
@@ -338,6 +379,16 @@ class Client:
         """Return the model's versions, newest first."""
         return self._call(
             "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
+        )
+
+    def item_map(self, model_id: str, *, limit: int = 2_000) -> ItemMap:
+        """Return where the live version's items lie, in two dimensions. Raises `NotFound`."""
+        return self._call(
+            "GET",
+            "/v1/models/{model_id}/map",
+            ItemMap,
+            {"model_id": model_id},
+            {"limit": str(limit)},
         )
 
     def create_model(self, model_id: str) -> Model:
@@ -417,9 +468,94 @@ class Client:
 
     # The server
 
+    def key(self) -> KeyInfo:
+        """Return what the key of this client is for. Raises `Unauthorized` for a wrong one."""
+        return self._call("GET", "/v1/key", KeyInfo)
+
+    def figures(self, *, window: str = "1h") -> Figures:
+        """Return events, lag, requests, latency and quality over the last hour, or day (`1d`)."""
+        return self._call("GET", "/v1/figures", Figures, params={"window": window})
+
     def ready(self) -> Ready:
         """Return whether the server is ready. Raises `Unavailable` when it is not."""
         return self._call("GET", "/readyz", Ready)
+
+    # Kafka
+
+    def topics(self) -> TopicList:
+        """Return the topics: how far each partition goes, how far workers are, how fast both are.
+
+        A reading takes a second or so.
+        """
+        return self._call("GET", "/v1/topics", TopicList)
+
+    def dead_letters(
+        self, *, reason: str | None = None, topic: str | None = None, limit: int = 50
+    ) -> DeadLetterList:
+        """Return the newest dead letters, newest first."""
+        asked = {"reason": reason, "topic": topic, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return self._call("GET", "/v1/dead-letters", DeadLetterList, params=params)
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter. Raises `NotFound`."""
+        return self._call(
+            "GET", "/v1/dead-letters/{letter_id}", DeadLetter, {"letter_id": letter_id}
+        )
+
+    def resend(self, letter_id: str, request: ResendRequest | None = None) -> ResentLetter:
+        """Send a dead letter again, mended.
+
+        Raises `Invalid` when no worker would take it, and `Conflict` when it was sent again.
+        """
+        return self._call(
+            "POST",
+            "/v1/dead-letters/{letter_id}/resend",
+            ResentLetter,
+            {"letter_id": letter_id},
+            body=request or ResendRequest(),
+            safe=False,
+        )
+
+    # Replays
+
+    def replays(self) -> ReplayList:
+        """Return the newest replays and promotions, newest first."""
+        return self._call("GET", "/v1/replays", ReplayList)
+
+    def replay(self, replay_id: str) -> ReplayTask:
+        """Return one replay. Raises `NotFound`."""
+        return self._call("GET", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def start_replay(self, request: ReplayRequest | None = None) -> ReplayTask:
+        """Ask for a replay. Raises `Conflict` while one into the same state has not ended."""
+        return self._call(
+            "POST", "/v1/replays", ReplayTask, body=request or ReplayRequest(), safe=False
+        )
+
+    def cancel_replay(self, replay_id: str) -> ReplayTask:
+        """Cancel a replay; it may still be RUNNING for a moment."""
+        return self._call("DELETE", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def resume_replay(self, replay_id: str) -> ReplayTask:
+        """Go on with a replay that was cancelled or has failed."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/resume",
+            ReplayTask,
+            {"replay_id": replay_id},
+            safe=False,
+        )
+
+    def promote_replay(self, replay_id: str) -> ReplayTask:
+        """Make the shadow of a replay the live state; return the promotion."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/promote",
+            ReplayTask,
+            {"replay_id": replay_id},
+            safe=False,
+        )
 
     # How calls are made
 
@@ -429,7 +565,7 @@ class Client:
         path: str,
         answer: type[_T],
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,
@@ -453,7 +589,7 @@ class Client:
         method: str,
         path: str,
         names: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | Sequence[str]] | None = None,
         *,
         body: object = None,
         content: bytes | None = None,

@@ -56,6 +56,30 @@ class DataSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     delimiter: str | None = None
 
 
+class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record that is wrong in itself, as received; in base64 what is no UTF-8."""
+
+    id: str
+    buried_at: float
+    topic: str | None
+    partition: int
+    offset: int
+    field: str
+    reason: str
+    resent: bool
+    key: str | None
+    key_base64: str | None
+    value: str | None
+    value_base64: str | None
+
+
+class DeadLetterList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/dead-letters`, newest first."""
+
+    count: int
+    dead_letters: list[DeadLetter]
+
+
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How lists fared with the users who were served them, in the window until now."""
 
@@ -73,6 +97,34 @@ class EventsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     invalid: int
     unknown: int
     events: list[AcceptedEvent | RefusedEvent | UnknownEvent]
+
+
+class Figures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/figures`: series as long as `at`. None: nothing was told of that step."""
+
+    window: Literal["1d", "1h"]
+    step_s: int
+    at: list[int]
+    events_per_s: dict[str, list[float | None]]
+    lag: dict[str, list[float | None]]
+    freshness_ms: Percentiles
+    requests_per_s: list[float | None]
+    client_errors_per_s: list[float | None]
+    server_errors_per_s: list[float | None]
+    latency_ms: Percentiles
+    routes: list[RouteFigures]
+    quality: Quality
+    swaps: list[Swap]
+    told_at: dict[str, float | None]
+
+
+class FoundItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/items`."""
+
+    count: int
+    offset: int
+    items: list[Item]
+    categories: dict[str, int]
 
 
 class HiddenItems(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -118,10 +170,41 @@ class ItemList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None
 
 
+class ItemMap(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    count: int
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    x: list[float]
+    y: list[float]
+
+
+class ItemPopularity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    events: list[int]
+
+
 class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a change of the catalogue, which Kafka has acknowledged."""
 
     accepted: int
+
+
+class KeyInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/key`."""
+
+    id: str | None
+    name: str
+    scopes: list[Literal["admin", "erase", "events", "recommend", "train"]]
+    expires_at: float | None
 
 
 class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,6 +262,27 @@ class ModelList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[Model]
 
 
+class PartitionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A partition as it stands, and how fast it moves."""
+
+    partition: int
+    begin: int
+    end: int
+    newest: float | None
+    position: int | None
+    lag: int | None
+    rate_in: float
+    rate_out: float | None
+
+
+class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A time at each step, in milliseconds, within 5 %; None where nothing was counted."""
+
+    p50: list[float | None]
+    p95: list[float | None]
+    p99: list[float | None]
+
+
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457."""
 
@@ -209,6 +313,22 @@ class Purchase(
     price: float | None = None
     currency: str | None = None
     rating: float | None = None
+
+
+class Quality(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """HR@k and NDCG@k of lists that were served, judged by what their users did next."""
+
+    k: int
+    over_s: int
+    by_label: dict[str, QualitySeries]
+
+
+class QualitySeries(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How lists of one label fared, at each step over the time before it."""
+
+    events: list[int]
+    hit_rate: list[float | None]
+    ndcg: list[float | None]
 
 
 class Rating(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="rating"):
@@ -307,6 +427,91 @@ class RefusedEvent(
     reason: str
 
 
+class ReplayList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/replays`, newest first."""
+
+    replays: list[ReplayTask]
+
+
+class ReplayRequest(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}
+):
+    """Body of `POST /v1/replays`."""
+
+    model_id: str | None = None
+    into: str | None = None
+    topics: list[str] | None = None
+    from_: str = "beginning"
+    to: str = "now"
+    rate: float = 0.0
+    dry_run: bool = False
+    anew: bool = False
+
+
+class ReplayTask(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """A replay, or the promotion of a shadow, from asking to end. Times are Unix seconds."""
+
+    id: str
+    action: Literal["promote", "replay"] = "replay"
+    status: Literal["CANCELLED", "FAILED", "QUEUED", "RUNNING", "SUCCEEDED"] = "QUEUED"
+    model_id: str
+    into: str | None
+    topics: list[str] | None = None
+    from_: str = "beginning"
+    to: str = "now"
+    rate: float = 0.0
+    dry_run: bool = False
+    anew: bool = False
+    progress: float = 0.0
+    step: str = "queued"
+    records: int = 0
+    total: int | None = None
+    counts: dict[str, dict[str, int]] = {}
+    state_hash: str | None = None
+    created_at: float
+    started_at: float | None = None
+    updated_at: float
+    finished_at: float | None = None
+    requested_by: str = ""
+    error: str | None = None
+    attempts: int = 0
+
+
+class ResendRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `POST /v1/dead-letters/{letter_id}/resend`; without a field as it was received."""
+
+    value: str | None = None
+    value_base64: str | None = None
+    set: dict[str, str] = {}
+    drop: list[str] = []
+    again: bool = False
+    dry_run: bool = False
+
+
+class ResentLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was sent for a dead letter, or would be."""
+
+    id: str
+    topic: str
+    key: str | None
+    value: str | None
+    sent: bool
+    token: str | None
+
+
+class RouteFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests to one route over the whole window."""
+
+    route: str
+    method: str
+    requests: int
+    client_errors: int
+    server_errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
 class ServedList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer of `GET /v1/recommendations/{id}`: a list that was served, and why."""
 
@@ -339,6 +544,15 @@ class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     applied: int
     updated_at: float | None
     marks: dict[str, int]
+
+
+class Swap(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version that went live."""
+
+    model_id: str
+    version: str
+    at: float
+    reason: str
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -385,6 +599,29 @@ class TokenRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     scopes: list[Literal["events", "recommend"]] = field(default_factory=lambda: ["recommend"])
     expires_s: int = 900
+
+
+class TopicInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A topic: what it comes to over its partitions, and each of them."""
+
+    topic: str
+    name: str
+    id: str | None
+    records: int
+    newest: float | None
+    lag: int | None
+    rate_in: float
+    rate_out: float | None
+    partitions: list[PartitionInfo]
+
+
+class TopicList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/topics`."""
+
+    at: float
+    over_s: float
+    unknown: str
+    topics: list[TopicInfo]
 
 
 class TrainingRequest(

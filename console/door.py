@@ -1,0 +1,120 @@
+"""The door: an API key is asked for, tried on the server, and kept for this browser session."""
+
+from __future__ import annotations
+
+import html
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from console.connection import Server
+from console.errors import trouble_of
+from console.sessions import Sessions
+from headrace_client import HeadraceError
+
+_LONGEST_KEY = 4_096
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Headrace console</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="/static/mark.svg">
+<link rel="stylesheet" href="/static/console.css">
+</head>
+<body class="door">
+<main>
+<form method="post" action="/door" class="door-card">
+<h1><img src="/static/mark.svg" alt="" width="28" height="28"> Headrace</h1>
+<p class="muted">The console of the server at <strong>{url}</strong>.</p>
+{trouble}
+<input type="hidden" name="to" value="{to}">
+<div class="field"><label for="key">API key</label>
+<input id="key" name="key" type="password" autocomplete="off" spellcheck="false" autofocus
+ aria-describedby="key-note"{invalid}>
+<p id="key-note" class="hint">Kept for this browser session only, in the console's memory.
+ <code>headrace env</code> prints the local stack's; a server without keys takes an empty one.</p>
+</div>
+<button class="button main" type="submit">Come in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+
+class Door:
+    """Lets browsers in that bring a key the server knows."""
+
+    def __init__(self, server: Server, sessions: Sessions, pages: frozenset[str]) -> None:
+        """`pages`: the paths that one may come in for."""
+        self._server = server
+        self._sessions = sessions
+        self._pages = pages
+
+    async def ask(self, request: Request) -> Response:
+        """Ask for the key."""
+        return self._page(request.query_params.get("to", ""))
+
+    async def enter(self, request: Request) -> Response:
+        """Try the key; a good one opens the session and leads to the page."""
+        if not is_own(request):
+            return Response("This form is not the console's own.", 403)
+        form = await request.form(max_files=0, max_fields=4)
+        key, to = str(form.get("key", "")).strip()[:_LONGEST_KEY], str(form.get("to", ""))
+        if not (key.isascii() and key.isprintable()):
+            return self._page(to, "This is no key: keys are letters, digits and underscores.", 401)
+        try:
+            async with self._server.client(key) as client:
+                found = await client.key()
+        except HeadraceError as error:
+            trouble = trouble_of(error, self._server.url)
+            status = 401 if getattr(error, "status", 0) == 401 else 502
+            return self._page(to, f"{trouble.what} {trouble.cure}", status)
+        session_id = self._sessions.open(key=key, name=found.name, scopes=frozenset(found.scopes))
+        answer = RedirectResponse(self._where(to), 303)
+        # No lifetime: the browser forgets it at its end.
+        answer.set_cookie(
+            self._sessions.cookie,
+            session_id,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    async def leave(self, request: Request) -> Response:
+        """End the session."""
+        if not is_own(request):
+            return Response("This form is not the console's own.", 403)
+        self._sessions.close(request.cookies)
+        answer = RedirectResponse("/door", 303)
+        answer.delete_cookie(self._sessions.cookie)
+        return answer
+
+    def _where(self, to: str) -> str:
+        """Return the page that was asked for, the first one if it is none of ours."""
+        return to if urlsplit(to).path in self._pages and to.startswith("/") else "/"
+
+    def _page(self, to: str, trouble: str = "", status: int = 200) -> Response:
+        told = f'<p class="trouble-card" role="alert">{html.escape(trouble)}</p>' if trouble else ""
+        page = _PAGE.format(
+            url=html.escape(self._server.url),
+            to=html.escape(self._where(to), quote=True),
+            trouble=told,
+            invalid=' aria-invalid="true"' if trouble else "",
+        )
+        return HTMLResponse(page, status, headers={"cache-control": "no-store"})
+
+
+def door_for(path: str) -> str:
+    """Return the address of the door that leads to a page."""
+    return f"/door?to={quote(path)}"
+
+
+def is_own(request: Request) -> bool:
+    """Return whether a form was sent from a page of this console."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")

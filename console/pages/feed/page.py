@@ -1,0 +1,355 @@
+"""The page: whose feed, within which limits, the live list, and the user's session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from console import formats
+from console.pages.feed.cards import cards_of, moved, places_of, title_of, verb_of
+from console.titles import Titles
+from console.visit import Page, Visit
+from console.widgets.calls import calls_panel
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Field, Moment
+from console.widgets.shared import Panel, attempt, confirmed, no_data
+from headrace_client import (
+    AcceptedEvent,
+    Click,
+    HeadraceError,
+    Purchase,
+    Rating,
+    RecommendationAnswer,
+    RecommendationRequest,
+    Refused,
+    Update,
+)
+from headrace_client.types import Interaction, UserInteractions
+
+_K = {"6": "6 cards", "12": "12 cards", "24": "24 cards"}
+_SHOWN_INTERACTIONS = 50
+_AGAIN_S = 2.0
+
+
+class FeedList(Element, component="feed_list.js"):
+    """The cards; tells what was done with them, and how fast the list answered."""
+
+    def __init__(self, *, may_act: bool) -> None:
+        super().__init__()
+        self._props.update(cards=[], list="", answered=[], may=may_act)
+
+    def show(self, cards: list[dict[str, Any]], list_id: str, answered: list[Any]) -> None:
+        """Show a list. `answered`: by serial number of an act, the first list that knows it."""
+        self._props.update(cards=cards, list=list_id, answered=answered)
+
+
+class Feed:
+    """The state of one open feed."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._titles = Titles(visit.api)
+        self._user_id = ""
+        self._k, self._seen, self._diversity, self._category = 12, False, 0.0, ""
+        self._following: asyncio.Task[None] | None = None
+        self._explaining: asyncio.Task[None] | None = None
+        self._answer: RecommendationAnswer | None = None
+        self._before: dict[str, int] = {}
+        self._changed = 0
+        self._interactions: dict[str, Interaction] = {}
+        self._acts: dict[int, tuple[str, str]] = {}
+        """By serial number of an act, what was done with what, until its delay is told."""
+        self._pending: dict[int, AcceptedEvent] = {}
+        """Acts that no list shown knows yet."""
+        self._answered: list[dict[str, Any]] = []
+
+    # What is drawn
+
+    def draw(self) -> None:
+        """Draw the page, and become a new visitor."""
+        with box("feed-grid"):
+            with box("feed-main"):
+                self._draw_controls()
+                self._panel = Panel(self._visit, "Recommendations", classes="feed-panel")
+                with self._panel.tools:
+                    self._model = text("", "muted")
+                self._panel.body.clear()
+                with self._panel.body:
+                    self._delay = Tag("p", "delay", "", role="status", aria_live="polite")
+                    self._message = text("", "message", tag="p")
+                    self._message.set_visibility(False)
+                    self._list = FeedList(may_act=self._visit.allows("events"))
+                    self._list.on("act", self._act)
+                    self._list.on("delay", self._tell_delay)
+                self._delay.set_text("Open, rate or buy something: the list answers.")
+            with box("feed-side"):
+                self._session = Panel(
+                    self._visit,
+                    "Session dictionary",
+                    note="What the system holds of this user, newest first.",
+                )
+                if self._visit.allows("erase"):
+                    with self._session.tools:
+                        button("Forget me", self._forget, kind="danger quiet small")
+                calls_panel(self._visit)
+        self._become(new_visitor())
+        self._visit.run(self._offer_categories())
+
+    def _draw_controls(self) -> None:
+        with Tag("section", "panel controls", aria_label="Whose feed, and within which limits"):
+            with Tag("form", "who").on("submit.prevent", self._enter, []):
+                self._who = Field("User", hint="Any user id of your data")
+                Tag("button", "button main", "Be this user", type="submit")
+                button("New visitor", lambda: self._become(new_visitor()))
+            with box("limits"):
+                Field(
+                    "Show", kind="select", options=_K, value="12",
+                    on_change=lambda value: self._limit(k=int(value)),
+                )  # fmt: skip
+                self._category_field = Field(
+                    "Category", kind="select", options={"": "All categories"},
+                    on_change=lambda value: self._limit(category=value),
+                )  # fmt: skip
+                Field(
+                    "Diversity", kind="range", value=0, least=0, most=1, step=0.1,
+                    on_change=lambda value: self._limit(diversity=float(value)),
+                )  # fmt: skip
+                Field(
+                    "Seen items too", kind="checkbox", value=False,
+                    on_change=lambda value: self._limit(seen=bool(value)),
+                )  # fmt: skip
+
+    # Whose feed, and within which limits
+
+    def _enter(self) -> None:
+        if self._who.value.strip():
+            self._become(self._who.value.strip())
+
+    def _become(self, user_id: str) -> None:
+        self._user_id = user_id
+        self._who.set(user_id)
+        self._before, self._answer, self._interactions = {}, None, {}
+        self._acts.clear()
+        self._restart()
+
+    def _limit(self, **chosen: Any) -> None:
+        for name, value in chosen.items():
+            setattr(self, f"_{name}", value)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._pending.clear()
+        if self._following is not None:
+            self._following.cancel()
+        self._following = self._visit.run(self._follow())
+
+    # The live list
+
+    async def _follow(self) -> None:
+        """Show each list that the stream brings, for as long as this is the user."""
+        while True:
+            try:
+                stream = self._visit.api.stream(self._user_id, k=self._k, recommend_seen=self._seen)
+                # It is a generator, though its type does not say so.
+                async with contextlib.aclosing(cast("AsyncGenerator[Update]", stream)) as updates:
+                    async for update in updates:
+                        await self._take(update.answer)
+            except HeadraceError as error:
+                self._panel.tell(self._visit.trouble(error))
+                if isinstance(error, Refused) and error.status < 500 and error.status != 429:
+                    return
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _take(self, answer: RecommendationAnswer) -> None:
+        """Show a list that came over the stream; within limits, the list that these make of it."""
+        if self._category or self._diversity:
+            answer = await self._visit.api.recommend(self._request())
+        self._panel.tell(None)
+        await self._titles.find(each.id for each in answer.recommendations)
+        places = places_of(answer.recommendations)
+        if self._answer is not None:
+            self._before = places_of(self._answer.recommendations)
+        self._changed = moved(self._before, places) if self._before else 0
+        self._answer = answer
+        known = [serial for serial, event in self._pending.items() if _knows(answer, event)]
+        for serial in known:
+            del self._pending[serial]
+        self._answered = [{"serial": serial, "list": answer.id} for serial in known]
+        self._show()
+        if self._explaining is not None:
+            self._explaining.cancel()
+        self._explaining = self._visit.run(self._explain(answer))
+
+    def _show(self) -> None:
+        answer = self._answer
+        if answer is None:
+            return
+        cards = cards_of(
+            answer.recommendations, self._titles.known, self._before, self._interactions
+        )
+        self._list.show(cards, answer.id, self._answered)
+        self._message.set_text(answer.message or "")
+        self._message.set_visibility(bool(answer.message))
+        self._model.set_text(f"model {answer.model.version}" if answer.model else "no model yet")
+
+    async def _explain(self, answer: RecommendationAnswer) -> None:
+        """Say of a list why its items are there, and show the session that it is made from."""
+        await self._session.show(self._read_session, self._draw_session)
+        if answer.model is None or any(each.because for each in answer.recommendations):
+            self._show()
+            return
+        with contextlib.suppress(HeadraceError):
+            explained = await self._visit.api.recommend(self._request())
+            because = {each.id: each for each in explained.recommendations}
+            reasons = (reason.id for each in because.values() for reason in each.because)
+            await self._titles.find(reasons)
+            if self._answer is answer:
+                for each in answer.recommendations:
+                    if each.id in because:
+                        each.because.extend(because[each.id].because)
+                self._show()
+
+    def _request(self) -> RecommendationRequest:
+        return RecommendationRequest(
+            user_id=self._user_id,
+            k=self._k,
+            recommend_seen=self._seen,
+            diversity=self._diversity,
+            filter={"categories": {"any": [self._category]}} if self._category else None,
+            explain=True,
+        )
+
+    async def _offer_categories(self) -> None:
+        with contextlib.suppress(HeadraceError):
+            found = (await self._visit.api.items(limit=1)).categories
+            names = {name: f"{name} ({formats.count(found[name])})" for name in sorted(found)}
+            self._category_field.set_options({"": "All categories", **names})
+
+    # Acting
+
+    async def _act(self, event: GenericEventArguments) -> None:
+        serial, item_id, kind = event.args["serial"], event.args["item"], event.args["kind"]
+        self._acts[serial] = (kind, item_id)
+        sent = _event(kind, self._user_id, item_id, event.args["rating"], self._answer)
+        try:
+            outcome = await self._visit.api.send_event(sent)
+        except HeadraceError as error:
+            trouble = self._visit.trouble(error)
+            self._give_up(serial, f"{trouble.what} {trouble.cure}")
+            return
+        if not isinstance(outcome, AcceptedEvent):
+            self._give_up(serial, outcome.reason)
+        elif self._answer is not None and _knows(self._answer, outcome):
+            # The list was faster than the answer.
+            self._answered = [{"serial": serial, "list": self._answer.id}]
+            self._show()
+        else:
+            self._pending[serial] = outcome
+
+    def _give_up(self, serial: int, why: str) -> None:
+        self._visit.toast(why, "bad")
+        self._answered = [{"serial": serial, "list": None}]
+        self._show()
+
+    def _tell_delay(self, event: GenericEventArguments) -> None:
+        kind, item_id = self._acts.pop(event.args["serial"], ("", ""))
+        if event.args["ms"] is None or not kind:
+            return
+        title = title_of(self._titles.known.get(item_id), item_id)
+        cards = (
+            "no card moved"
+            if not self._changed
+            else (f"{self._changed} card{'s' if self._changed > 1 else ''} moved")
+        )
+        verb = {"click": "opening", "rating": "rating", "purchase": "buying"}[kind]
+        delay = formats.milliseconds(event.args["ms"])
+        self._delay.set_text(f"{delay} after {verb} “{title}” the list knew it; {cards}.")
+        self._delay.attribute("data-ms", round(event.args["ms"], 1))
+
+    # The session
+
+    async def _read_session(self) -> UserInteractions:
+        found = await self._visit.api.interactions(self._user_id)
+        self._interactions = found.interactions
+        newest = sorted(found.interactions, key=lambda each: -found.interactions[each].timestamp)
+        await self._titles.find(newest[:_SHOWN_INTERACTIONS])
+        return found
+
+    def _draw_session(self, found: UserInteractions) -> None:
+        if not found.interactions:
+            no_data("Open, rate or buy something, and it stands here.")
+            return
+        newest = sorted(found.interactions.items(), key=lambda each: -each[1].timestamp)
+        with Tag("ol", "interactions", tabindex="0", aria_label="Interactions"):
+            for item_id, each in newest[:_SHOWN_INTERACTIONS]:
+                with Tag("li"):
+                    text(title_of(self._titles.known.get(item_id), item_id), "name")
+                    text(verb_of(each), f"badge {each.event}")
+                    Moment(each.timestamp)
+        rest = len(newest) - _SHOWN_INTERACTIONS
+        older = f", {rest} older ones among them that are not shown" if rest > 0 else ""
+        text(
+            f"{formats.count(len(newest))} items from {formats.count(found.applied)} events{older}",
+            "muted",
+            tag="p",
+        )
+        with Tag("details"):
+            text("Marks: how far each topic's partition has been applied", tag="summary")
+            text(", ".join(f"{name} {at}" for name, at in sorted(found.marks.items())), "mono")
+
+    async def _forget(self) -> None:
+        user_id = self._user_id
+        if not await confirmed(
+            self._visit,
+            "Forget this user?",
+            f"The session dictionary, the lists served and all events of {user_id} up to now are "
+            "erased, and no training will read them.",
+            "Forget",
+            danger=True,
+        ):
+            return
+        await attempt(self._visit, self._visit.api.erase(user_id), lambda _: "Forgotten.")
+        if self._user_id == user_id:
+            self._before, self._answer, self._interactions = {}, None, {}
+            self._restart()
+            await self._session.show(self._read_session, self._draw_session)
+
+
+def new_visitor() -> str:
+    """Return an id that no user has."""
+    return f"visitor-{secrets.token_hex(3)}"
+
+
+def _event(
+    kind: str, user_id: str, item_id: str, rating: float | None, of: RecommendationAnswer | None
+) -> Any:
+    common: dict[str, Any] = {
+        "event_id": uuid.uuid4().hex,
+        "user_id": user_id,
+        "item_id": item_id,
+        "timestamp": time.time(),
+        "recommendation_id": of.id if of is not None else None,
+    }
+    if kind == "rating":
+        return Rating(**common, rating=float(rating or 0))
+    return Purchase(**common) if kind == "purchase" else Click(**common)
+
+
+def _knows(answer: RecommendationAnswer, event: AcceptedEvent) -> bool:
+    """Return whether the session that a list was made from has the event in it."""
+    return answer.session.marks.get(f"{event.topic}/{event.partition}", -1) >= event.offset
+
+
+def _build(visit: Visit) -> None:
+    Feed(visit).draw()
+
+
+PAGE = Page("/feed", "Feed", "recommend", _build)

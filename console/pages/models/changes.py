@@ -1,0 +1,59 @@
+"""What changed from one version to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from console import formats
+
+METRICS = {"ndcg_at_10": "NDCG@10", "hr_at_10": "HR@10"}
+"""Of the hold-out, those that are shown first."""
+
+
+def before(version: Mapping[str, Any], versions: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the version of the same kind that was made before this one, None of the first."""
+    older = [
+        each
+        for each in versions
+        if each["kind"] == version["kind"] and each["created_at"] < version["created_at"]
+    ]
+    return max(older, key=lambda each: each["created_at"], default=None)
+
+
+def changed_parameters(
+    version: Mapping[str, Any], older: Mapping[str, Any] | None
+) -> list[tuple[str, str]]:
+    """Return the parameters that differ, each with both values in words."""
+    if older is None:
+        return []
+    now, then = version["parameters"], older["parameters"]
+    return [
+        (name, f"{_value(then.get(name))} → {_value(now.get(name))}")
+        for name in sorted({*now, *then})
+        if now.get(name) != then.get(name)
+    ]
+
+
+def changed_metric(
+    version: Mapping[str, Any], older: Mapping[str, Any] | None, name: str
+) -> float | None:
+    """Return by how much a metric changed, None if one of the two has it not."""
+    now = version["metrics"].get(name)
+    then = older["metrics"].get(name) if older is not None else None
+    return None if now is None or then is None else now - then
+
+
+def changed_data(version: Mapping[str, Any], older: Mapping[str, Any] | None) -> str:
+    """Return in words how many events more this version learnt from."""
+    if older is None:
+        return "the first version"
+    more = version["data"]["events"] - older["data"]["events"]
+    if more == 0:
+        return "as many events as the version before"
+    sign = "more" if more > 0 else "fewer"
+    return f"{formats.count(abs(more))} {sign} events than the version before"
+
+
+def _value(value: Any) -> str:
+    return "not set" if value is None else formats.plain(value)

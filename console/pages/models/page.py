@@ -1,0 +1,222 @@
+"""The page: what is live, the versions, the trainings, and the form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from console import formats
+from console.pages.models.changes import before
+from console.pages.models.tasks import TaskList
+from console.pages.models.train_form import TrainForm
+from console.pages.models.versions import Deeds, Version, draw_version
+from console.visit import Page, Visit
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Field, Moment
+from console.widgets.shared import Panel, attempt, badge, confirmed, facts, no_data
+from headrace_client import HeadraceError
+from headrace_client.types import Evaluation, Model
+from headrace_client.types import TaskList as Tasks
+
+_LOOK_S, _LOOK_AT_TASKS_S = 2.0, 1.0
+_SHOWN_TASKS = 20
+
+
+class Models:
+    """The state of one open page."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._model_id = ""
+        self._ids: list[str] = []
+        self._served: dict[str, Tag] = {}
+        """By version, where how its lists fared is said."""
+        self._fared: dict[str, Evaluation | None] = {}
+
+    def draw(self) -> None:
+        """Draw the page."""
+        with box("models-grid"):
+            with box("stack"):
+                self._live = Panel(self._visit, "Live")
+                with self._live.tools:
+                    self._choice = Field("Model", kind="select", on_change=self._choose)
+                    self._choice.set_visibility(False)
+                self._versions = Panel(self._visit, "Versions", note="Newest first.")
+            with box("stack"):
+                self._queue = Panel(self._visit, "Trainings", note="The newest 20, newest first.")
+                self._queue.body.clear()
+                with self._queue.body:
+                    self._tasks = TaskList(self._visit)
+                if self._visit.allows("train"):
+                    self._train = Panel(self._visit, "Train")
+                    self._train.body.clear()
+                    with self._train.body:
+                        TrainForm(self._visit, lambda: self._model_id, lambda _: None)
+        self._visit.every(_LOOK_S, self._look)
+        self._visit.every(_LOOK_AT_TASKS_S, self._look_at_tasks)
+
+    def _choose(self, model_id: str) -> None:
+        self._model_id = model_id
+
+    # Reading
+
+    async def _look(self) -> None:
+        model = await self._live.show(self._read_model, self._draw_live)
+        if model is not None:
+            await self._versions.show(self._read_versions, self._draw_versions)
+            self._tell_fared()
+
+    async def _look_at_tasks(self) -> None:
+        try:
+            found: Tasks = await self._visit.api.tasks(limit=_SHOWN_TASKS)
+        except HeadraceError as error:
+            self._queue.tell(self._visit.trouble(error))
+        else:
+            self._queue.tell(None)
+            self._tasks.show(found.tasks)
+
+    async def _read_model(self) -> Model | None:
+        models = (await self._visit.api.models()).models
+        ids = [each.id for each in models]
+        if ids != self._ids:
+            self._ids = ids
+            self._model_id = self._model_id or _first(models)
+            self._choice.set_options({each: each for each in ids})
+            self._choice.set(self._model_id)
+            self._choice.set_visibility(len(ids) > 1)
+        return next((each for each in models if each.id == self._model_id), None)
+
+    async def _read_versions(self) -> Sequence[Version]:
+        found = await self._visit.api.versions(self._model_id)
+        self._fared = {"": found.trending}
+        for row in found.versions:
+            raw = row.pop("evaluation", None)
+            self._fared[row["version"]] = raw and msgspec.convert(raw, Evaluation)
+        return found.versions
+
+    # Drawing
+
+    def _draw_live(self, model: Model | None) -> None:
+        if model is None or model.live is None:
+            no_data("No version is live: lists are trending items until a training has ended.")
+            return
+        live = model.live
+        with box("live-head"):
+            text(live.version, "mono version-name", tag="p")
+            if model.pinned:
+                badge("pinned", "warn")
+        rows: list[tuple[str, Any]] = [("live since", lambda: Moment(live.live_since))]
+        rows.append(("why", live.reason))
+        rows.append(("a rollback leads to", model.rollback or "nothing: no other one was live"))
+        facts(rows)
+        if not self._visit.allows("admin"):
+            return
+        with box("actions start"):
+            if model.rollback:
+                back = model.rollback
+                button("Roll back", lambda: self._roll_back(back), kind="danger")
+            if model.pinned:
+                button("Unpin", self._unpin)
+
+    def _draw_versions(self, versions: Sequence[Version]) -> None:
+        self._served.clear()
+        if not versions:
+            no_data("The first training makes one.")
+            return
+        admin = self._visit.allows("admin")
+        deeds = Deeds(
+            self._activate if admin else None,
+            self._pin if admin else None,
+            self._delete if admin else None,
+        )
+        for version in versions:
+            served = draw_version(version, before(version, versions), deeds)
+            self._served[version["version"]] = served
+
+    def _tell_fared(self) -> None:
+        """Say of each version how its lists fare, where it stands: these change all the time."""
+        for name, place in self._served.items():
+            found = self._fared.get(name)
+            place.set_text(_fared(found))
+            place.classes(replace="value none" if found is None else "value small-value")
+
+    # Changing
+
+    async def _activate(self, version: str) -> None:
+        if await confirmed(
+            self._visit,
+            "Put this version live?",
+            f"{version} answers all requests within a second, without a pause.",
+            "Activate",
+            undo="Roll back leads to the one before.",
+        ):
+            work = self._visit.api.activate(self._model_id, version)
+            await attempt(self._visit, work, lambda live: f"{live.version} is live.")
+
+    async def _roll_back(self, version: str) -> None:
+        if await confirmed(
+            self._visit,
+            "Roll back?",
+            f"{version}, which was live before, answers all requests within a second.",
+            "Roll back",
+            undo="Another rollback leads to this one again.",
+        ):
+            work = self._visit.api.roll_back(self._model_id)
+            await attempt(self._visit, work, lambda live: f"{live.version} is live again.")
+
+    async def _pin(self, version: str) -> None:
+        if await confirmed(
+            self._visit,
+            "Pin this version?",
+            f"{version} is put live and stays so, whatever is trained.",
+            "Pin",
+            undo="Unpin ends that.",
+        ):
+            work = self._visit.api.pin(self._model_id, version)
+            await attempt(self._visit, work, lambda _: f"{version} is pinned.")
+
+    async def _unpin(self) -> None:
+        if await confirmed(
+            self._visit,
+            "Unpin?",
+            "The next version that the gate accepts goes live by itself.",
+            "Unpin",
+            undo="Pinning it again keeps it live.",
+        ):
+            work = self._visit.api.unpin(self._model_id)
+            await attempt(self._visit, work, lambda _: "New versions go live by themselves again.")
+
+    async def _delete(self, version: str) -> None:
+        if await confirmed(
+            self._visit,
+            "Delete this version?",
+            f"The files of {version} are deleted within moments; it cannot go live any more.",
+            "Delete",
+            danger=True,
+        ):
+            work = self._visit.api.delete_version(self._model_id, version)
+            await attempt(self._visit, work, lambda _: f"{version} is deleted.")
+
+
+def _fared(found: Evaluation | None) -> str:
+    if found is None:
+        return formats.NO_DATA
+    return (
+        f"HR@{found.k} {formats.score(found.hit_rate)}, NDCG@{found.k} "
+        f"{formats.score(found.ndcg)}, {formats.count(found.events)} events"
+    )
+
+
+def _first(models: list[Model]) -> str:
+    """Return the model that has a live version, else the first one."""
+    with_live = [each.id for each in models if each.live is not None]
+    return (with_live or [each.id for each in models] or [""])[0]
+
+
+def _build(visit: Visit) -> None:
+    Models(visit).draw()
+
+
+PAGE = Page("/models", "Models", "train", _build)

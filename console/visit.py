@@ -1,0 +1,116 @@
+"""One open page: who looks at it, its connection to the server, and what runs for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from nicegui import background_tasks
+from nicegui.client import Client
+
+from console.calls import CallLog
+from console.connection import Server, Watch
+from console.errors import Trouble, trouble_of
+from console.sessions import Session
+from console.widgets.html import Tag, box, text
+from headrace_client import AsyncClient, HeadraceError
+
+_TOAST_S = 6.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the console."""
+
+    path: str
+    title: str
+    needs: str
+    """The scope without which it is not offered."""
+    build: Callable[[Visit], None]
+    """Draws the page; what asks the server goes through `Visit.run`."""
+
+
+class Visit:
+    """An open page. Its client and its tasks end with it."""
+
+    def __init__(self, client: Client, server: Server, watch: Watch, session: Session) -> None:
+        self.server = server
+        self.watch = watch
+        self.session = session
+        self.calls = CallLog()
+        self.api: AsyncClient = server.client(session.key, self.calls)
+        self.layer: Tag
+        """Where dialogs are drawn."""
+        self._client = client
+        self._toasts: Tag
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._endings: list[Callable[[], None]] = []
+        client.on_delete(self._end)
+        session.endings.add(self._go_out)
+
+    def draw_layers(self) -> None:
+        """Draw the places for dialogs and messages."""
+        self.layer = box("layer")
+        self._toasts = Tag("div", "toasts", role="status", aria_live="polite")
+
+    def allows(self, scope: str) -> bool:
+        """Return whether the key has the scope; what it has not is not offered."""
+        return scope in self.session.scopes
+
+    def trouble(self, error: HeadraceError) -> Trouble:
+        """Return what a failed call means."""
+        return trouble_of(error, self.server.url)
+
+    def toast(self, words: str, kind: str = "") -> None:
+        """Say something for some seconds; screen readers say it, too."""
+        with self._toasts:
+            shown = text(words, f"toast {kind}".strip(), tag="p")
+
+        async def fade() -> None:
+            await asyncio.sleep(_TOAST_S)
+            shown.delete()
+
+        self.run(fade())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Do something beside the page once a browser shows it, for as long as it does."""
+
+        async def shown() -> Any:
+            try:
+                await self._client.connected()
+                with self._client:
+                    return await work
+            finally:
+                work.close()
+
+        task = background_tasks.create(shown(), name=f"for a page: {work!r:.80}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def every(self, seconds: float, look: Callable[[], Awaitable[object]]) -> None:
+        """Do something now, and again that long after each end of it."""
+
+        async def again_and_again() -> None:
+            while True:
+                await look()
+                await asyncio.sleep(seconds)
+
+        self.run(again_and_again())
+
+    def at_end(self, ending: Callable[[], None]) -> None:
+        """Call this when the page is closed."""
+        self._endings.append(ending)
+
+    def _go_out(self) -> None:
+        self._client.open("/door")
+
+    async def _end(self) -> None:
+        self.session.endings.discard(self._go_out)
+        for ending in self._endings:
+            ending()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self.api.close()

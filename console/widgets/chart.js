@@ -1,0 +1,89 @@
+import { h } from "vue";
+import { echarts } from "nicegui-echart";
+
+const SERIES = ["--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6"];
+
+function colour(name) {
+  return getComputedStyle(document.body).getPropertyValue(name).trim();
+}
+
+/** The options with the page's colours, and numbers with their unit. */
+function dressed(options, unit) {
+  const text = colour("--muted");
+  const line = colour("--line");
+  const number = (value) =>
+    value === null || value === undefined || value === "-"
+      ? "no data"
+      : `${Number(value).toLocaleString([], { maximumSignificantDigits: 4 })}${unit ? " " + unit : ""}`;
+  const axis = (given, isValue) => ({
+    axisLine: { lineStyle: { color: line } },
+    axisTick: { show: false },
+    splitLine: { lineStyle: { color: line } },
+    nameTextStyle: { color: text },
+    ...given,
+    axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: number } : {}), ...given?.axisLabel },
+  });
+  const { at, still, ...rest } = options;
+  const series = (options.series ?? []).map((each) => ({
+    ...each,
+    // Seconds once for all series, and a value a step in each.
+    data: at ? each.data.map((value, step) => [at[step] * 1000, value]) : each.data,
+    markLine: each.markLine
+      ? { ...each.markLine, lineStyle: { color: text, type: "dashed" }, label: { color: text, ...each.markLine.label } }
+      : undefined,
+  }));
+  return {
+    color: SERIES.map(colour),
+    textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
+    animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
+    animationDuration: 200,
+    grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
+    ...rest,
+    legend: options.legend === undefined ? undefined : { textStyle: { color: text }, left: 0, top: 0, icon: "roundRect", itemWidth: 12, itemHeight: 4, type: "scroll", ...options.legend },
+    // Drawn on the canvas: names come from data, and are never markup.
+    tooltip: {
+      renderMode: "richText",
+      confine: true,
+      backgroundColor: colour("--surface"),
+      borderColor: line,
+      textStyle: { color: colour("--text"), fontSize: 12 },
+      valueFormatter: number,
+      ...options.tooltip,
+    },
+    xAxis: options.xAxis ? axis(options.xAxis, options.xAxis.type === "value") : undefined,
+    yAxis: options.yAxis ? axis(options.yAxis, options.yAxis.type !== "category") : undefined,
+    series,
+  };
+}
+
+export default {
+  props: { label: String, options: Object, unit: String },
+  emits: ["point"],
+  mounted() {
+    this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
+    this.chart.on("click", (event) => this.$emit("point", { name: event.name, data: event.data, index: event.dataIndex, series: event.seriesName }));
+    this.sizes = new ResizeObserver(() => this.chart.resize());
+    this.sizes.observe(this.$el);
+    this.theme = new MutationObserver(() => this.draw());
+    this.theme.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    this.draw();
+  },
+  beforeUnmount() {
+    this.sizes.disconnect();
+    this.theme.disconnect();
+    this.chart.dispose();
+  },
+  watch: {
+    options() {
+      this.draw();
+    },
+  },
+  methods: {
+    draw() {
+      this.chart.setOption(dressed(this.options, this.unit), { notMerge: true });
+    },
+  },
+  render() {
+    return h("div", { class: "chart", role: "img", "aria-label": this.label });
+  },
+};

@@ -1,0 +1,72 @@
+"""Plain HTML elements. Text is always text: the browser never reads markup from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nicegui.element import Element
+
+
+class Tag(Element):
+    """Any HTML element, with text if wanted."""
+
+    def __init__(self, tag: str, classes: str = "", text: str = "", **attributes: Any) -> None:
+        """`attributes`: `aria_label="…"` is the attribute `aria-label`; None leaves it out."""
+        super().__init__(tag)
+        self._text = text
+        if classes:
+            self.classes(classes)
+        for name, value in attributes.items():
+            self.attribute(name, value)
+
+    def attribute(self, name: str, value: Any) -> Tag:
+        """Set an attribute, or take it away with None."""
+        # NiceGUI evaluates what begins with a colon, and Vue would set markup by these.
+        name = name.rstrip("_").replace("_", "-")
+        assert name[0] != ":" and name.lower() not in ("innerhtml", "outerhtml", "srcdoc")  # noqa: S101, PT018
+        self._props.set_optional(name, value)
+        return self
+
+    def set_text(self, text: str) -> Tag:
+        """Change the text."""
+        if text != self._text:
+            self._text = text
+            self.update()
+        return self
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return self._text or ""
+
+
+def box(classes: str = "", **attributes: Any) -> Tag:
+    """Return a `div`."""
+    return Tag("div", classes, **attributes)
+
+
+def text(words: str, classes: str = "", tag: str = "span") -> Tag:
+    """Return words, by default within a line."""
+    return Tag(tag, classes, words)
+
+
+def button(
+    words: str,
+    on_click: Callable[[], Any],
+    *,
+    kind: str = "",
+    label: str | None = None,
+    **attributes: Any,
+) -> Tag:
+    """Return a button. `kind`: `main`, `danger`, `quiet`; `label`: its name for screen readers."""
+    made = Tag("button", f"button {kind}".strip(), words, type="button", aria_label=label)
+    for name, value in attributes.items():
+        made.attribute(name, value)
+    made.on("click", lambda: on_click(), [])
+    return made
+
+
+def link(words: str, to: str, classes: str = "", **attributes: Any) -> Tag:
+    """Return a link within the console."""
+    return Tag("a", classes, words, href=to, **attributes)

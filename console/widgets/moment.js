@@ -1,0 +1,32 @@
+import { h } from "vue";
+
+const STEPS = [["d", 86400], ["h", 3600], ["min", 60]];
+
+function ago(seconds) {
+  if (seconds < 5) return "just now";
+  for (const [name, size] of STEPS) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${name} ago`;
+  }
+  return `${Math.floor(seconds)} s ago`;
+}
+
+export default {
+  props: { at: Number, ago: Boolean },
+  data: () => ({ now: Date.now() / 1000 }),
+  mounted() {
+    this.timer = setInterval(() => (this.now = Date.now() / 1000), 5000);
+  },
+  beforeUnmount() {
+    clearInterval(this.timer);
+  },
+  render() {
+    if (this.at === null || this.at === undefined) return h("span", { class: "none" }, "no data yet");
+    const date = new Date(this.at * 1000);
+    const today = date.toDateString() === new Date().toDateString();
+    const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    const day = date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+    const full = today ? clock : `${day}, ${clock}`;
+    const words = this.ago ? `${full} · ${ago(this.now - this.at)}` : full;
+    return h("time", { datetime: date.toISOString(), title: date.toISOString() }, words);
+  },
+};

@@ -1,0 +1,148 @@
+"""What every page uses: panels that say what is broken, questions asked once, figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from console.errors import Trouble
+from console.visit import Visit
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Dialog, Moment
+from headrace_client import HeadraceError
+
+_T = TypeVar("_T")
+
+
+class Panel:
+    """A part of a page with a heading. What breaks in it is told in it, and the rest goes on."""
+
+    def __init__(self, visit: Visit, title: str, *, note: str = "", classes: str = "") -> None:
+        self._visit = visit
+        self._shown: object = None
+        with Tag("section", f"panel {classes}".strip(), aria_label=title) as self.root:
+            with box("panel-head"):
+                text(title, tag="h2")
+                self.tools = box("tools")
+            if note:
+                text(note, "muted note", tag="p")
+            self._trouble = box("trouble")
+            self.body = box("panel-body")
+        self._trouble.set_visibility(False)
+        with self.body:
+            text("Loading …", "none", tag="p")
+
+    async def show(
+        self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
+    ) -> _T | None:
+        """Ask the server, and draw the answer into the panel if it is another one than before.
+
+        What was drawn stays when the server does not answer, with what is wrong above it.
+        `always`: draw it even if it is the same.
+        """
+        try:
+            answer = await ask()
+        except HeadraceError as error:
+            self.tell(self._visit.trouble(error))
+            return None
+        self.tell(None)
+        if always or answer != self._shown:
+            self._shown = answer
+            self.body.clear()
+            with self.body:
+                draw(answer)
+        return answer
+
+    def tell(self, trouble: Trouble | None) -> None:
+        """Say what is broken and what to do, or that nothing is any more."""
+        self._trouble.clear()
+        self._trouble.set_visibility(trouble is not None)
+        if trouble is not None:
+            with self._trouble:
+                trouble_card(trouble)
+
+
+def trouble_card(trouble: Trouble) -> None:
+    """Say what is broken, and what to do."""
+    with Tag("div", "trouble-card", role="alert"):
+        text(trouble.what, "what", tag="p")
+        if trouble.cure:
+            text(trouble.cure, tag="p")
+
+
+def no_data(what: str) -> None:
+    """Say that there is nothing to show yet, and what would bring it."""
+    text(f"No data yet. {what}".strip(), "none", tag="p")
+
+
+def figure(name: str, value: str, *, at: float | None = None, note: str = "") -> Tag:
+    """Show a number with its unit, its name and the time that it is from. Returns the number."""
+    with box("figure"):
+        text(name, "name", tag="p")
+        shown = text(value, "value" if value != "no data yet" else "value none", tag="p")
+        if note or at is not None:
+            with Tag("p", "from"):
+                if note:
+                    text(note)
+                if at is not None:
+                    Moment(at)
+    return shown
+
+
+def badge(words: str, kind: str = "") -> Tag:
+    """Show a word that says in what state something is. `kind`: good, warn, bad, live."""
+    return text(words, f"badge {kind}".strip())
+
+
+async def confirmed(
+    visit: Visit, title: str, consequence: str, verb: str, *, danger: bool = False, undo: str = ""
+) -> bool:
+    """Ask once before something is changed: what will happen, and how it is undone.
+
+    Returns whether it is to be done. `verb`: what the button says.
+    """
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def give(yes: bool) -> None:
+        if not answer.done():
+            answer.set_result(yes)
+
+    with visit.layer, Dialog(title, lambda: give(False)) as dialog:
+        text(consequence, tag="p")
+        text(undo or "This cannot be undone.", "muted", tag="p")
+        with box("actions"):
+            button("Cancel", lambda: give(False), kind="quiet", autofocus=True)
+            button(verb, lambda: give(True), kind="danger" if danger else "main")
+    dialog.open()
+    try:
+        return await answer
+    finally:
+        dialog.close()
+        # The browser needs the element for closing it.
+        await asyncio.sleep(0.1)
+        dialog.delete()
+
+
+async def attempt(visit: Visit, work: Awaitable[_T], done: Callable[[_T], str]) -> _T | None:
+    """Do something that changes the system, and say how it went. Returns None if it failed."""
+    try:
+        result = await work
+    except HeadraceError as error:
+        trouble = visit.trouble(error)
+        visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
+        return None
+    visit.toast(done(result), "good")
+    return result
+
+
+def facts(rows: list[tuple[str, Any]]) -> None:
+    """Show names with their values, one a line; a value may be a function that draws it."""
+    with Tag("dl", "facts"):
+        for name, value in rows:
+            text(name, tag="dt")
+            with Tag("dd"):
+                if callable(value):
+                    value()
+                else:
+                    text(str(value))

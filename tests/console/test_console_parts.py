@@ -1,0 +1,122 @@
+"""What the console is made of, apart from any browser."""
+
+from __future__ import annotations
+
+import subprocess
+
+import httpx
+import pytest
+
+from console import formats
+from console.calls import curl_of
+from console.limits import Limit
+from console.pages.feed.cards import cards_of, moved
+from console.sessions import IDLE_S, Sessions
+from headrace_client.types import Interaction, Item, Reason, Recommendation
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (formats.count(12_345), "12,345"),
+        (formats.count(None), "no data yet"),
+        (formats.share(0.4123), "41.2\u00a0%"),
+        (formats.points(-0.084), "\N{MINUS SIGN}8.4"),
+        (formats.milliseconds(0.84), "0.84\u00a0ms"),
+        (formats.milliseconds(43.2), "43\u00a0ms"),
+        (formats.milliseconds(1_200), "1.20\u00a0s"),
+        (formats.milliseconds(None), "no data yet"),
+        (formats.duration(200), "3\u00a0min 20\u00a0s"),
+        (formats.duration(90_000), "1\u00a0d 1\u00a0h"),
+        (formats.rate(0.25), "0.25/s"),
+        (formats.rate(0), "0/s"),
+        (formats.plain(0.000123), "0.000123"),
+        (formats.plain(True), "yes"),
+    ],
+)
+def test_numbers_are_shown_as_people_read_them(shown: str, words: str) -> None:
+    assert shown == words
+
+
+@pytest.mark.parametrize(
+    ("limit", "typed", "value"),
+    [
+        (Limit("integer", 1, 1_000), "20", 20),
+        (Limit("number", 0.0001, 0.01), " 0.001 ", 0.001),
+        (Limit("string", longest=5), "abc", "abc"),
+        (Limit("enum", among=("full",)), "full", "full"),
+    ],
+)
+def test_what_is_within_the_limits_is_read(limit: Limit, typed: str, value: object) -> None:
+    assert limit.read(typed) == value
+
+
+@pytest.mark.parametrize(
+    ("limit", "typed", "named"),
+    [
+        (Limit("integer", 1, 1_000), "0", "0 is out of range: .* from 1 to 1,000"),
+        (Limit("integer", 1, 1_000), "1.5", "'1.5' is not a whole number from 1 to 1,000"),
+        (Limit("number", 0.0001, 0.01), "1", "1 is out of range: .* from 0.0001 to 0.01"),
+        (Limit("number", 0.0001, 0.01), "nan", "nan is out of range"),
+        (Limit("string", longest=5), "abcdef", "6 characters"),
+        (Limit("enum", among=("full",)), "half", "one of full"),
+    ],
+)
+def test_what_is_not_says_what_it_may_be(limit: Limit, typed: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        limit.read(typed)
+
+
+def test_a_line_of_curl_says_the_same_to_a_shell_and_holds_no_key() -> None:
+    body = b'{"user_id": "o\'neil $HOME `id`"}'
+    request = httpx.Request(
+        "POST",
+        "http://127.0.0.1:1/v1/recommendations?a=b",
+        headers={"authorization": "Bearer hr_1_secret", "content-type": "application/json"},
+        content=body,
+    )
+    line = curl_of(request)
+    assert "secret" not in line
+    shell = "curl() { printf '%s\\n' \"$@\"; }\n" + line
+    environ = {"HEADRACE_URL": "http://it", "HEADRACE_API_KEY": "key"}
+    said = subprocess.run(["sh", "-c", shell], env=environ, capture_output=True, text=True)
+    assert said.stdout.splitlines() == [
+        "-s", "http://it/v1/recommendations?a=b", "-H", "Authorization: Bearer key", "-d",
+        body.decode(),
+    ]  # fmt: skip
+
+
+def test_cards_say_where_they_came_from_and_why() -> None:
+    items = {"a": Item(item_id="a", title="Tea", categories=["Drinks"]), "c": Item(item_id="c")}
+    lists = [
+        Recommendation(id="a", score=0.5, because=[Reason(id="d", effect=-0.02)]),
+        Recommendation(id="b", score=0.25),
+        Recommendation(id="c", score=0.125),
+    ]
+    before = {"b": 1, "c": 3, "a": 2}
+    met = {"d": Interaction(timestamp=1.0, rating=4.5, event="rating")}
+    shown = cards_of(lists, items, before, met)
+    assert [(each["title"], each["move"], each["moved"]) for each in shown] == [
+        ("Tea", "up", "up 1"), ("b", "down", "down 1"), ("c", "", ""),
+    ]  # fmt: skip
+    assert shown[0]["because"] == [
+        {"title": "d", "verb": "rated 4.5", "effect": "\N{MINUS SIGN}2.0 points", "for": False}
+    ]
+    assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
+
+
+def test_a_session_ends_with_leaving_and_by_itself() -> None:
+    now = 1_000.0
+    sessions = Sessions(lambda: now, "cookie")
+    told: list[str] = []
+    ids = [sessions.open(key=key, name="", scopes=frozenset()) for key in ("one", "two")]
+    first, second = ({"cookie": each} for each in ids)
+    found = sessions.find(first)
+    assert found is not None
+    assert (found.key, "one" in repr(found)) == ("one", False)
+    found.endings.add(lambda: told.append("left"))
+    sessions.close(first)
+    assert (sessions.find(first), told) == (None, ["left"])
+    now += IDLE_S + 1
+    assert sessions.find(second) is None
+    assert sessions.find({"cookie": "guessed"}) is None

@@ -1,0 +1,30 @@
+"""The console as a part of the stack."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.local import console
+from headrace.local.parts import PartStatus
+from headrace.local.stack import console_port_beside
+
+STATUS = PartStatus(name="console", state="ready", since=0.0, about="http://127.0.0.1:8081")
+
+
+def test_the_console_gets_the_servers_address_and_no_setting() -> None:
+    environ = {"PATH": "/bin", "HEADRACE_API_KEY": "secret", "HEADRACE_REDIS": "redis://it"}
+    part = console.console_part("http://127.0.0.1:8080", 8081, environ)
+    assert part.environ == {"PATH": "/bin"}
+    assert part.command[3:] == ("console", "--url", "http://127.0.0.1:8080", "--port", "8081")
+
+
+@pytest.mark.parametrize(("port", "beside"), [(8080, 8081), (0, 0), (65535, 0)])
+def test_its_port_is_the_one_above_the_servers(port: int, beside: int) -> None:
+    assert console_port_beside(port) == beside
+
+
+def test_a_user_is_told_where_it_is_or_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "http://127.0.0.1:8081" in str(console.welcome([STATUS], wanted=True))
+    assert console.welcome([], wanted=False) is None
+    monkeypatch.setattr(console, "_NEEDS", ("a_package_that_is_not_there",))
+    assert console.welcome([], wanted=True) == console.GET_IT

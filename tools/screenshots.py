@@ -1,0 +1,84 @@
+"""Takes the pictures of the console in `docs/` from a demo that runs: `make demo -- --stay`.
+
+`python tools/screenshots.py build/demo/stack` reads the demo's address and key there, acts as a
+visitor of its feed, and looks at each page with the system's Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from headrace.local.console import address_of
+from headrace.local.folder import DataFolder
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+WIDTH, HEIGHT = 1280, 860
+USER = "42"
+"""Of MovieLens: one with a session of some length."""
+
+
+def main(data: Path) -> None:
+    """Take them all. Ends with a line in words when there is no demo to look at."""
+    state = DataFolder(data).read()
+    console = address_of(state.parts) if state is not None else None
+    if state is None or console is None:
+        sys.exit(f"No console runs on {data}; start one with `make demo -- --stay`.")
+    browser_at = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser_at is None:
+        sys.exit("There is no Chromium (on Debian and Ubuntu: apt install chromium).")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_at, args=sandbox)
+        for colours in ("light", "dark"):
+            page = browser.new_page(
+                viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=colours
+            )
+            page.goto(f"{console}/door")
+            page.fill("#key", state.settings.api_key)
+            page.get_by_role("button", name="Come in").click()
+            if colours == "light":
+                _feed(page)
+                _page(page, console, "live", ".chart canvas")
+                _page(page, console, "models", ".version")
+            else:
+                _feed(page, "-dark")
+        browser.close()
+
+
+def _feed(page: Page, suffix: str = "") -> None:
+    """Be a user, rate two films, and show the list that has answered."""
+    page.wait_for_selector(".card")
+    page.get_by_label("User").fill(USER)
+    page.get_by_role("button", name="Be this user").click()
+    page.wait_for_selector(".interactions li")
+    for stars in (5, 4):
+        page.wait_for_timeout(1_000)
+        before = page.locator(".delay").inner_text()
+        page.locator(".card").nth(1).get_by_role("button", name=f"Rate {stars} of 5").click()
+        page.wait_for_function(
+            "before => document.querySelector('.delay').innerText !== before", arg=before
+        )
+    page.wait_for_selector(".why")
+    page.mouse.move(0, 0)
+    _shoot(page, f"console-feed{suffix}")
+
+
+def _page(page: Page, console: str, name: str, drawn: str) -> None:
+    page.goto(f"{console}/{name}")
+    page.wait_for_selector(drawn)
+    _shoot(page, f"console-{name}")
+
+
+def _shoot(page: Page, name: str) -> None:
+    page.wait_for_timeout(1_000)
+    page.screenshot(path=DOCS / f"{name}.png")
+    print(f"docs/{name}.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
