@@ -91,7 +91,7 @@ async def test_a_title_that_is_markup_shows_as_text(visitor: Visitor) -> None:
 async def test_the_limits_of_the_list_hold_and_the_user_is_forgotten(visitor: Visitor) -> None:
     page = visitor.page
     user_id = f"guest-{uuid.uuid4().hex[:6]}"
-    await page.get_by_label("User").fill(user_id)
+    await page.get_by_label("User", exact=True).fill(user_id)
     await page.get_by_role("button", name="Be this user").click()
     await page.get_by_label("Show").select_option("6")
     await expect(page.locator(".card")).to_have_count(6)
