@@ -10,6 +10,8 @@ from headrace_client import AsyncClient, HeadraceError, Item
 
 _KEPT_S = 60.0
 _MOST = 5_000
+_AT_ONCE = 100
+"""As many as the API takes."""
 
 
 class Titles:
@@ -37,6 +39,8 @@ class Titles:
             self._read_at.clear()
             self.known.clear()
         with contextlib.suppress(HeadraceError):
-            found = await self._api.items(ids=missing, limit=len(missing))
-            self.known.update((item.item_id, item) for item in found.items)
-            self._read_at.update(dict.fromkeys(missing, now))
+            for first in range(0, len(missing), _AT_ONCE):
+                some = missing[first : first + _AT_ONCE]
+                found = await self._api.items(ids=some)
+                self.known.update((item.item_id, item) for item in found.items)
+                self._read_at.update(dict.fromkeys(some, now))

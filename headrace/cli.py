@@ -419,7 +419,8 @@ def replay(
     """
     from rich.console import Console
 
-    from headrace.commands.replay import ReplayOptions, replay_command
+    from headrace.commands.replay import replay_command
+    from headrace.replaying.course import ReplayOptions
 
     options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
     replay_command(_of_model(_found_settings(), model), options, Console())

@@ -32,6 +32,7 @@ from serving.routes import (
     key,
     models,
     recommendations,
+    replays,
     tasks,
     tokens,
     topics,
@@ -82,6 +83,12 @@ ROUTES = [
     Guarded("/v1/users/{user_id}", users.delete_user, "erase", methods=["DELETE"]),
     Guarded("/v1/key", key.get_key, None),
     Guarded("/v1/figures", figures.get_figures, "train"),
+    Guarded("/v1/replays", replays.get_replays, "admin"),
+    Guarded("/v1/replays", replays.post_replay, "admin", methods=["POST"]),
+    Guarded("/v1/replays/{replay_id}", replays.get_replay, "admin"),
+    Guarded("/v1/replays/{replay_id}", replays.delete_replay, "admin", methods=["DELETE"]),
+    Guarded("/v1/replays/{replay_id}/resume", replays.post_resume, "admin", methods=["POST"]),
+    Guarded("/v1/replays/{replay_id}/promote", replays.post_promote, "admin", methods=["POST"]),
     Guarded("/v1/topics", topics.get_topics, "train"),
     Guarded("/v1/dead-letters", topics.get_dead_letters, "admin"),
     Guarded("/v1/dead-letters/{letter_id}", topics.get_dead_letter, "admin"),
@@ -102,8 +109,10 @@ ROUTES = [
     *of_models(
         "/items/{item_id}/bought-together", recommendations.get_bought_together, "recommend"
     ),
+    *of_models("/items/{item_id}/popularity", recommendations.get_popularity, "recommend"),
     Guarded("/v1/models", models.get_models, "train"),
     Guarded("/v1/models/{model_id}/versions", models.get_versions, "train"),
+    Guarded("/v1/models/{model_id}/map", models.get_map, "recommend"),
     Guarded(
         "/v1/models/{model_id}/versions/{version}/activate", models.activate_version, "admin",
         methods=["POST"],

@@ -11,6 +11,7 @@ from msgspec import Struct
 from headrace.catalog import Item
 from headrace.events import AnyEvent, Rating
 from headrace.impressions import Asked
+from headrace.replaying.queue import ReplayTask
 from headrace.sessions import Interaction
 from headrace.tasks import Task
 from headrace.tokens import Token
@@ -21,6 +22,7 @@ NOW = 1704060026.0
 """Unix seconds."""
 USER_ID, ITEM_ID, MODEL_ID, VERSION = "42", "21253", "default", "20240101T020500Z-3fa9c1"
 TASK_ID = "9f3c1e0a7b5d4c2f8e6a1b0c3d5e7f90"
+REPLAY_ID = "7c2e9a4b1d6f4e0893a5c7d2b4e6f810"
 LETTER_ID = "2-17"
 LIST_ID = "5c0f9a7be2d4435a8b1f0c9d7e6a3b2c"
 TOKEN = str(Token("ratings", 3, 4711))
@@ -117,6 +119,23 @@ _TOPIC = schemas.TopicInfo(
     partitions=[schemas.PartitionInfo(3, 0, 4_712, NOW, 4_709, 3, 12.4, 12.0)],
 )
 
+_REPLAY = ReplayTask(
+    id=REPLAY_ID,
+    status="RUNNING",
+    model_id=MODEL_ID,
+    into="shadow",
+    step="replaying",
+    progress=0.4,
+    records=40_000,
+    total=100_000,
+    counts={"ratings": {"new": 39_000, "invalid": 1_000}},
+    created_at=NOW,
+    started_at=NOW + 1,
+    updated_at=NOW + 3,
+    requested_by="3f6c9a7be2d4",
+    attempts=1,
+)
+
 _ANSWERS: tuple[Struct, ...] = (
     _ITEM,
     _LIVE,
@@ -156,7 +175,20 @@ _ANSWERS: tuple[Struct, ...] = (
         swaps=[schemas.Swap(MODEL_ID, VERSION, NOW - 15, "trained")],
         told_at={"worker": NOW - 2, "server": NOW - 1},
     ),
+    schemas.ItemPopularity(ITEM_ID, 86_400, [int(NOW) - 86_426, int(NOW) - 26], [12, 3]),
+    schemas.ItemMap(
+        model=schemas.ModelInfo(MODEL_ID, VERSION),
+        explained=0.34,
+        count=1_682,
+        ids=[ITEM_ID],
+        titles=["Toy Story"],
+        categories=["Animation"],
+        x=[0.41],
+        y=[-0.12],
+    ),
     _LETTER,
+    _REPLAY,
+    schemas.ReplayList([_REPLAY]),
     schemas.DeadLetterList(1, [_LETTER]),
     schemas.ResentLetter(
         id=LETTER_ID, topic="ratings", key=USER_ID, value='{"rating":4.5}', sent=False, token=None

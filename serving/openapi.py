@@ -15,6 +15,8 @@ from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
 from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
+from headrace.popularity import STEP_S
+from headrace.replaying.queue import ReplayTask
 from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
@@ -25,7 +27,8 @@ from serving import examples, schemas
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
-from serving.routes.items import MAX_FOUND, MAX_OFFSET, MAX_QUERY
+from serving.routes.items import MAX_FOUND, MAX_IDS, MAX_OFFSET, MAX_QUERY
+from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routing import OF_MODEL, Guarded
@@ -38,6 +41,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
     "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
     "letter_id": ("The dead letter's id.", schemas.LetterId, examples.LETTER_ID),
+    "replay_id": ("The replay's id.", schemas.ReplayId, examples.REPLAY_ID),
     "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
     "version": ("The version's name.", VersionName, examples.VERSION),
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
@@ -184,6 +188,20 @@ _LETTERS = {
     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 50},
     "example": 20,
 }
+_STEP = {
+    "name": "step",
+    "in": "query",
+    "description": "By hour or by day.",
+    "example": "day",
+    "schema": {"type": "string", "enum": list(STEP_S), "default": "day"},
+}
+_ON_MAP = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "example": 2_000,
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_MAP, "default": 2_000},
+}
 _QUERY = {
     "name": "query",
     "in": "query",
@@ -199,7 +217,7 @@ _IDS = {
     "schema": {
         "type": "array",
         "items": msgspec.json.schema(ItemId),
-        "maxItems": MAX_FOUND,
+        "maxItems": MAX_IDS,
     },
 }
 _FOUND = {
@@ -279,6 +297,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/figures"): Operation(
         answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
     ),
+    ("GET", "/v1/replays"): Operation(answer=schemas.ReplayList, errors=(503,)),
+    ("POST", "/v1/replays"): Operation(
+        202,
+        ReplayTask,
+        schemas.ReplayRequest,
+        needs_body=False,
+        example={"into": "shadow", "dry_run": True},
+        errors=(404, 409, 413, 422, 503),
+    ),
+    ("GET", "/v1/replays/{replay_id}"): Operation(answer=ReplayTask, errors=(404, 422, 503)),
+    ("DELETE", "/v1/replays/{replay_id}"): Operation(
+        answer=ReplayTask, also=(202,), errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/resume"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
+    ),
+    ("POST", "/v1/replays/{replay_id}/promote"): Operation(
+        202, ReplayTask, errors=(404, 409, 422, 503)
+    ),
     ("GET", "/v1/topics"): Operation(answer=schemas.TopicList, errors=(503,)),
     ("GET", "/v1/dead-letters"): Operation(
         answer=schemas.DeadLetterList,
@@ -352,6 +389,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/items/{item_id}/bought-together"): Operation(
         answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+    ),
+    ("GET", "/v1/items/{item_id}/popularity"): Operation(
+        answer=schemas.ItemPopularity, parameters=(_STEP,), errors=(422, 503)
+    ),
+    ("GET", "/v1/models/{model_id}/map"): Operation(
+        answer=schemas.ItemMap, parameters=(_ON_MAP,), errors=(404, 409, 422, 503)
     ),
     ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(

@@ -28,12 +28,23 @@ from headrace.errors import (
     TooSoon,
     VersionNotFound,
 )
+from headrace.replaying.queue import ReplayNotFound, ReplayRefused
 from headrace.task_store import TrainingInProgress
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
 MEDIA_TYPE = "application/problem+json"
+
+
+_CONFLICTS = (
+    ArtifactInvalid,
+    ChangeRefused,
+    ModelDeleted,
+    ReplayRefused,
+    TaskEnded,
+    TooManyHidden,
+)
 
 
 class Problem(Exception):
@@ -109,13 +120,13 @@ def from_error(error: Exception) -> Problem:
         return error
     if isinstance(error, InvalidEvent):
         return Problem(422, str(error), [wrong_field(error.field, error.reason, None)])
-    if isinstance(error, (TaskNotFound, VersionNotFound)):
+    if isinstance(error, (ReplayNotFound, TaskNotFound, VersionNotFound)):
         return Problem(404, str(error))
     if isinstance(error, TrainingInProgress):
         return Problem(409, str(error), more={"task": error.task})
     if isinstance(error, TooSoon):
         return Problem(429, str(error), retry_after_s=error.retry_after_s)
-    if isinstance(error, (ArtifactInvalid, ChangeRefused, ModelDeleted, TaskEnded, TooManyHidden)):
+    if isinstance(error, _CONFLICTS):
         return Problem(409, str(error))
     if isinstance(error, StoreUnavailable):
         return Problem(503, str(error), retry_after_s=RETRY_AFTER_S)

@@ -11,7 +11,10 @@ from headrace.catalog import Item, ShortText
 from headrace.events import Context, ItemId, UserId
 from headrace.impressions import Asked, Impression, ImpressionId
 from headrace.keys import Scope
+from headrace.replaying.queue import ReplayTask
+from headrace.replaying.window import BEGINNING, NOW
 from headrace.sessions import Interaction
+from headrace.settings import ModelId, Name
 from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion
@@ -623,3 +626,67 @@ class ResentLetter(Struct, frozen=True, kw_only=True):
     sent: bool
     token: TokenText | None
     """Of an event that was sent."""
+
+
+ReplayId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
+ReplayTime = Annotated[str, Meta(max_length=40)]
+
+
+class ReplayRequest(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"begin": "from", "end": "to"},
+):
+    """Body of `POST /v1/replays`."""
+
+    model_id: ModelId | None = None
+    """Whose events; None: the server's own model's."""
+    into: Name | None = None
+    """A shadow's namespace, which a replay fills from nothing; None: the live state."""
+    topics: Annotated[list[str], Meta(min_length=1, max_length=10)] | None = None
+    """Without the prefix; None: all of the model's events."""
+    begin: ReplayTime = BEGINNING
+    """`beginning`, or a time in ISO 8601, which is UTC unless it says otherwise."""
+    end: ReplayTime = NOW
+    """`now`, or a time likewise."""
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    """Records a second at the most; 0: as fast as it goes."""
+    dry_run: bool = False
+    """Whether it is only to be counted what would be applied."""
+    anew: bool = False
+    """Whether a shadow that is there is deleted first."""
+
+
+class ReplayList(Struct, frozen=True):
+    """Answer of `GET /v1/replays`, newest first."""
+
+    replays: list[ReplayTask]
+
+
+class ItemPopularity(Struct, frozen=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    """When each step begins, in Unix seconds, oldest first; empty before there were events."""
+    events: list[int]
+    """Events of the item in each step, by their own time."""
+
+
+class ItemMap(Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    """The share, 0 to 1, of what the vectors differ by that the map shows."""
+    count: int
+    """Items that the version has; those that were deleted since are left out."""
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    """The first one of each item."""
+    x: list[float]
+    y: list[float]

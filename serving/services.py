@@ -21,9 +21,11 @@ from headrace.figures import FiguresStore, Tally
 from headrace.impressions import ImpressionStore
 from headrace.keys import KeyStore
 from headrace.model_settings import EventTopicNames
+from headrace.popularity import PopularityStore
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
+from headrace.replaying.queue import ReplayQueue
 from headrace.sessions import SessionStore
 from headrace.settings import ExperimentSettings, Settings
 from headrace.store import connect
@@ -73,6 +75,7 @@ class OfTopics:
     sessions: SessionStore
     transitions: TransitionStore
     trending: TrendingCache
+    popularity: PopularityStore
     evaluation: EvaluationCache
     freshness: Freshness
     changes: UserChanges
@@ -109,6 +112,7 @@ class Services:
     """The model that says which items are like one, once it has a version."""
     ranking: LiveRanking
     trending: TrendingCache
+    popularity: PopularityStore
     recommender: Recommender
     freshness: Freshness
     feed: Feed
@@ -119,6 +123,7 @@ class Services:
     metrics: Metrics
     request_log: RequestLog
     kafka: KafkaViews
+    replays: ReplayQueue
     request_figures: RequestFigures
     figures: FiguresView
     models: Mapping[str, Services]
@@ -188,6 +193,7 @@ def create_services(
     request_figures = RequestFigures(Tally(told, "server", time.time))
     figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
     kafka = KafkaViews(settings)
+    replays = ReplayQueue(redis, settings)
     merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
@@ -217,6 +223,7 @@ def create_services(
             similar=similar,
             ranking=own_ranking,
             trending=state.trending,
+            popularity=state.popularity,
             recommender=recommender,
             freshness=state.freshness,
             feed=Feed(own, recommender, live, state.changes, log, open_streams),
@@ -228,6 +235,7 @@ def create_services(
             admission=admission,
             request_log=request_log,
             kafka=kafka,
+            replays=replays,
             request_figures=request_figures,
             figures=figures,
             models=models,
@@ -248,6 +256,7 @@ def _of_topics(redis: Redis, settings: Settings) -> OfTopics:
         sessions=sessions,
         transitions=TransitionStore(redis, settings),
         trending=TrendingCache(TrendingStore(redis, settings), settings),
+        popularity=PopularityStore(redis, settings),
         evaluation=EvaluationCache(
             settings.evaluation, EvaluationStore(redis, settings), time.time
         ),

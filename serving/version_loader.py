@@ -16,6 +16,7 @@ from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
 from headrace.versions import Manifest
 from models.retrieval.artifact import Artifact, load_artifact
+from models.retrieval.item_map import ItemMap, read_map
 from models.retrieval.probes import check_probes, load_probes
 from models.retrieval.ranker import Ranker
 from models.retrieval.retriever import Retriever
@@ -65,6 +66,11 @@ class VersionLoader:
             self._store.discard(model_id, version)
             raise
         return retriever
+
+    def read_map(self, model_id: str, version: str) -> ItemMap | None:
+        """Return the map of a version's items; None: it has none. Raises what `load` does."""
+        check = partial(self._trusted.check, version)
+        return read_map(self._store.fetch(model_id, version, check), check)
 
     def read(self, model_id: str, version: str) -> Artifact:
         """Return the version's files, checked: enough for one that was served before.

@@ -16,7 +16,7 @@ from headrace.events import parse_event
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.topics import Topics
 from streams.failure import Patience
-from streams.figures import PopularItems
+from streams.figures import Popularity
 from streams.progress import Progress
 
 Wrong = tuple[Record, InvalidEvent]
@@ -32,7 +32,7 @@ class EventsAgent:
         topic_ids: Mapping[str, str],
         sessions: SessionStore,
         evaluation: EvaluationStore,
-        popular: PopularItems,
+        popularity: Popularity,
         aggregates: AggregateStore,
         erasures: Erasures,
         dead_letters: DeadLetters,
@@ -44,7 +44,7 @@ class EventsAgent:
         self._topic_ids = topic_ids
         self._sessions = sessions
         self._evaluation = evaluation
-        self._popular = popular
+        self._popularity = popularity
         self._aggregates = aggregates
         self._erasures = erasures
         self._dead_letters = dead_letters
@@ -76,9 +76,10 @@ class EventsAgent:
         ]
         if counted:
             # First: a list is judged by an event before anything is learnt from it.
-            self._progress.judged(await self._evaluation.score(counted, self._popular.item_ids))
+            self._progress.judged(await self._evaluation.score(counted, self._popularity.item_ids))
             await self._aggregates.apply(counted)
         self._progress.applied(events, outcomes)
+        self._popularity.met(events, outcomes)
 
     def _sorted(
         self, records: Sequence[Record]

@@ -24,6 +24,7 @@ from headrace.figures import FiguresStore, Tally
 from headrace.heartbeats import INTERVAL_S, HeartbeatStore
 from headrace.identity import IdentityGuard
 from headrace.impressions import ImpressionStore
+from headrace.popularity import PopularityStore, PopularityTally
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
@@ -38,7 +39,7 @@ from streams.chores import Chores
 from streams.erasing import ErasureFollower
 from streams.failure import AWAY, Patience, StopLimit, end_process
 from streams.fetching import Starts
-from streams.figures import PopularItems, WorkerFigures
+from streams.figures import Popularity, WorkerFigures
 from streams.impressions import ImpressionsAgent
 from streams.listener import Listener
 from streams.metrics import Metrics
@@ -57,7 +58,7 @@ _LOOK_S = 1.0
 _POSITIONS_S = 0.25
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
-_POPULAR_S = 10.0
+_POPULARITY_S = 10.0
 _COMMIT_WITHIN_S = 1.0
 _STOP_WITHIN_S = 2.5
 """Faust waits much longer for a broker that goes away, or a group that rebalances, meanwhile."""
@@ -97,13 +98,15 @@ def create_app(
     dead_letters = DeadLetters(producer, settings)
     evaluation = EvaluationStore(redis, settings)
     trending = TrendingStore(redis, settings)
-    popular = PopularItems(trending, evaluation.popular_items)
+    popularity = Popularity(
+        trending, evaluation.popular_items, PopularityTally(PopularityStore(redis, settings))
+    )
     events_agent = EventsAgent(
         topics,
         topic_ids,
         SessionStore(redis, settings),
         evaluation,
-        popular,
+        popularity,
         AggregateStore(redis, settings),
         erasure_log.erasures,
         dead_letters,
@@ -168,7 +171,7 @@ def create_app(
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
     app.timer(_LOOK_S, name="topics")(chores.check_topics)
     app.timer(_POSITIONS_S, name="positions")(chores.store_positions)
-    app.timer(_POPULAR_S, name="popular")(popular.refresh)
+    app.timer(_POPULARITY_S, name="popularity")(popularity.refresh)
 
     async def open_listener() -> None:
         try:
@@ -203,6 +206,7 @@ def create_app(
         with contextlib.suppress(asyncio.TimeoutError, *AWAY):
             await asyncio.wait_for(app.consumer.commit(), _COMMIT_WITHIN_S)
         await figures.tell()
+        await popularity.refresh()
         await producer.close()
         await redis.aclose()
         if tracing is not None:
@@ -213,7 +217,7 @@ def create_app(
     app.task(note_topics)
     app.task(count_start)
     app.task(erasing.run)
-    app.task(popular.refresh)
+    app.task(popularity.refresh)
     app.task(figures.run)
     app.on_before_shutdown.connect(close, weak=False)
     return app

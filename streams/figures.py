@@ -9,6 +9,8 @@ from operator import attrgetter
 
 from headrace.dead_letters import Record
 from headrace.figures import Tally
+from headrace.popularity import PopularityTally
+from headrace.sessions import LoggedEvent, Outcome
 from headrace.topics import Place
 from headrace.trending import TrendingStore
 from streams.failure import AWAY
@@ -67,17 +69,29 @@ class WorkerFigures:
             logger.warning("figures cannot be told: %r", exc)
 
 
-class PopularItems:
-    """What is popular now, for lists to be compared with; looked up now and then."""
+class Popularity:
+    """What is popular now, for lists to be compared with; and counts of what items were met."""
 
-    def __init__(self, trending: TrendingStore, count: int) -> None:
+    def __init__(self, trending: TrendingStore, count: int, tally: PopularityTally) -> None:
+        """`count`: how many popular items are wanted."""
         self._trending = trending
         self._count = count
+        self._tally = tally
         self.item_ids: Sequence[str] = ()
+        """The most popular first, as when they were looked up last."""
+
+    def met(self, events: Sequence[LoggedEvent], outcomes: Sequence[Outcome]) -> None:
+        """Count the items of events that were new."""
+        self._tally.count(
+            (logged.event.timestamp, logged.event.item_id)
+            for logged, outcome in zip(events, outcomes, strict=True)
+            if outcome == "new"
+        )
 
     async def refresh(self) -> None:
-        """Look once; while Redis is away what was popular counts on."""
+        """Tell what was met, and look up what is popular; without Redis what was counts on."""
         try:
+            await self._tally.tell()
             self.item_ids = [item_id for item_id, _ in await self._trending.top(self._count)]
         except AWAY as exc:
-            logger.warning("popular items cannot be read: %r", exc)
+            logger.warning("popular items cannot be told or read: %r", exc)

@@ -122,7 +122,8 @@ def parse_time(given: str, option: str, edge: str) -> int | None:
     try:
         # Python 3.10 does not know the Z of UTC.
         moment = datetime.fromisoformat(given.replace("Z", "+00:00"))
-        return round(moment.timestamp() * 1000)
+        # Nothing is older; to Kafka times below 0 mean something else.
+        return max(0, round(moment.timestamp() * 1000))
     except (ValueError, OverflowError) as exc:
         raise HeadraceError(
             f"{option} {given} is no time; write 2026-11-01T00:00, which is local, "

@@ -6,6 +6,7 @@ query_tower.tflite      a session's item vectors and features → query vector
 candidate_tower.tflite  an item's hashed features → item vector
 items.json              item ids, by position
 item_vectors.npy        float32 [items, width]
+map.npy                 float32 [items, 2], for people to look at; `item_map`
 rules_*.npy             sequential rules: starts, targets, weights, totals; `Rules`
 blend.json              with what towers and rules are blended
 calibration.json        slope and intercept: blended score → probability
@@ -40,6 +41,7 @@ QUERY_TOWER = "query_tower.tflite"
 CANDIDATE_TOWER = "candidate_tower.tflite"
 ITEMS = "items.json"
 ITEM_VECTORS = "item_vectors.npy"
+MAP = "map.npy"
 RULES = tuple(f"rules_{name}.npy" for name in ("starts", "targets", "weights", "totals"))
 BLEND = "blend.json"
 CALIBRATION = "calibration.json"
@@ -115,11 +117,24 @@ def read_manifest_of(
 
     `check` is asked of its signature first. Raises `ArtifactInvalid`.
     """
-    raw = read_bytes(folder, MANIFEST)
-    signed = (folder / SIGNATURE).is_file()
-    check(raw, read_bytes(folder, SIGNATURE) if signed else None)
-    manifest: Manifest = _decoded(folder, MANIFEST, raw, Manifest)
+    manifest = _signed_manifest(folder, check)
     _check_files(folder, manifest, required)
+    return manifest
+
+
+def read_part(
+    folder: Path, names: Sequence[str], check: Check = lambda *_: None
+) -> Manifest | None:
+    """Return the manifest of a version that lists these files, checked; None: it lacks one.
+
+    `check` is asked of its signature first. The others are not looked at. Raises `ArtifactInvalid`.
+    """
+    manifest = _signed_manifest(folder, check)
+    if not manifest.files.keys() >= set(names):
+        return None
+    for name in names:
+        if hashlib.sha256(read_bytes(folder, name)).hexdigest() != manifest.files[name]:
+            raise _invalid(folder, name, "has not the sha256 that the manifest gives")
     return manifest
 
 
@@ -133,6 +148,14 @@ def file_digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path not in (folder / MANIFEST, folder / SIGNATURE)
     }
+
+
+def _signed_manifest(folder: Path, check: Check) -> Manifest:
+    raw = read_bytes(folder, MANIFEST)
+    signed = (folder / SIGNATURE).is_file()
+    check(raw, read_bytes(folder, SIGNATURE) if signed else None)
+    manifest: Manifest = _decoded(folder, MANIFEST, raw, Manifest)
+    return manifest
 
 
 def _check_files(folder: Path, manifest: Manifest, required: Sequence[str]) -> None:

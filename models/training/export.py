@@ -23,6 +23,7 @@ from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import INTERACTION_FEATURES, SLOTS
 from models.retrieval.index import ScannIndex
+from models.retrieval.item_map import EXPLAINED, plane
 from models.retrieval.probes import ask_probes
 from models.retrieval.retriever import Retriever
 from models.retrieval.rules import Rules
@@ -100,6 +101,8 @@ def export(contents: Contents, folder: Path) -> Exported:
     (folder / layout.QUERY_TOWER).write_bytes(query_tower)
     (folder / layout.CANDIDATE_TOWER).write_bytes(candidate_tower)
     np.save(folder / layout.ITEM_VECTORS, vectors[1:], allow_pickle=False)
+    points, metrics[EXPLAINED] = plane(vectors[1:])
+    np.save(folder / layout.MAP, points, allow_pickle=False)
     for name, array in zip(layout.RULES, contents.rules.arrays(), strict=True):
         np.save(folder / name, array, allow_pickle=False)
     for name, value in (

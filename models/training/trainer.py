@@ -32,6 +32,7 @@ from headrace.store import connect
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.versions import VersionStore
+from models.training.replays import Replays
 from models.training.requests import RetrainRequests, ask_or_wait
 from models.training.retention import Retention
 from models.training.runner import Runner
@@ -82,6 +83,7 @@ class Trainer:
         self._tasks = TaskStore(self._redis, settings)
         self._versions = VersionStore(self._redis, settings, self._producer)
         self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
+        self._replays = Replays(settings, self._redis)
         self._clock_triggers = [
             ClockTrigger(self._redis, settings.of_model(model_id))
             for model_id in settings.model_ids
@@ -99,6 +101,7 @@ class Trainer:
             asyncio.create_task(self._work()),
             asyncio.create_task(self._beat()),
             asyncio.create_task(self._retention.run()),
+            asyncio.create_task(self._replays.run()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.

@@ -21,6 +21,8 @@ from serving.schemas import FoundItems, ItemBody, ItemsAccepted
 from serving.services import services
 
 MAX_FOUND, MAX_OFFSET, MAX_QUERY = 500, 999_999, 200
+MAX_IDS = 100
+"""In an address, which may be 64 KiB long."""
 _FOUND = 50
 
 logger = logging.getLogger(__name__)
@@ -119,8 +121,8 @@ async def _put(request: Request, items: Sequence[Item]) -> Response:
 def _ids(request: Request) -> list[str]:
     """Return the ids of the query. Raises `Problem` 422."""
     asked = request.query_params.getlist("id")
-    if len(asked) > MAX_FOUND:
-        reason = f"Expected at most {MAX_FOUND} ids"
+    if len(asked) > MAX_IDS:
+        reason = f"Expected at most {MAX_IDS} ids"
         raise Problem(
             422, f"id: {reason}; there are {len(asked):,}", [wrong_field("id", reason, None)]
         )

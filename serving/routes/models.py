@@ -8,14 +8,20 @@ from contextlib import suppress
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.catalog import Item
 from headrace.errors import TaskEnded, VersionNotFound
 from headrace.evaluation import NOT_THE_MODELS
 from headrace.versions import ROLLED_BACK, describe
+from serving import schemas
 from serving.bodies import json_response
 from serving.paths import model_id_of
 from serving.problems import Problem
-from serving.schemas import Evaluation, Model, ModelList, VersionList
+from serving.queries import number
+from serving.schemas import Evaluation, Model, ModelInfo, ModelList, VersionList
 from serving.services import Services, services
+
+MAX_MAP, _MAP = 10_000, 2_000
+"""Items."""
 
 
 async def get_models(request: Request) -> Response:
@@ -52,6 +58,42 @@ def _evaluation(server: Services, label: str) -> Evaluation | None:
     if score is None:
         return None
     return Evaluation(found.k, score.events, score.hit_rate, score.ndcg, found.window_s)
+
+
+async def get_map(request: Request) -> Response:
+    """Return where the items of the live version lie, in two dimensions: alike is near.
+
+    The most popular of late first. The map is made when a version is written; 404 where there is
+    none, as for one that was written before there were maps.
+    """
+    server, model_id = services(request), model_id_of(request)
+    limit = number(request, "limit", 1, MAX_MAP) or _MAP
+    live = await server.versions.live(model_id)
+    if live is None:
+        raise Problem(404, f"Model {model_id} has no live version.")
+    found = await asyncio.to_thread(server.loader.read_map, model_id, live.version)
+    if found is None:
+        raise Problem(404, f"Version {live.version} has no map; train another one.")
+    of_model = server.models.get(model_id)
+    if of_model is not None:
+        await of_model.live.hear()
+    deleted = () if of_model is None else of_model.live.deleted
+    there = [at for at, item_id in enumerate(found.item_ids) if item_id not in deleted][:limit]
+    ids = [found.item_ids[at] for at in there]
+    items = {item.item_id: item for item in await server.catalog.get_many(ids)}
+    shown = [items.get(item_id) or Item(item_id=item_id) for item_id in ids]
+    x, y = found.points[there].T.round(5).tolist()
+    answer = schemas.ItemMap(
+        model=ModelInfo(model_id, live.version),
+        explained=found.explained,
+        count=len(found.item_ids),
+        ids=ids,
+        titles=[item.title for item in shown],
+        categories=[item.categories[0] if item.categories else None for item in shown],
+        x=x,
+        y=y,
+    )
+    return json_response(answer)
 
 
 async def activate_version(request: Request) -> Response:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
+from headrace.popularity import STEP_S, Step
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
 from serving.bodies import json_response, read_json
@@ -17,8 +19,14 @@ from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.queries import category_of, number, yes_or_no
-from serving.schemas import ItemList, Recommendation, RecommendationRequest, ServedList
+from serving.queries import category_of, number, one_of, yes_or_no
+from serving.schemas import (
+    ItemList,
+    ItemPopularity,
+    Recommendation,
+    RecommendationRequest,
+    ServedList,
+)
 from serving.services import services
 from serving.trending import in_category
 
@@ -135,6 +143,17 @@ async def get_bought_together(request: Request) -> Response:
     return await _of_item(
         request, lambda model, item_id, k: model.bought_together(item_id, k), NOT_BOUGHT
     )
+
+
+async def get_popularity(request: Request) -> Response:
+    """Return how often an item was met, by hour or by day of the events' own time.
+
+    The newest 48 hours, or 32 days, up to the newest event of any item; told every ten seconds.
+    """
+    item_id = path_id(request, "item_id", ItemId)
+    step = cast("Step", one_of(request, "step", tuple(STEP_S)) or "day")
+    found = await services(request).popularity.read(item_id, step)
+    return json_response(ItemPopularity(item_id, STEP_S[step], found.at, found.events))
 
 
 async def get_trending(request: Request) -> Response:

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
+from parts import eventually
 from playwright.async_api import Browser, Page, async_playwright
 
 PATIENCE_MS = 60_000.0
@@ -64,7 +65,10 @@ class Visitor:
     async def shown(self) -> None:
         """Wait until the page is drawn and connected."""
         await self.page.wait_for_selector("h1.page-title")
-        await self.page.wait_for_function("window.did_handshake === true")
+        # Not by `wait_for_function`, which evaluates text within the page: the policy forbids it.
+        await eventually(
+            lambda: self.page.evaluate("window.did_handshake === true"), "the page is connected"
+        )
 
     def _read(self, kind: str, said: str) -> None:
         if "Content Security Policy" in said:

@@ -1,4 +1,4 @@
-"""One system and one browser for all tests of a module."""
+"""One system for all tests, and one browser for those of a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 from system import KEY, System, running_system
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def system(
     broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import msgspec
-from parts import PATIENCE_S, Part
+from parts import PATIENCE_S, Part, eventually
 
+from headrace.keys import KeyStore, Scope, make_key
 from headrace.local.ports import claim_port
 from headrace.settings import (
     ServingSettings,
@@ -22,6 +23,7 @@ from headrace.settings import (
     TrainingSettings,
     WorkerSettings,
 )
+from headrace.store import connect
 from headrace.topics import ensure_topics
 from headrace_client import Client, Item, Rating
 
@@ -112,6 +114,24 @@ def ring(number: int) -> str:
 def title(number: int) -> str:
     """Return its title."""
     return MARKUP if number % RING == 0 else f"The {number % RING} of the ring"
+
+
+async def key_with(system: System, scopes: Sequence[Scope]) -> str:
+    """Return a key with these scopes, once the server knows it."""
+    made, key = make_key(tuple(scopes), now=0.0)
+    redis = connect(system.settings)
+    try:
+        await KeyStore(redis, system.settings).add(made)
+    finally:
+        await redis.aclose()
+    async with httpx.AsyncClient(base_url=system.settings.url, trust_env=False) as client:
+
+        async def known() -> bool:
+            bearer = {"authorization": f"Bearer {key}"}
+            return (await client.get("/v1/tasks", headers=bearer)).status_code != 401
+
+        await eventually(known, "the server knows the key")
+    return key
 
 
 def _settings(broker: str, redis_url: str, folder: Path) -> Settings:

@@ -10,13 +10,11 @@ import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from browser import PATIENCE_MS, Visitor, visiting
-from parts import eventually
 from playwright.async_api import Browser, Page, expect
-from system import KEY, MARKUP, TRAINED_WITHIN_S, System, ring
+from system import KEY, MARKUP, TRAINED_WITHIN_S, System, key_with, ring
 
 from console.pages import PAGES
-from headrace.keys import KeyStore, Scope, make_key
-from headrace.store import connect
+from headrace.keys import Scope
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 PATHS = [page.path for page in PAGES]
@@ -282,21 +280,3 @@ async def serious(page: Page) -> list[str]:
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"][:3]
     ]
-
-
-async def key_with(system: System, scopes: Sequence[Scope]) -> str:
-    """Return a key with these scopes, once the server knows it."""
-    made, key = make_key(tuple(scopes), now=0.0)
-    redis = connect(system.settings)
-    try:
-        await KeyStore(redis, system.settings).add(made)
-    finally:
-        await redis.aclose()
-    async with httpx.AsyncClient(base_url=system.settings.url, trust_env=False) as client:
-
-        async def known() -> bool:
-            bearer = {"authorization": f"Bearer {key}"}
-            return (await client.get("/v1/tasks", headers=bearer)).status_code != 401
-
-        await eventually(known, "the server knows the key")
-    return key

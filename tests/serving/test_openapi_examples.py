@@ -11,8 +11,10 @@ import httpx
 import jsonschema_rs
 import pytest
 from events_log import NOW
+from kafka_tools import bury
 from serving_tools import check_problem
 
+from headrace.settings import Settings
 from serving import examples
 from serving.app import ROUTES
 from serving.openapi import document
@@ -48,15 +50,19 @@ def test_a_problem_shows_the_status_that_it_is_answered_with(
 
 
 async def test_the_server_takes_the_examples_of_requests_and_answers_like_those_of_answers(
-    live: httpx.AsyncClient,
+    live: httpx.AsyncClient, settings: Settings
 ) -> None:
     # What the examples speak of.
+    await bury(settings, "ratings", [(b"42", b'{"event_id": "a"}', "it lacks a field")])
+    [letter] = (await live.get("/v1/dead-letters")).json()["dead_letters"]
+    replay = (await live.post("/v1/replays", json={"dry_run": True})).json()
     event = {**_example("/v1/events", "post"), "timestamp": NOW}
     await live.put(f"/v1/items/{examples.ITEM_ID}", json=_example("/v1/items/{item_id}", "put"))
     assert (await live.post("/v1/events", json=event)).status_code == 202
     train = "/v1/models/{model_id}/train"
     task = (await live.post(train.format(model_id="default"), json=_example(train, "post"))).json()
     names = {"task_id": task["id"], "item_id": examples.ITEM_ID, "model_id": "default"}
+    names |= {"letter_id": letter["id"], "replay_id": replay["id"]}
     names |= {"user_id": examples.USER_ID, "version": (await live.get("/readyz")).json()["model"]}
 
     taken = 0
@@ -70,6 +76,9 @@ async def test_the_server_takes_the_examples_of_requests_and_answers_like_those_
             "/rollback",
             "/train",
             "/merge",
+            "/resend",
+            "/resume",
+            "/promote",
         )
         if path.endswith(never) or (method == "delete" and "/hidden/" not in path):
             continue

@@ -42,6 +42,8 @@ from headrace_client.types import (
     Item,
     ItemBody,
     ItemList,
+    ItemMap,
+    ItemPopularity,
     ItemsAccepted,
     KeyInfo,
     LiveVersion,
@@ -52,6 +54,9 @@ from headrace_client.types import (
     Ready,
     RecommendationAnswer,
     RecommendationRequest,
+    ReplayList,
+    ReplayRequest,
+    ReplayTask,
     ResendRequest,
     ResentLetter,
     ServedList,
@@ -74,6 +79,7 @@ OF_MODEL = frozenset(
         "/v1/trending",
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
+        "/v1/items/{item_id}/popularity",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -271,6 +277,16 @@ class Client:
             {"k": str(k)},
         )
 
+    def popularity(self, item_id: str, *, step: str = "day") -> ItemPopularity:
+        """Return how often an item was met, by `hour` or by `day`."""
+        return self._call(
+            "GET",
+            "/v1/items/{item_id}/popularity",
+            ItemPopularity,
+            {"item_id": item_id},
+            {"step": step},
+        )
+
     # Users
 
     def interactions(self, user_id: str) -> UserInteractions:
@@ -363,6 +379,16 @@ class Client:
         """Return the model's versions, newest first."""
         return self._call(
             "GET", "/v1/models/{model_id}/versions", VersionList, {"model_id": model_id}
+        )
+
+    def item_map(self, model_id: str, *, limit: int = 2_000) -> ItemMap:
+        """Return where the live version's items lie, in two dimensions. Raises `NotFound`."""
+        return self._call(
+            "GET",
+            "/v1/models/{model_id}/map",
+            ItemMap,
+            {"model_id": model_id},
+            {"limit": str(limit)},
         )
 
     def create_model(self, model_id: str) -> Model:
@@ -488,6 +514,46 @@ class Client:
             ResentLetter,
             {"letter_id": letter_id},
             body=request or ResendRequest(),
+            safe=False,
+        )
+
+    # Replays
+
+    def replays(self) -> ReplayList:
+        """Return the newest replays and promotions, newest first."""
+        return self._call("GET", "/v1/replays", ReplayList)
+
+    def replay(self, replay_id: str) -> ReplayTask:
+        """Return one replay. Raises `NotFound`."""
+        return self._call("GET", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def start_replay(self, request: ReplayRequest | None = None) -> ReplayTask:
+        """Ask for a replay. Raises `Conflict` while one into the same state has not ended."""
+        return self._call(
+            "POST", "/v1/replays", ReplayTask, body=request or ReplayRequest(), safe=False
+        )
+
+    def cancel_replay(self, replay_id: str) -> ReplayTask:
+        """Cancel a replay; it may still be RUNNING for a moment."""
+        return self._call("DELETE", "/v1/replays/{replay_id}", ReplayTask, {"replay_id": replay_id})
+
+    def resume_replay(self, replay_id: str) -> ReplayTask:
+        """Go on with a replay that was cancelled or has failed."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/resume",
+            ReplayTask,
+            {"replay_id": replay_id},
+            safe=False,
+        )
+
+    def promote_replay(self, replay_id: str) -> ReplayTask:
+        """Make the shadow of a replay the live state; return the promotion."""
+        return self._call(
+            "POST",
+            "/v1/replays/{replay_id}/promote",
+            ReplayTask,
+            {"replay_id": replay_id},
             safe=False,
         )
 

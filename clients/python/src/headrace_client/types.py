@@ -170,6 +170,28 @@ class ItemList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None
 
 
+class ItemMap(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/models/{id}/map`, the most popular items of late first."""
+
+    model: ModelInfo
+    explained: float
+    count: int
+    ids: list[str]
+    titles: list[str | None]
+    categories: list[str | None]
+    x: list[float]
+    y: list[float]
+
+
+class ItemPopularity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/items/{id}/popularity`."""
+
+    item_id: str
+    step_s: int
+    at: list[int]
+    events: list[int]
+
+
 class ItemsAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a change of the catalogue, which Kafka has acknowledged."""
 
@@ -403,6 +425,56 @@ class RefusedEvent(
     event_id: str | None
     field: str
     reason: str
+
+
+class ReplayList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/replays`, newest first."""
+
+    replays: list[ReplayTask]
+
+
+class ReplayRequest(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}
+):
+    """Body of `POST /v1/replays`."""
+
+    model_id: str | None = None
+    into: str | None = None
+    topics: list[str] | None = None
+    from_: str = "beginning"
+    to: str = "now"
+    rate: float = 0.0
+    dry_run: bool = False
+    anew: bool = False
+
+
+class ReplayTask(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """A replay, or the promotion of a shadow, from asking to end. Times are Unix seconds."""
+
+    id: str
+    action: Literal["promote", "replay"] = "replay"
+    status: Literal["CANCELLED", "FAILED", "QUEUED", "RUNNING", "SUCCEEDED"] = "QUEUED"
+    model_id: str
+    into: str | None
+    topics: list[str] | None = None
+    from_: str = "beginning"
+    to: str = "now"
+    rate: float = 0.0
+    dry_run: bool = False
+    anew: bool = False
+    progress: float = 0.0
+    step: str = "queued"
+    records: int = 0
+    total: int | None = None
+    counts: dict[str, dict[str, int]] = {}
+    state_hash: str | None = None
+    created_at: float
+    started_at: float | None = None
+    updated_at: float
+    finished_at: float | None = None
+    requested_by: str = ""
+    error: str | None = None
+    attempts: int = 0
 
 
 class ResendRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,110 @@
+"""The map of the live version's items, coloured by category: what the model has learnt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nicegui.events import GenericEventArguments
+
+from console import formats
+from console.visit import Visit
+from console.widgets.html import text
+from console.widgets.parts import Chart
+from console.widgets.shared import Panel, no_data
+from headrace_client import NotFound
+from headrace_client.types import ItemMap, Model
+
+_SHOWN = 2_000
+_COLOURS = 5
+"""Categories with a colour of their own, the most frequent ones."""
+_OTHER = "other"
+_LOOK_S = 30.0
+
+
+class MapPanel:
+    """The live version's items."""
+
+    def __init__(self, visit: Visit, choose: Callable[[str | None], Awaitable[None]]) -> None:
+        self._visit = visit
+        self._choose = choose
+        self._panel = Panel(
+            visit, "Map", note="Of the item vectors: alike is near. A click shows the item."
+        )
+        visit.every(_LOOK_S, self._look)
+
+    async def _look(self) -> None:
+        await self._panel.show(self._read, self._draw)
+
+    async def _read(self) -> ItemMap | str:
+        """Return the map, or why there is none."""
+        model_id = await self._model_id()
+        try:
+            return await self._visit.api.item_map(model_id, limit=_SHOWN)
+        except NotFound as error:
+            return str(error)
+
+    async def _model_id(self) -> str:
+        if not self._visit.allows("train"):
+            return "default"
+        models: list[Model] = (await self._visit.api.models()).models
+        live = [each.id for each in models if each.live is not None]
+        return "default" if "default" in live or not live else live[0]
+
+    def _draw(self, found: ItemMap | str) -> None:
+        if isinstance(found, str):
+            no_data(found)
+            return
+        shown = formats.count(len(found.ids))
+        text(
+            f"{shown} of {formats.count(found.count)} items of {found.model.version}, the most "
+            "popular of late; the map shows "
+            f"{formats.share(found.explained, 0)} of what they differ by.",
+            "muted note",
+            tag="p",
+        )
+        label = f"Map of {shown} items in two dimensions, coloured by category"
+        chart = Chart(label, _options(found))
+        chart.classes("map")
+        chart.on("point", self._point)
+
+    async def _point(self, event: GenericEventArguments) -> None:
+        data = event.args.get("data") if isinstance(event.args, dict) else None
+        if isinstance(data, dict) and isinstance(data.get("id"), str):
+            await self._choose(data["id"])
+
+
+def _options(found: ItemMap) -> dict[str, Any]:
+    counts = Counter(each for each in found.categories if each is not None)
+    named = [category for category, _ in counts.most_common(_COLOURS)]
+    points: dict[str, list[dict[str, Any]]] = {name: [] for name in (*named, _OTHER)}
+    rows = zip(found.ids, found.titles, found.categories, found.x, found.y, strict=True)
+    for item_id, title, category, x, y in rows:
+        point = {"value": [x, y], "name": title or item_id, "id": item_id}
+        points[category if category in named else _OTHER].append(point)
+    axis = {
+        "type": "value",
+        "scale": True,
+        "axisLabel": {"show": False},
+        "splitLine": {"show": False},
+        "axisLine": {"show": False},
+    }
+    return {
+        "still": True,
+        "xAxis": axis,
+        "yAxis": axis,
+        "legend": {},
+        "tooltip": {"trigger": "item", "formatter": "{b}\n{a}"},
+        "series": [
+            {
+                "type": "scatter",
+                "name": name,
+                "data": data,
+                "symbolSize": 7,
+                "itemStyle": {"opacity": 0.75},
+            }
+            for name, data in points.items()
+            if data
+        ],
+    }

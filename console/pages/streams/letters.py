@@ -1,0 +1,199 @@
+"""Dead letters: why, from where, with which bytes; mended, checked as one types, and sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+
+from console import formats
+from console.visit import Visit
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Dialog, Field, Moment
+from console.widgets.shared import Panel, badge, facts
+from headrace_client import HeadraceError
+from headrace_client.types import DeadLetter, DeadLetterList, ResendRequest
+
+_LOOK_S = 5.0
+_SHOWN = 50
+_TYPED_S = 0.4
+"""Pause after which what was typed is looked at."""
+_HEX_WIDTH = 16
+_MOST_BYTES = 4_096
+"""Of bytes that are no text; more say no more to anybody."""
+
+
+class Letters:
+    """The newest dead letters."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._reason = ""
+        self._panel = Panel(
+            visit, "Dead letters", note="Records that are wrong in themselves, newest first."
+        )
+        with self._panel.tools:
+            Field("Reason holds", kind="search", on_change=self._filter)
+        visit.every(_LOOK_S, self._look)
+
+    async def _filter(self, reason: str) -> None:
+        self._reason = reason
+        await asyncio.sleep(_TYPED_S)
+        if reason == self._reason:
+            await self._look()
+
+    async def _look(self) -> None:
+        reason = self._reason or None
+        await self._panel.show(
+            lambda: self._visit.api.dead_letters(reason=reason, limit=_SHOWN), self._draw
+        )
+
+    def _draw(self, found: DeadLetterList) -> None:
+        if not found.dead_letters:
+            text("There are none." if not self._reason else "None has such a reason.", "none")
+            return
+        with Tag("ol", "tasks"):
+            for letter in found.dead_letters:
+                self._draw_row(letter)
+        more = found.count - len(found.dead_letters)
+        if more:
+            text(f"and {formats.count(more)} older ones", "muted", tag="p")
+
+    def _draw_row(self, letter: DeadLetter) -> None:
+        with Tag("li", "task letter", data_letter=letter.id):
+            with box("task-head"):
+                text(letter.id, "mono")
+                Moment(letter.buried_at)
+                text(f"from {_origin(letter)}", "muted")
+                if letter.resent:
+                    badge("sent again", "good")
+                with box("task-deeds"):
+                    button(
+                        "Mend …",
+                        lambda: self._mend(letter),
+                        kind="small",
+                        label=f"Mend dead letter {letter.id}",
+                    )
+            text(letter.reason, "task-error", tag="p")
+            Tag("pre", "log bytes", _short(letter), tabindex="0", aria_label="Its bytes")
+
+    async def _mend(self, letter: DeadLetter) -> None:
+        await Mender(self._visit, letter).ask()
+        await self._look()
+
+
+class Mender:
+    """A dialog in which one letter is mended and sent again."""
+
+    def __init__(self, visit: Visit, letter: DeadLetter) -> None:
+        self._visit = visit
+        self._letter = letter
+        self._typed: str | None = None
+        """In place of the whole value; None: it is as it was received."""
+        self._closed = asyncio.Event()
+
+    async def ask(self) -> None:
+        """Show it until it is closed, or the letter is sent."""
+        letter = self._letter
+        with self._visit.layer, Dialog(f"Dead letter {letter.id}", self._closed.set) as dialog:
+            dialog.classes("wide")
+            facts(
+                [
+                    ("from", _origin(letter)),
+                    ("reason", letter.reason),
+                    ("field", letter.field or "the whole record"),
+                    ("key", letter.key or letter.key_base64 or "none"),
+                ]
+            )
+            if letter.value_base64 is not None:
+                text("These bytes are no text; what you write replaces them.", "muted", tag="p")
+                Tag("pre", "log", _hex(letter.value_base64), tabindex="0", aria_label="Its bytes")
+            self._field = Field(
+                "Value", kind="textarea", value=_pretty(letter.value or ""), on_change=self._type
+            )
+            self._field.classes("tall")
+            self._verdict = Tag("p", "verdict", "Looking at it …", role="status")
+            text("What is sent is an event like any other, and cannot be taken back.", "muted")
+            with box("actions"):
+                button("Cancel", self._closed.set, kind="quiet", autofocus=True)
+                self._send = button("Send again", self._do, kind="main")
+        self._send.attribute("disabled", True)
+        dialog.open()
+        await self._check()
+        await self._closed.wait()
+        dialog.close()
+        await asyncio.sleep(0.1)
+        dialog.delete()
+
+    async def _type(self, value: str) -> None:
+        self._typed = value
+        self._send.attribute("disabled", True)
+        await asyncio.sleep(_TYPED_S)
+        if value == self._typed:
+            await self._check()
+
+    async def _check(self) -> None:
+        """Ask the server whether a worker would take it."""
+        typed = self._typed
+        try:
+            would = await self._visit.api.resend(self._letter.id, self._request(dry_run=True))
+        except HeadraceError as error:
+            if typed == self._typed:
+                self._verdict.set_text(self._visit.trouble(error).what)
+                self._verdict.classes(replace="verdict bad")
+            return
+        if typed == self._typed:
+            self._verdict.set_text(
+                f"A worker would take it: it goes to {would.topic}, {would.key}."
+            )
+            self._verdict.classes(replace="verdict good")
+            self._send.attribute("disabled", None)
+
+    async def _do(self) -> None:
+        self._send.attribute("disabled", True)
+        try:
+            sent = await self._visit.api.resend(self._letter.id, self._request(dry_run=False))
+        except HeadraceError as error:
+            self._verdict.set_text(self._visit.trouble(error).what)
+            self._verdict.classes(replace="verdict bad")
+            return
+        self._visit.toast(f"Sent again: {sent.token or sent.topic}", "good")
+        self._closed.set()
+
+    def _request(self, *, dry_run: bool) -> ResendRequest:
+        return ResendRequest(value=self._typed, again=True, dry_run=dry_run)
+
+
+def _origin(letter: DeadLetter) -> str:
+    if letter.topic is None:
+        return "nobody knows where"
+    return f"{letter.topic}/{letter.partition}, offset {letter.offset}"
+
+
+def _pretty(value: str) -> str:
+    """Return JSON laid out, and anything else as it is."""
+    try:
+        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _short(letter: DeadLetter) -> str:
+    if letter.value_base64 is not None:
+        return _hex(letter.value_base64, 4 * _HEX_WIDTH)
+    return letter.value if letter.value is not None else "no value: it deletes an item"
+
+
+def _hex(value: str, most: int = _MOST_BYTES) -> str:
+    raw = base64.b64decode(value)
+    return "\n".join((*_hex_lines(raw[:most]), *(["…"] if len(raw) > most else [])))
+
+
+def _hex_lines(raw: bytes) -> Sequence[str]:
+    lines = []
+    for start in range(0, len(raw), _HEX_WIDTH):
+        part = raw[start : start + _HEX_WIDTH]
+        shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<{3 * _HEX_WIDTH - 1}}  {shown}")
+    return lines

@@ -1,0 +1,303 @@
+"""Replays: a dry run first, then the replay, watched to its end, gone on with, promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from console import formats
+from console.visit import Visit
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Field, Moment
+from console.widgets.shared import Panel, attempt, badge, confirmed, no_data
+from headrace_client import HeadraceError
+from headrace_client.types import ReplayRequest, ReplayTask
+
+_LOOK_S = 1.0
+_OPEN = ("QUEUED", "RUNNING")
+_KINDS = {"SUCCEEDED": "good", "FAILED": "bad", "RUNNING": "live"}
+_LONGEST = 100
+"""Characters of a namespace."""
+
+
+class Replays:
+    """The form, and the replays there have been."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._rows: dict[str, _Row] = {}
+        self._tried: tuple[ReplayRequest, str] | None = None
+        """What was tried last, and the dry run's id."""
+        panel = Panel(
+            visit,
+            "Replay",
+            note="Reads a window of the log once more. Workers go on; the trainer runs it.",
+        )
+        panel.body.clear()
+        with panel.body:
+            self._draw_form()
+        self._list = Panel(visit, "Replays", note="Newest first.")
+        self._list.body.clear()
+        with self._list.body:
+            self._none = box()
+            with self._none:
+                no_data("Nobody has asked for a replay.")
+            self._root = Tag("ol", "tasks")
+        visit.every(_LOOK_S, self._look)
+
+    def _draw_form(self) -> None:
+        with box("form-grid"):
+            self._into = Field(
+                "Namespace", value="shadow", hint="Of a shadow; empty: the live state",
+                on_change=self._changed,
+            )  # fmt: skip
+            self._from = Field(
+                "From", value="beginning", hint="beginning, or 2026-11-01T00:00Z",
+                on_change=self._changed,
+            )  # fmt: skip
+            self._to = Field(
+                "To", value="now", hint="now, or a time likewise", on_change=self._changed
+            )
+            self._topics = Field(
+                "Topics", hint="With commas; empty: all of events", on_change=self._changed
+            )
+            self._rate = Field(
+                "Records a second", kind="number", value="0", hint="At the most; 0: any",
+                on_change=self._changed,
+            )  # fmt: skip
+            self._anew = Field(
+                "Delete a shadow that is there", kind="checkbox", value=False,
+                on_change=self._changed,
+            )  # fmt: skip
+        self._said = Tag("p", "verdict", "A dry run counts what would be applied.", role="status")
+        with box("actions"):
+            button("Dry run", self._try, kind="main")
+            self._start = button("Replay …", self._ask)
+        self._start.attribute("disabled", True)
+
+    # Asking
+
+    def _changed(self, _: Any) -> None:
+        """A dry run of something else says nothing."""
+        self._tried = None
+        self._start.attribute("disabled", True)
+        self._said.set_text("A dry run counts what would be applied.")
+        self._said.classes(replace="verdict")
+        self._rate.set_error("" if _number(self._rate.value) is not None else "0 or more")
+
+    def _request(self) -> ReplayRequest:
+        topics = [each.strip() for each in self._topics.value.split(",") if each.strip()]
+        return ReplayRequest(
+            into=self._into.value.strip()[:_LONGEST] or None,
+            from_=self._from.value.strip() or "beginning",
+            to=self._to.value.strip() or "now",
+            topics=topics or None,
+            rate=_number(self._rate.value) or 0.0,
+            anew=bool(self._anew.value),
+        )
+
+    async def _try(self) -> None:
+        request = self._request()
+        try:
+            task = await self._visit.api.start_replay(
+                msgspec.structs.replace(request, dry_run=True)
+            )
+        except HeadraceError as error:
+            trouble = self._visit.trouble(error)
+            self._say(f"{trouble.what} {trouble.cure}".strip(), "bad")
+            return
+        self._tried = request, task.id
+        self._say("The dry run counts …")
+        await self._look()
+
+    async def _ask(self) -> None:
+        if self._tried is None:
+            return
+        request, _ = self._tried
+        into = request.into or "the live state"
+        consequence = (
+            f"{self._said.text} They are replayed into {into}."
+            if request.into
+            else f"{self._said.text} What workers have applied already changes nothing."
+        )
+        if await confirmed(
+            self._visit,
+            f"Replay into {into}?",
+            consequence,
+            "Replay",
+            undo="A shadow is not served until it is promoted, and can be deleted."
+            if request.into
+            else "What is applied to the live state stays.",
+        ):
+            work = self._visit.api.start_replay(request)
+            await attempt(self._visit, work, lambda _: "The replay is queued.")
+            await self._look()
+
+    def _say(self, words: str, kind: str = "") -> None:
+        self._said.set_text(words)
+        self._said.classes(replace=f"verdict {kind}".strip())
+
+    # Watching
+
+    async def _look(self) -> None:
+        try:
+            replays = (await self._visit.api.replays()).replays
+        except HeadraceError as error:
+            self._list.tell(self._visit.trouble(error))
+            return
+        self._list.tell(None)
+        self._show(replays)
+        if self._tried is not None:
+            dry = next((each for each in replays if each.id == self._tried[1]), None)
+            if dry is not None:
+                self._tell_dry(dry)
+
+    def _tell_dry(self, dry: ReplayTask) -> None:
+        if dry.status == "SUCCEEDED":
+            self._say(f"The window has {_counted(dry)}.", "good")
+            self._start.attribute("disabled", None)
+        elif dry.status not in _OPEN:
+            self._say(dry.error or f"The dry run was {dry.status.lower()}.", "bad")
+        elif dry.status == "QUEUED":
+            self._say("The dry run waits for the trainer.")
+        else:
+            self._say(f"The dry run counts: {formats.share(dry.progress, 0)}")
+
+    def _show(self, replays: Sequence[ReplayTask]) -> None:
+        self._none.set_visibility(not replays)
+        for gone in self._rows.keys() - {each.id for each in replays}:
+            self._rows.pop(gone).root.delete()
+        # From the oldest: each new one goes before those that are there.
+        for replay in reversed(replays):
+            if replay.id not in self._rows:
+                with self._root:
+                    self._rows[replay.id] = _Row(self._visit, replay)
+                self._rows[replay.id].root.move(target_index=0)
+            self._rows[replay.id].show(replay)
+
+
+class _Row:
+    def __init__(self, visit: Visit, replay: ReplayTask) -> None:
+        self._visit = visit
+        self._shown: ReplayTask | None = None
+        self._id, self._into = replay.id, replay.into or "the live state"
+        what = "promotion of" if replay.action == "promote" else "into"
+        if replay.dry_run:
+            what = "dry run into"
+        with Tag("li", "task replay") as self.root:
+            with box("task-head"):
+                self._status = badge("")
+                text(f"{what} {self._into}", "task-kind")
+                text(f"{replay.from_} to {replay.to}" if replay.action == "replay" else "", "muted")
+                Moment(replay.created_at)
+                with box("task-deeds"):
+                    self._cancel = self._deed("Cancel", self._ask_cancel, "danger")
+                    self._resume = self._deed("Resume", self._ask_resume)
+                    self._promote = self._deed("Promote …", self._ask_promote)
+            with box("task-progress"):
+                self._bar = Tag(
+                    "progress", "", max=1, value=0, aria_label=f"Progress of {self._id}"
+                )
+                self._step = text("")
+            self._words = text("", "muted", tag="p")
+            self._error = text("", "task-error", tag="p")
+
+    def _deed(self, name: str, do: Any, kind: str = "") -> Tag:
+        label = f"{name.rstrip(' …')} replay {self._id}"
+        return button(name, do, kind=f"small quiet {kind}".strip(), label=label)
+
+    def show(self, replay: ReplayTask) -> None:
+        """Show the replay as it is now."""
+        if replay == self._shown:
+            return
+        self._shown = replay
+        is_open = replay.status in _OPEN
+        self._status.set_text(replay.status.lower())
+        self._status.classes(replace=f"badge {_KINDS.get(replay.status, '')}".strip())
+        self._status.attribute("data-status", replay.status)
+        self._bar.attribute("value", replay.progress)
+        self._bar.set_visibility(is_open)
+        waits = replay.status == "QUEUED"
+        self._step.set_text("waits for the trainer" if waits else replay.step)
+        self._words.set_text(_words(replay))
+        self._error.set_text(replay.error or "")
+        self._error.set_visibility(bool(replay.error))
+        runs_promotion = replay.action == "promote" and replay.status == "RUNNING"
+        self._cancel.set_visibility(is_open and not runs_promotion)
+        self._resume.set_visibility(replay.status in ("CANCELLED", "FAILED"))
+        self._promote.set_visibility(
+            replay.action == "replay"
+            and replay.status == "SUCCEEDED"
+            and replay.into is not None
+            and not replay.dry_run
+        )
+
+    async def _ask_cancel(self) -> None:
+        if await confirmed(
+            self._visit,
+            "Cancel this replay?",
+            "It ends within moments. What was applied stays.",
+            "Cancel the replay",
+            danger=True,
+            undo="Resume goes on where it was left.",
+        ):
+            work = self._visit.api.cancel_replay(self._id)
+            await attempt(self._visit, work, lambda _: "It is being cancelled.")
+
+    async def _ask_resume(self) -> None:
+        if await confirmed(
+            self._visit,
+            "Go on with this replay?",
+            f"It goes on into {self._into} where it was left.",
+            "Resume",
+            undo="It can be cancelled again.",
+        ):
+            work = self._visit.api.resume_replay(self._id)
+            await attempt(self._visit, work, lambda _: "It goes on.")
+
+    async def _ask_promote(self) -> None:
+        if await confirmed(
+            self._visit,
+            f"Promote {self._into}?",
+            f"{self._into} becomes the live state, in place of all sessions and counts there are. "
+            "Workers wait meanwhile, and go on where the replay ends.",
+            "Promote",
+            danger=True,
+            undo="Another replay builds the state from the log again; take a backup to be sure.",
+        ):
+            work = self._visit.api.promote_replay(self._id)
+            await attempt(self._visit, work, lambda _: "The promotion is queued.")
+
+
+def _words(replay: ReplayTask) -> str:
+    total = "" if replay.total is None else f" of {formats.count(replay.total)}"
+    parts = [f"{formats.count(replay.records)}{total} records"] if replay.action == "replay" else []
+    parts += [_counted(replay)] if replay.counts else []
+    parts += [f"state hash {replay.state_hash[:16]}…"] if replay.state_hash else []
+    if replay.started_at is not None and replay.finished_at is not None:
+        parts.append(f"took {formats.duration(replay.finished_at - replay.started_at)}")
+    return " · ".join(parts)
+
+
+def _counted(replay: ReplayTask) -> str:
+    """Return how many records became of what: `12 new, 3 invalid`."""
+    totals: dict[str, int] = {}
+    for outcomes in replay.counts.values():
+        for outcome, count in outcomes.items():
+            totals[outcome] = totals.get(outcome, 0) + count
+    if not totals:
+        return "no records"
+    named = {"read": "events to apply"}
+    return ", ".join(
+        f"{formats.count(count)} {named.get(outcome, outcome)}" for outcome, count in totals.items()
+    )
+
+
+def _number(typed: Any) -> float | None:
+    try:
+        value = float(str(typed).strip() or "0")
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1_000_000 else None

@@ -1,0 +1,65 @@
+"""A table whose cells change in place, so that what is focused or selected in it stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from console.widgets.html import Tag, box
+from console.widgets.parts import Moment
+
+
+@dataclass(frozen=True)
+class At:
+    """A cell that is a time."""
+
+    at: float | None
+    """Unix seconds; None: there is none."""
+
+
+Cell = str | At
+
+
+class LiveTable:
+    """Rows by key; the first cell of each is its name."""
+
+    def __init__(self, label: str, heads: Sequence[str]) -> None:
+        """`label`: what the table is of, for screen readers."""
+        self._rows: dict[str, _Row] = {}
+        region = box("scroll", tabindex="0", role="region", aria_label=label)
+        with region, Tag("table", "table"):
+            with Tag("thead"), Tag("tr"):
+                for head in heads:
+                    Tag("th", "", head, scope="col")
+            self._body = Tag("tbody")
+
+    def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
+        """Show these rows, and no others."""
+        for gone in self._rows.keys() - rows.keys():
+            self._rows.pop(gone).root.delete()
+        for key, cells in rows.items():
+            if key not in self._rows:
+                with self._body:
+                    self._rows[key] = _Row(cells)
+            self._rows[key].show(cells)
+
+
+class _Row:
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._places: list[Tag | Moment] = []
+        with Tag("tr") as self.root:
+            for nth, cell in enumerate(cells):
+                place = Tag("td") if nth else Tag("th", "mono", scope="row")
+                if isinstance(cell, At):
+                    with place:
+                        self._places.append(Moment(cell.at))
+                else:
+                    self._places.append(place)
+
+    def show(self, cells: Sequence[Cell]) -> None:
+        """Show these values."""
+        for place, cell in zip(self._places, cells, strict=True):
+            if isinstance(place, Moment):
+                place.set(cell.at if isinstance(cell, At) else None)
+            else:
+                place.set_text(cell if isinstance(cell, str) else "")

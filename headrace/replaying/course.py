@@ -1,0 +1,217 @@
+"""A replay from the asking to its end, into the live state or a shadow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+from redis.asyncio import Redis
+
+from headrace.erasure_log import read_erasures
+from headrace.erasures import Erasures
+from headrace.errors import HeadraceError
+from headrace.exchange import give_way, sole_writer
+from headrace.identity import IdentityGuard
+from headrace.log import end_offsets, offsets_at
+from headrace.positions import PositionStore
+from headrace.replaying.run import Limits, run_replay
+from headrace.replaying.shadow import (
+    ReplayRecord,
+    Shadow,
+    check_same,
+    promotion,
+    shadow_settings,
+)
+from headrace.replaying.targets import LiveTarget, NoTarget, ShadowTarget, Target
+from headrace.replaying.window import (
+    BEGINNING,
+    NOW,
+    Window,
+    check_order,
+    check_topics,
+    parse_time,
+)
+from headrace.settings import Settings
+from headrace.store import connect
+from headrace.topics import Place, Topics, event_topic_ids
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What was asked for."""
+
+    topics: str | None
+    """With commas between them; None: all of the model's."""
+    begin: str = BEGINNING
+    end: str = NOW
+    into: str | None = None
+    """A shadow's namespace; None: the live state."""
+    rate: float = 0.0
+    """Records a second at the most; 0: as fast as it goes."""
+    dry_run: bool = False
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Is told how a replay fares."""
+
+    begun: Callable[[ReplayRecord, bool], None]
+    """Where it begins, and whether it goes on with one that was broken off."""
+    moved: Callable[[ReplayRecord], None]
+    """How far it is, after each batch."""
+
+
+async def replay(settings: Settings, options: ReplayOptions, listener: Listener) -> ReplayRecord:
+    """Replay as asked; return the record then.
+
+    Run again after it was broken off, one into a shadow goes on where it was left. Raises
+    `HeadraceError`, and `redis.exceptions.RedisError` for Redis.
+    """
+    erasures = await asyncio.to_thread(read_erasures, settings)
+    if options.into is None:
+        return await _into_live(settings, options, erasures, listener)
+    return await _into_shadow(settings, options, options.into, erasures, listener)
+
+
+async def _into_live(
+    settings: Settings, options: ReplayOptions, erasures: Erasures, listener: Listener
+) -> ReplayRecord:
+    window = await asyncio.to_thread(_window, settings, options)
+    redis = connect(settings, on_connect=IdentityGuard(settings, give_way))
+    try:
+        window = _up_to(window, await PositionStore(redis, settings).read())
+        limits = Limits(erasures, time.time() - settings.sessions.ttl_s, options.rate)
+        target: Target = NoTarget() if options.dry_run else LiveTarget(redis, settings)
+        record = ReplayRecord(window=window, begun_at=time.time(), asked={})
+        listener.begun(record, False)
+        return await run_replay(settings, record, target, limits, listener.moved)
+    finally:
+        await redis.aclose()
+
+
+async def _into_shadow(
+    settings: Settings,
+    options: ReplayOptions,
+    namespace: str,
+    erasures: Erasures,
+    listener: Listener,
+) -> ReplayRecord:
+    of_shadow = shadow_settings(settings, namespace)
+    async with _reader(of_shadow) if options.dry_run else sole_writer(of_shadow) as redis:
+        shadow = Shadow(redis, settings, namespace)
+        record, goes_on = await _begin(shadow, settings, options)
+        listener.begun(record, goes_on)
+        target: Target = NoTarget() if options.dry_run else ShadowTarget(redis, shadow)
+        limits = Limits(erasures, rate=options.rate)
+        return await run_replay(settings, record, target, limits, listener.moved)
+
+
+@asynccontextmanager
+async def _reader(settings: Settings) -> AsyncIterator[Redis]:
+    redis = connect(settings)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+async def _begin(
+    shadow: Shadow, settings: Settings, options: ReplayOptions
+) -> tuple[ReplayRecord, bool]:
+    """Return where the replay into the shadow begins, and whether that is where it was left."""
+    namespace = shadow.settings.namespace
+    asked = _asked(settings, options)
+    before = await shadow.read()
+    if before is not None and not options.anew and not options.dry_run:
+        if before.is_complete:
+            raise HeadraceError(
+                f"{namespace} holds a replay that is complete: `{promotion(settings, namespace)}` "
+                "makes it live; add --anew to delete it and begin from nothing."
+            )
+        check_same(asked, before, namespace)
+        _check_topics_are_the_same(before, await asyncio.to_thread(event_topic_ids, settings))
+        return before, True
+    if before is None:
+        await shadow.check_empty()
+    window = await asyncio.to_thread(_window, settings, options)
+    record = ReplayRecord(window=window, begun_at=time.time(), asked=asked)
+    if not options.dry_run:
+        if before is not None:
+            await shadow.delete()
+        await shadow.store(record)
+    return record, False
+
+
+def size(record: ReplayRecord) -> int:
+    """Return how many offsets the window has."""
+    return sum(record.window.places.values())
+
+
+def passed(record: ReplayRecord) -> int:
+    """Return how many offsets of the window lie behind."""
+    done = sum(
+        end for place, end in record.window.places.items() if place.partition < record.partition
+    )
+    return done + sum(cursor.offset for cursor in record.cursors.values())
+
+
+def _asked(settings: Settings, options: ReplayOptions) -> dict[str, str]:
+    """Return what the outcome depends on, by the name that a user knows it under."""
+    raw = msgspec.to_builtins(settings)
+    parts = {
+        f"{table}.{name}": str(value)
+        for table in ("sessions", "trending", "rules")
+        for name, value in raw[table].items()
+    }
+    topics = ",".join(check_topics(options.topics, Topics(settings)))
+    return {"--topics": topics, "--from": options.begin, "--to": options.end, **parts}
+
+
+def _window(settings: Settings, options: ReplayOptions) -> Window:
+    topics = check_topics(options.topics, Topics(settings))
+    begin = parse_time(options.begin, "--from", BEGINNING)
+    end = parse_time(options.end, "--to", NOW)
+    check_order(begin, end)
+    topic_ids = event_topic_ids(settings)
+    ends = end_offsets(settings)
+    if missing := [topic for topic in topics if topic not in topic_ids]:
+        raise HeadraceError(
+            f"There is no topic {', '.join(missing)} in Kafka at {settings.kafka}; "
+            "`headrace topics` makes what is missing."
+        )
+    return Window(
+        topics=topics,
+        begin_ms=begin,
+        end_ms=end,
+        topic_ids={topic: topic_ids[topic] for topic in topics},
+        begins={} if begin is None else offsets_at(settings, topics, begin),
+        ends={topic: ends.get(topic, {}) for topic in topics},
+    )
+
+
+def _up_to(window: Window, positions: Mapping[Place, int]) -> Window:
+    """Return the window, up to where workers have come: the rest is theirs."""
+    ends = {
+        topic: {
+            partition: min(
+                end, positions.get(Place(topic, window.topic_ids[topic], int(partition)), 0)
+            )
+            for partition, end in of_topic.items()
+        }
+        for topic, of_topic in window.ends.items()
+    }
+    return msgspec.structs.replace(window, ends=ends)
+
+
+def _check_topics_are_the_same(before: ReplayRecord, topic_ids: Mapping[str, str]) -> None:
+    for topic, topic_id in before.window.topic_ids.items():
+        if topic_ids.get(topic) != topic_id:
+            raise HeadraceError(
+                f"The topic {topic} was made anew since this replay began; add --anew to begin "
+                "from nothing."
+            )

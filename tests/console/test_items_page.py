@@ -1,0 +1,120 @@
+"""Items in a real browser: searched, changed with a way back, neighbours, popularity, the map."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser import PATIENCE_MS, Visitor, visiting
+from playwright.async_api import Browser, expect
+from system import MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+async def test_ten_thousand_items_are_searched_and_turned_over(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    pager = page.locator(".pager")
+    await expect(pager).to_contain_text(f"1 to 20 of {OTHERS + RING:,}")
+    await page.get_by_role("button", name="Next").click()
+    await expect(pager).to_contain_text(f"21 to 40 of {OTHERS + RING:,}")
+    await page.get_by_label("Search").fill("of the ring")
+    # Item 0 has markup for its title.
+    await expect(pager).to_contain_text(f"1 to {RING - 1} of {RING - 1}")
+    await page.get_by_label("Category", exact=True).select_option("Other")
+    await expect(page.get_by_text("No item of the catalogue is like that.")).to_be_visible()
+
+
+async def test_a_title_that_is_markup_is_text_in_lists_forms_and_the_map(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    await page.get_by_label("Search").fill("onerror")
+    row = page.locator(".pager", has_text="1 to 1 of 1").locator("..").locator(".found-item")
+    await expect(row.locator(".found-title")).to_have_text(MARKUP)
+    await row.click()
+    await expect(page.locator(".item-title")).to_have_text(MARKUP)
+    await expect(page.get_by_label("Title")).to_have_value(MARKUP)
+    await expect(page.get_by_role("img", name="Map of")).to_be_visible()
+    assert await page.locator(".panel img, .panel b").count() == 0
+    assert "hacked" not in await page.title()
+
+
+async def test_an_item_s_neighbours_popularity_and_place_are_shown(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    await page.get_by_label("Search").fill(title(5))
+    await page.locator(f".found-item[data-item='{ring(5)}']").click()
+    similar = page.get_by_role("region", name="Like it")
+    await expect(similar.locator(".found-item")).to_have_count(8)
+    together = page.get_by_role("region", name="Bought together")
+    # Nobody buys anything here.
+    await expect(together.locator(".none")).to_be_visible()
+    # Each walker met one item a step; others may have met more since.
+    met = sum((user + step) % RING == 5 for step in range(STEPS) for user in range(WALKERS))
+    chart = page.get_by_role("img", name=re.compile("^Popularity: [0-9,]+ events"))
+    words = await chart.get_attribute("aria-label")
+    assert words is not None
+    assert int(words.split()[1].replace(",", "")) >= met
+    await expect(page.get_by_role("img", name=re.compile("^Map of [0-9,]+ items"))).to_be_visible()
+    first = await similar.locator(".found-title").first.inner_text()
+    await similar.locator(".found-item").first.click()
+    await expect(page.locator(".item-title")).to_have_text(first)
+
+
+async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
+    visitor: Visitor,
+) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    # Added.
+    await page.get_by_role("button", name="New item").click()
+    await page.get_by_label("Id", exact=True).fill("kettle")
+    await page.get_by_label("Title").fill("Kettle")
+    await page.get_by_label("Price").fill("much")
+    await expect(page.get_by_text("'much' is not a number")).to_be_visible()
+    await expect(page.get_by_role("button", name="Add …")).to_be_disabled()
+    await page.get_by_label("Price").fill("12.5")
+    await page.get_by_label("Attributes").fill('{"year": 1995}')
+    await page.get_by_role("button", name="Add …").click()
+    await page.get_by_role("button", name="Add", exact=True).click()
+    await expect(page.locator(".undo")).to_contain_text("Kettle was added")
+    await expect(page.locator(".item-title")).to_have_text("Kettle")
+
+    # Changed, and as it was.
+    await page.get_by_label("Title").fill("Teapot")
+    await page.get_by_role("button", name="Change …").click()
+    await page.get_by_role("button", name="Change", exact=True).click()
+    await expect(page.locator(".item-title")).to_have_text("Teapot")
+    await page.get_by_role("button", name="Undo").click()
+    await expect(page.locator(".item-title")).to_have_text("Kettle")
+    await expect(page.get_by_label("Price")).to_have_value("12.5")
+
+    # Deleted, there again, and deleted for good.
+    await page.get_by_label("Search").fill("kettle")
+    found = page.locator(".found-item[data-item=kettle]")
+    await expect(found).to_be_visible()
+    for undone in (True, False):
+        await page.get_by_role("button", name="Delete …").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("in no answer of any server")
+        await page.get_by_role("button", name="Delete", exact=True).click()
+        await expect(page.locator(".undo")).to_contain_text("Kettle was deleted")
+        await expect(found).to_have_count(0)
+        if undone:
+            await page.get_by_role("button", name="Undo").click()
+            await expect(page.locator(".item-title")).to_have_text("Kettle")
+            await expect(found).to_be_visible()
+
+
+async def test_who_may_not_change_the_catalogue_is_offered_no_change(
+    system: System, browser: Browser
+) -> None:
+    key = await key_with(system, ["recommend"])
+    async with visiting(browser, system.console) as someone:
+        page = someone.page
+        await someone.come_in(key, "/items")
+        await page.locator(".found-item").first.click()
+        await expect(page.locator(".item-title")).to_be_visible()
+        for name in ("New item", "Change …", "Delete …"):
+            assert await page.get_by_role("button", name=name).count() == 0

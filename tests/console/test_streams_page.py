@@ -1,0 +1,103 @@
+"""Streams in a real browser: topics, a dead letter that is mended and arrives, a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from browser import PATIENCE_MS, Visitor, visiting
+from kafka_tools import send_raw
+from parts import eventually
+from playwright.async_api import Browser, expect
+from system import KEY, System, key_with, ring
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+async def test_topics_and_partitions_are_told(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/streams")
+    topics = page.get_by_role("region", name="Topics").last
+    row = topics.get_by_role("row", name="ratings")
+    await expect(row.locator("td").nth(0)).to_have_text("2")
+    await expect(row.locator("td").nth(3)).to_have_text("0")
+    await expect(topics.get_by_role("row", name="erasures")).to_contain_text("not read by workers")
+    await page.get_by_label("Topic", exact=True).select_option("ratings")
+    partitions = page.get_by_role("region", name="Partitions").last
+    await expect(partitions.locator("tbody tr")).to_have_count(2)
+
+
+async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    event = {
+        "event_id": "mended", "user_id": "mender", "item_id": ring(3), "rating": 4500,
+        "timestamp": time.time() - 60, "context": {"note": "<img src=x onerror=alert(1)>"},
+    }  # fmt: skip
+    raw = json.dumps(event).encode()
+    await asyncio.to_thread(send_raw, system.settings, "ratings", [(b"mender", raw)])
+    await visitor.go("/streams")
+    letter = page.locator(".letter", has_text="mended")
+    await expect(letter).to_contain_text("rating: Expected `float` <= 1000.0")
+    # What it holds is text wherever it is shown.
+    await expect(letter.locator("pre")).to_contain_text("<img src=x onerror=alert(1)>")
+    assert await page.locator(".panel img, dialog img").count() == 0
+    await letter.get_by_role("button", name="Mend dead letter").click()
+    dialog = page.get_by_role("dialog")
+    send = dialog.get_by_role("button", name="Send again")
+    await expect(dialog.locator(".verdict.bad")).to_contain_text("rating: Expected `float`")
+    await expect(send).to_be_disabled()
+    await dialog.get_by_label("Value").fill(json.dumps({**event, "rating": 4.5}))
+    await expect(dialog.locator(".verdict.good")).to_contain_text("it goes to ratings, mender")
+    await send.click()
+    await expect(page.locator(".toast.good")).to_contain_text("Sent again: ratings.")
+    await expect(letter.locator(".badge")).to_have_text("sent again")
+
+    bearer = {"authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(base_url=system.settings.url, headers=bearer) as client:
+
+        async def arrived() -> bool:
+            answer = await client.get("/v1/users/mender/interactions")
+            return bool(answer.json()["interactions"].get(ring(3), {}).get("rating") == 4.5)
+
+        await eventually(arrived, "the mended event counts")
+
+
+async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/streams")
+    shadow = f"{system.settings.namespace}-shadow"
+    start = page.get_by_role("button", name="Replay …")
+    await page.get_by_label("Namespace").fill(shadow)
+    await expect(start).to_be_disabled()
+    await page.get_by_label("From", exact=True).fill("yesterday")
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.locator(".verdict.bad")).to_contain_text("from: Expected beginning or a time")
+    await page.get_by_label("From", exact=True).fill("beginning")
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.locator(".verdict.good")).to_contain_text("events to apply")
+    await expect(page.locator(".replay").first).to_contain_text("nothing was written")
+
+    await start.click()
+    await expect(page.get_by_role("dialog")).to_contain_text(f"replayed into {shadow}")
+    await page.get_by_role("button", name="Replay", exact=True).click()
+    row = page.locator(".replay").first
+    await expect(row.locator(".task-kind")).to_have_text(f"into {shadow}")
+    await expect(row.locator("[data-status=SUCCEEDED]")).to_be_visible()
+    await expect(row).to_contain_text("state hash")
+    await row.get_by_role("button", name="Promote").click()
+    await page.get_by_role("button", name="Promote", exact=True).click()
+    await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
+    await expect(row).to_contain_text("is the live state")
+
+
+async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: Browser) -> None:
+    key = await key_with(system, ["train"])
+    async with visiting(browser, system.console) as someone:
+        await someone.come_in(key, "/streams")
+        await expect(someone.page.get_by_role("row", name="ratings")).to_be_visible()
+        assert await someone.page.get_by_role("button", name="Dry run").count() == 0
+        assert await someone.page.get_by_text("Dead letters", exact=True).count() == 0
