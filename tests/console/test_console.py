@@ -113,6 +113,9 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     page = visitor.page
     await visitor.go("/models")
     first = await page.locator(".version.is-live h3").inner_text()
+    tasks, versions = page.locator(".task"), page.locator(".version")
+    await expect(tasks).not_to_have_count(0)
+    trained, made = await tasks.count(), await versions.count()
     await page.get_by_label("Epochs").fill("0")
     await expect(page.get_by_text("0 is out of range: it must be a whole number")).to_be_visible()
     await expect(page.get_by_role("button", name="Train …")).to_be_disabled()
@@ -122,7 +125,8 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await page.get_by_role("button", name="Train …").click()
     await page.get_by_role("button", name="Train", exact=True).click()
 
-    task = page.locator(".task").first
+    await expect(tasks).to_have_count(trained + 1)
+    task = tasks.first
     await expect(task.locator("[data-status=RUNNING], [data-status=SUCCEEDED]")).to_be_visible()
     await task.get_by_role("button", name="Log").click()
     await expect(page.locator("dialog .log")).not_to_have_text("Loading …")
@@ -130,7 +134,7 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await expect(page.locator("dialog")).to_have_count(0)
     ended = task.locator("[data-status=SUCCEEDED], [data-status=REJECTED]")
     await expect(ended).to_be_visible(timeout=1_000 * TRAINED_WITHIN_S)
-    await expect(page.locator(".version")).to_have_count(2)
+    await expect(versions).to_have_count(made + 1)
     second = await page.locator(".version h3").first.inner_text()
     assert second != first
     await expect(page.locator(".version").first).to_contain_text("NDCG@10")
