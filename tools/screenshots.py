@@ -53,7 +53,7 @@ def main(data: Path) -> None:
 def _feed(page: Page, suffix: str = "") -> None:
     """Be a user, rate two films, and show the list that has answered."""
     page.wait_for_selector(".card")
-    page.get_by_label("User").fill(USER)
+    page.get_by_label("User", exact=True).fill(USER)
     page.get_by_role("button", name="Be this user").click()
     page.wait_for_selector(".interactions li")
     for stars in (5, 4):

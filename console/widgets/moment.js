@@ -1,5 +1,6 @@
 import { h } from "vue";
 
+const LONG_AGO_S = 60 * 86400;
 const STEPS = [["d", 86400], ["h", 3600], ["min", 60]];
 
 function ago(seconds) {
@@ -26,7 +27,8 @@ export default {
     const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     const day = date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
     const full = today ? clock : `${day}, ${clock}`;
-    const words = this.ago ? `${full} · ${ago(this.now - this.at)}` : full;
+    const since = this.now - this.at;
+    const words = this.ago && since < LONG_AGO_S ? `${full} · ${ago(since)}` : full;
     return h("time", { datetime: date.toISOString(), title: date.toISOString() }, words);
   },
 };
