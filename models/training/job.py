@@ -30,9 +30,9 @@ from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
 from models.training.incremental import Base, base_of, nothing_new
 from models.training.job_events import READING, read_events, read_new_events
+from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
-from models.training.runner import Job, Report
 
 logger = logging.getLogger(__name__)
 

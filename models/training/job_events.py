@@ -16,7 +16,7 @@ from headrace.log_sample import NewEvents, read_new
 from headrace.settings import Settings, TrainingSettings
 from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
-from models.training.runner import Job, Report
+from models.training.job_messages import Job, Report
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from models.retrieval import load_artifact
 from models.training.fingerprint import made_with
 from models.training.incremental import Base, base_of
 from models.training.job import train
-from models.training.runner import Job
+from models.training.job_messages import Job
 
 TINY = TrainingSettings(width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0)
 

@@ -19,7 +19,7 @@ from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_data import DataFile, DataSchema, data_path, kept_name
 from headrace.training_requests import TrainingRequest
 from models.training.job_events import read_events
-from models.training.runner import Job, Report
+from models.training.job_messages import Job, Report
 
 NOW = 1_704_060_026.0
 
