@@ -12,8 +12,10 @@ from headrace.log_sample import NewEvents
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules
 from models.training.bought_together import count_bought_together
+from models.training.choices import NO_CHOICES, Choices
 from models.training.dataset import Histories, before
 from models.training.evaluation import SEEN_LIMIT, Evaluator, held_out, rules_of, spaced
+from models.training.feedback import ChoicesSoFar
 from models.training.incremental import Base, Counted, onward
 from models.training.kinds import RETRIEVAL, Shape
 from models.training.parameters import Parameters
@@ -35,6 +37,10 @@ class Course:
     """What the final epochs and the rules of the version see."""
     items: int
     """With the unknown one."""
+    known_choices: Choices = NO_CHOICES
+    """From lists that were served, as far as `known` tells."""
+    choices: Choices = NO_CHOICES
+    """As far as `everything` tells."""
     unseen: bool = True
     """Items that a user has met are not recommended again."""
     seen_limit: int = SEEN_LIMIT
@@ -75,8 +81,12 @@ def course_by_time(
     parameters: Parameters,
     shape: Shape = RETRIEVAL,
     split: int | None = None,
+    choices: ChoicesSoFar | None = None,
 ) -> Course:
-    """Return the course of a log whose newest events, from the `split`-th on, are held out."""
+    """Return the course of a log whose newest events, from the `split`-th on, are held out.
+
+    `choices`: what it tells of lists that were served.
+    """
     if split is None:
         split = split_of(columns, parameters)
     everything = shape.histories(columns, parameters)
@@ -87,6 +97,8 @@ def course_by_time(
         split=split,
         everything=everything,
         items=len(columns.item_ids) + 1,
+        known_choices=choices(split) if choices else NO_CHOICES,
+        choices=choices(len(columns)) if choices else NO_CHOICES,
         seen_limit=shape.seen_limit,
     )
 
@@ -97,6 +109,7 @@ def course_onward(
     parameters: Parameters,
     shape: Shape = RETRIEVAL,
     seen: int | None = None,
+    choices: ChoicesSoFar | None = None,
 ) -> tuple[Course, EventColumns]:
     """Return the course of going on from a version, and the columns with the version's codes.
 
@@ -107,7 +120,7 @@ def course_onward(
     columns = new.columns
     seen = len(columns) if seen is None else seen
     split = split_of(columns, parameters)
-    course = course_by_time(before(columns, seen), parameters, shape, split)
+    course = course_by_time(before(columns, seen), parameters, shape, split, choices)
     positions = course.positions[new.is_new[course.everything.event[course.positions]]]
     return replace(course, positions=positions, counted=counted), columns
 

@@ -65,6 +65,7 @@ def build_model(
         items=items,
         negatives=parameters.negatives if items > parameters.full_softmax_items else 0,
         chance=chance,
+        feedback_weight=parameters.feedback_weight,
     )
     model.pace = Pace()
     # Once for all fitting of this model: compiling anew takes XLA half a minute.

@@ -29,7 +29,7 @@ from models.retrieval.artifact import Artifact, load_artifact
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
 from models.training.incremental import Base, base_of, nothing_new
-from models.training.job_events import READING, read_events, read_new_events
+from models.training.job_events import READING, read_events, read_feedback, read_new_events
 from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
@@ -82,14 +82,20 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     # 1. Read the events: what is new since the version to go on from, or all.
     base = base_of(settings, store, job, parameters)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
-    if isinstance(base, Base):
-        since = base.artifact.manifest.data.through
-        new = read_new_events(settings, job, since, parameters, tell)
+    known = base.artifact.manifest.data if isinstance(base, Base) else None
+    if known is not None:
+        new = read_new_events(settings, job, known.through, parameters, tell)
         columns = new.columns
-        found = fingerprint_onward(base.artifact.manifest.data.fingerprint, fingerprint(columns))
     else:
         columns = read_events(settings, job, tell)
-        found = fingerprint(columns)
+    feedback = read_feedback(
+        settings, job, columns, parameters, tell, since=known.feedback if known else None
+    )
+    found = fingerprint(columns) if feedback is None else feedback.fingerprint(fingerprint(columns))
+    if known is not None:
+        found = fingerprint_onward(known.fingerprint, found)
+    if feedback is not None and feedback.note is not None:
+        notes = (*notes, feedback.note)
 
     # 2. Whether they are those that the last success was made from, or too few.
     unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
@@ -97,6 +103,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         asked,
     )
     of_data = {"events": len(columns), "fingerprint": found}
+    if feedback is not None:
+        of_data["feedback"] = msgspec.to_builtins(feedback.data)
     tell(Report(step="the events are read", fraction=READING, data=of_data, unchanged=unchanged))
     if unchanged:
         return
@@ -114,6 +122,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         kind=job.request.kind,
         topic_ids=job.topic_ids,
         notes=notes,
+        feedback=feedback,
         work=Path(job.work) if job.work else None,
         gate=Gate(settings.gate, _live(settings, store, job, live), live),
         signer=signs,

@@ -10,6 +10,7 @@ from headrace.log import Offsets
 from headrace.task_store import Success
 from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest
+from headrace.versions import ListsSpan
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -23,6 +24,8 @@ class Job(Struct, frozen=True, kw_only=True):
     through: Offsets = {}
     topic_ids: dict[str, str] = {}
     """Of the topics that the offsets are of."""
+    lists: ListsSpan | None = None
+    """The served lists to learn from, too."""
     data: DataFile | None = None
     """A file to train on instead of the topics."""
     work: str = ""

@@ -28,10 +28,11 @@ from models.training.course import Course, course_by_time, course_onward, split_
 from models.training.dataset import before
 from models.training.enough import check_events
 from models.training.export import package_versions
+from models.training.feedback import Feedback
 from models.training.fitting import EpochDone, build_model, fit, fit_on
 from models.training.framework import keras
 from models.training.gate import Gate
-from models.training.incremental import Base, slower
+from models.training.incremental import Base, slower, with_items
 from models.training.inputs import Inputs
 from models.training.kinds import shape_of
 from models.training.parameters import Parameters
@@ -60,6 +61,8 @@ class Origin:
     """Folder for checkpoints: a training that was broken off goes on from those that lie there."""
     gate: Gate | None = None
     """Judges the version on the newest events, which it is not fitted to; None: fitted to all."""
+    feedback: Feedback | None = None
+    """The lists that users were served, to learn from as well."""
     signer: Signer | None = None
     clock: Callable[[], float] = time.time
 
@@ -83,12 +86,18 @@ def train(
     """
     check_events(columns, parameters)
     shape = shape_of(origin.kind)
-    shaped, _ = shape.rows(columns, parameters)
+    shaped, rows = shape.rows(columns, parameters)
     seen = _seen(shaped, parameters, origin)
+    feedback = origin.feedback
     course = course_by_time(
-        before(shaped, seen), shape.parameters(parameters), shape, split_of(shaped, parameters)
+        before(shaped, seen),
+        shape.parameters(parameters),
+        shape,
+        split_of(shaped, parameters),
+        feedback.so_far(columns, rows, parameters) if feedback else None,
     )
-    data = training_data(columns, origin.topic_ids, float(shaped.timestamp[seen - 1]))
+    fitted_to = float(shaped.timestamp[seen - 1])
+    data = training_data(columns, origin.topic_ids, fitted_to, feedback)
     made = _Made(artifacts, model_id, version, data, origin)
     return _make(made, course, shaped, items, parameters, progress)
 
@@ -110,10 +119,18 @@ def train_onward(
     """
     check_events(new.columns, parameters)
     shape = shape_of(origin.kind)
-    shaped = shape.new_events(new, parameters)
+    shaped, rows = shape.new_events(new, parameters)
     seen = _seen(shaped.columns, parameters, origin)
-    course, columns = course_onward(base, shaped, shape.parameters(parameters), shape, seen)
-    read = training_data(new.columns, origin.topic_ids, float(columns.timestamp[seen - 1]))
+    feedback = origin.feedback
+    choices = None
+    if feedback is not None:
+        recoded = with_items(new.columns, base.artifact.item_ids)
+        choices = feedback.so_far(recoded, rows, parameters)
+    course, columns = course_onward(
+        base, shaped, shape.parameters(parameters), shape, seen, choices
+    )
+    fitted_to = float(columns.timestamp[seen - 1])
+    read = training_data(new.columns, origin.topic_ids, fitted_to, feedback)
     made = _Made(artifacts, model_id, version, data_onward(base, new, read), origin)
     return _make(made, course, columns, items, parameters, progress)
 
@@ -208,7 +225,7 @@ def fit_course(
     watch = course.evaluator(parameters.validation_events, parameters)
     fit(
         model,
-        Inputs(course.known, parameters),
+        Inputs(course.known, parameters, course.known_choices),
         parameters,
         watch if len(watch) else None,
         _epochs(progress, "fit", 0.05, 0.65),
@@ -221,7 +238,7 @@ def fit_course(
 
     # 3. Go on with all events, so that the version knows the newest.
     if parameters.final_epochs:
-        everything = Inputs(course.everything, parameters)
+        everything = Inputs(course.everything, parameters, course.choices)
         done = _epochs(progress, "fit on all", 0.7, 0.85)
         fit_on(model, everything, parameters, done, work.stage("fit-on-all"))
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,9 +17,9 @@ from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, without_secrets
 from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
-from headrace.tasks import Status
-from headrace.topics import Topics, topic_ids
-from headrace.versions import ROLLED_BACK, Manifest, VersionStore, version_name
+from headrace.tasks import Status, Task
+from headrace.topics import IMPRESSIONS, Topics, topic_ids
+from headrace.versions import ROLLED_BACK, ListsSpan, Manifest, VersionStore, version_name
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
@@ -104,17 +104,30 @@ class Runner:
             )
 
     async def _prepare(self) -> None:
-        ids: dict[str, str] = {}
-        offsets: Offsets = {}
+        request = self.task.request
+        topics: tuple[str, ...] = ()
         if data_file(self.task) is None:
             of_model = self._settings.of_model(self.task.model_id)
-            topics = Topics(of_model).to_train(global_data=self.task.request.global_data)
-            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
-            if self.task.data.get("topic_ids") == ids:
-                return
-            ends = await asyncio.to_thread(end_offsets, self._settings, topics)
-            offsets = _through(ends, self.task.request.offsets()[1])
-        await self._save(step="reading the events", data={"offsets": offsets, "topic_ids": ids})
+            topics = Topics(of_model).to_train(global_data=request.global_data)
+        ids, ends = await self._known(topics)
+        data: dict[str, Any] = {"offsets": {}, "topic_ids": ids}
+        if topics:
+            data["offsets"] = _through(ends, request.offsets()[1])
+        if request.with_feedback:
+            of_lists, through = await self._known((IMPRESSIONS,))
+            span = ListsSpan(topic_id=of_lists[IMPRESSIONS], through=through[IMPRESSIONS])
+            data["feedback"] = msgspec.to_builtins(span)
+        if _topic_ids(self.task.data) != _topic_ids(data):
+            await self._save(step="reading the events", data=data)
+
+    async def _known(self, topics: tuple[str, ...]) -> tuple[dict[str, str], Offsets]:
+        """Return the topics' ids, and how far they go."""
+        if not topics:
+            return {}, {}
+        return (
+            await asyncio.to_thread(topic_ids, self._settings, topics),
+            await asyncio.to_thread(end_offsets, self._settings, topics),
+        )
 
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
@@ -128,6 +141,7 @@ class Runner:
             request=request,
             through=task.data["offsets"],
             topic_ids=task.data["topic_ids"],
+            lists=_lists(task),
             data=data_file(task),
             work=str(work),
             base=live.version if live else None,
@@ -293,6 +307,17 @@ class Runner:
     async def _save(self, **changes: Any) -> None:
         self.task = msgspec.structs.replace(self.task, updated_at=self._clock(), **changes)
         await self._tasks.save(self.task, self._fence)
+
+
+def _topic_ids(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return of which topics a task's offsets are: those of events, and that of lists."""
+    return data.get("topic_ids"), data.get("feedback", {}).get("topic_id")
+
+
+def _lists(task: Task) -> ListsSpan | None:
+    """Return which served lists the task learns from, as it was noted."""
+    span = task.data.get("feedback")
+    return None if span is None else msgspec.convert(span, ListsSpan)
 
 
 def _through(ends: Offsets, asked: Offsets | None) -> Offsets:

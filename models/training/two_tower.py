@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.retrieval.features import BUCKETS
+from models.training.choice_loss import choice_loss
 from models.training.framework import keras, tf, tfrs
 
 _EMBEDDING_STDDEV = 0.02
+_CHOICES = ("acted", "passed")
+"""What a batch may hold beside the rest, for `choice_loss`."""
 _RATING_BOUND = 3.0
 """Standard deviations from the mean to which a rating is cut."""
 
@@ -295,8 +298,11 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
         items: int,
         negatives: int,
         chance: Any,
+        feedback_weight: float = 0.0,
     ) -> None:
         """`items`: with the unknown one; `negatives`: 0 for the whole catalogue.
+
+        `feedback_weight`: in the loss, of the choices that batches hold.
 
         `chance`: the `tf.random.Generator` that the towers were given, too.
         """
@@ -306,24 +312,31 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
         self.task = CatalogueRetrieval()
         self.items = items
         self._negatives = negatives
+        self._feedback_weight = feedback_weight
         self.chance = chance
         # TFRS reports the last batch's loss alone; Keras resets this at each epoch.
         self.mean_loss = keras.metrics.Mean("mean_loss")
 
     def compute_loss(self, inputs: Any, training: bool = False) -> Any:
         """Return the loss of one batch of `training_batches`."""
-        candidates, session, targets = self._vectors(inputs, training)
+        candidates, session, targets, *choices = self._vectors(inputs, training)
         queries = self.query_tower(
             session, inputs["features"], inputs["segment"], training=training
         )
-        width, future = queries.shape[-1], inputs["weights"].shape[-1]
+        queries = tf.reshape(queries, [-1, queries.shape[-1]])
         loss = self.task(
-            tf.reshape(queries, [-1, width]),
+            queries,
             candidates,
-            tf.reshape(targets, [-1, future, width]),
-            tf.reshape(inputs["weights"], [-1, future]),
+            _by_position(targets),
+            _by_position(inputs["weights"]),
             sampled_share=(self._negatives or self.items) / self.items,
         )
+        if choices:
+            loss += self._feedback_weight * choice_loss(
+                queries,
+                *map(_by_position, choices),
+                *(_by_position(inputs[name] > 0) for name in _CHOICES),
+            )
         self.mean_loss.update_state(loss)
         return loss
 
@@ -332,21 +345,25 @@ class SessionModel(tfrs.Model):  # type: ignore[misc]
         """Return `[b, width]` query vectors of `[b, length, width]` sessions of item vectors."""
         return self.query_tower.last(session, features, length)
 
-    def _vectors(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
-        """Return the vectors of the candidates, the sessions' items and the targets."""
+    def _vectors(self, inputs: Any, training: bool) -> list[Any]:
+        """Return the vectors of the candidates, the sessions' items, the targets, and choices."""
+        names = ["items", "targets", *(name for name in _CHOICES if name in inputs)]
         if not self._negatives:
             table = self.candidate_tower.catalogue(training)
-            session = tf.gather(table, inputs["items"])
-            return table[1:], session, tf.gather(table, inputs["targets"])
+            return [table[1:], *(tf.gather(table, inputs[name]) for name in names)]
         drawn = self.chance.uniform([self._negatives], 1, self.items, tf.int32)
-        parts = [drawn, inputs["items"], inputs["targets"]]
+        parts = [drawn, *(inputs[name] for name in names)]
         flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
         vectors = tf.split(
             self.candidate_tower(flat, training=training),
             [int(np.prod(part.shape)) for part in parts],
         )
-        shaped = [
+        return [
             tf.reshape(vector, [*part.shape, vector.shape[-1]])
             for vector, part in zip(vectors, parts, strict=True)
         ]
-        return shaped[0], shaped[1], shaped[2]
+
+
+def _by_position(x: Any) -> Any:
+    """Return `[b, length, ...]` as `[b * length, ...]`."""
+    return tf.reshape(x, [-1, *x.shape[2:]])

@@ -15,6 +15,7 @@ from headrace.versions import Manifest, TrainingData
 from models.training.choosing import Fitted
 from models.training.course import Course
 from models.training.export import Contents, Judge, export, fresh_folder, publish
+from models.training.feedback import Feedback
 from models.training.fingerprint import fingerprint, fingerprint_onward
 from models.training.incremental import Base
 from models.training.parameters import Parameters
@@ -64,12 +65,16 @@ def write_version(
 
 
 def training_data(
-    columns: EventColumns, topic_ids: Mapping[str, str], fitted_to: float | None = None
+    columns: EventColumns,
+    topic_ids: Mapping[str, str],
+    fitted_to: float | None = None,
+    feedback: Feedback | None = None,
 ) -> TrainingData:
     """Return what a manifest says of these events.
 
     `fitted_to`: Unix seconds of the newest event that towers are fitted to; None for the last.
     """
+    found = fingerprint(columns)
     return TrainingData(
         through=columns.through,
         topic_ids=dict(topic_ids),
@@ -77,7 +82,8 @@ def training_data(
         read=len(columns),
         users=len(columns.user_ids),
         items=len(columns.item_ids),
-        fingerprint=fingerprint(columns),
+        fingerprint=feedback.fingerprint(found) if feedback else found,
+        feedback=feedback.data if feedback else None,
         from_timestamp=float(columns.timestamp[0]),
         to_timestamp=float(columns.timestamp[-1]),
         fitted_to=fitted_to,

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from kafka_tools import send_events
+from impression_tools import impression
+from kafka_tools import send_events, send_raw
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
 from headrace.log import end_offsets
 from headrace.settings import Settings, TrainingSettings
 from headrace.task_store import Success
-from headrace.topics import ensure_topics, event_topic_ids
+from headrace.topics import IMPRESSIONS, ensure_topics, event_topic_ids, topic_ids
 from headrace.training_requests import TrainingRequest
+from headrace.versions import FeedbackData, ListsSpan
 from models.retrieval import load_artifact
 from models.training.fingerprint import made_with
 from models.training.incremental import Base, base_of
@@ -38,13 +40,29 @@ def clicks(first: int, end: int) -> list[dict[str, object]]:
     ]
 
 
+def serve(settings: Settings, first: int, end: int) -> None:
+    """Half a second after each click a list: the next item but two, and the next, which is it."""
+    lists = []
+    for click in clicks(first, end):
+        number = int(str(click["item_id"])[-1])
+        items = [f"item-{(number + step) % 7}" for step in (3, 1)]
+        lists.append(impression(str(click["user_id"]), click["timestamp"] + 0.5, items))  # type: ignore[operator]
+    records = [((each.user_id or "").encode(), msgspec.json.encode(each)) for each in lists]
+    send_raw(settings, IMPRESSIONS, records)
+
+
 def job_of(settings: Settings, version: str, base: str | None = None) -> Job:
+    """A job that is to learn from the lists that were served, too."""
+    (topic_id,) = topic_ids(settings, (IMPRESSIONS,)).values()
+    (through,) = end_offsets(settings, (IMPRESSIONS,)).values()
     return Job(
         model_id="default",
         version=version,
         created_at=0.0,
         through=end_offsets(settings),
         topic_ids=event_topic_ids(settings),
+        lists=ListsSpan(topic_id=topic_id, through=through),
+        request=TrainingRequest(with_feedback=True),
         base=base,
     )
 
@@ -58,15 +76,22 @@ def test_a_version_names_its_topics_and_counts_all_events(settings: Settings) ->
     settings = msgspec.structs.replace(settings, training=TINY)
     ensure_topics(settings)
     send_events(settings, "clicks", clicks(0, 150))
-    topic_ids = event_topic_ids(settings)
-    assert set(topic_ids) == {"clicks", "purchases", "ratings"}
-    assert len(set(topic_ids.values())) == 3
+    ids = event_topic_ids(settings)
+    assert set(ids) == {"clicks", "purchases", "ratings"}
+    assert len(set(ids.values())) == 3
     job = job_of(settings, "v1")
     with pytest.raises(HeadraceError, match="made anew"):
         train(settings, msgspec.structs.replace(job, topic_ids={"clicks": "other"}), io.StringIO())
-    train(settings, job, io.StringIO())
+    told = io.StringIO()
+    train(settings, job, told)
     artifact = load_artifact(Path(settings.artifacts) / "default" / "v1")
-    assert artifact.manifest.data.topic_ids == topic_ids
+    assert artifact.manifest.data.topic_ids == ids
+    # There is no list to learn from, which is said.
+    assert "the topic holds no list" in artifact.manifest.notes[-1]
+    assert artifact.manifest.data.feedback == FeedbackData(
+        topic_id=job.lists.topic_id, through=job.lists.through  # type: ignore[union-attr]
+    )
+    assert '"feedback":{"topic_id":' in told.getvalue()
     assert artifact.rules.weights.sum() == pytest.approx(rule_weights(15))
     # Everyone meets item n + 1 after item n.
     for item in range(7):
@@ -79,10 +104,12 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     settings = msgspec.structs.replace(settings, training=TINY)
     ensure_topics(settings)
     send_events(settings, "clicks", clicks(0, 150))
+    serve(settings, 0, 150)
     first, second = "20260101T000000Z-000001", "20260101T000000Z-000002"
     train(settings, job_of(settings, first), io.StringIO())
     newcomers = [{**click, "item_id": "item-new"} for click in clicks(195, 200)]
     send_events(settings, "clicks", [*clicks(150, 195), *newcomers])
+    serve(settings, 150, 190)
     job = job_of(settings, second, base=first)
     train(settings, job, io.StringIO())
 
@@ -93,6 +120,10 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert (onward.manifest.data.events, onward.manifest.data.through) == (200, job.through)
     assert onward.item_ids == [*once.item_ids, "item-new"]
     assert onward.rules.weights.sum() == pytest.approx(rule_weights(20), rel=1e-4)
+    # Everyone's last list was followed by no event; of the second training's lists only the new
+    # ones are read.
+    feedback = [each.manifest.data.feedback for each in (once, onward)]
+    assert [(each.lists, each.choices) for each in feedback if each] == [(150, 140), (40, 35)]
 
     # The same again makes nothing.
     last = Success(
@@ -105,6 +136,11 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     train(settings, again, told)
     assert '"unchanged":true' in told.getvalue()
     assert not (artifacts / "v3").exists()
+
+    # From the same lists the same version, from others another, though the events are the same.
+    anew = [replace(job_of(settings, name), base=None) for name in ("v4", "v5")]
+    forgotten = ListsSpan(topic_id=anew[1].lists.topic_id, through={})
+    train(settings, replace(anew[0], through=once.manifest.data.through), io.StringIO())
 
     # What cannot be gone on from is said in words.
     def why(job: Job, **changes: object) -> object:
