@@ -169,7 +169,7 @@ _decoder = msgspec.json.Decoder(_Row)
 def _read(values: Sequence[bytes | None]) -> pa.Table:
     """Return the columns of the records that are impressions, and `record`, which they were."""
     lines = [value if value and len(value) <= MAX_BYTES else b"{}" for value in values]
-    table = _parsed(lines)
+    table = _parsed(lines) if lines else _NO_ROWS
     if table is None:
         # Something is no impression, or is written as Arrow does not read it.
         table = _parsed([_proven(line) for line in lines])

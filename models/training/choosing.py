@@ -15,7 +15,7 @@ from models.training.course import Course
 from models.training.evaluation import Evaluator, K, RulesSoFar
 from models.training.metrics import hr, ndcg
 from models.training.parameters import Parameters
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
 
 _SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.0, 0.6, 0.7, 0.8, 0.9)
 """Of the rules in a score, of which the hold-out chooses one; of equally good ones the first."""

@@ -26,6 +26,7 @@ from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.versions import MANIFEST, VersionStore
 from models.retrieval.artifact import Artifact, load_artifact
+from models.training.cluster_config import cluster_config
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
 from models.training.incremental import Base, base_of, nothing_new
@@ -70,9 +71,12 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         _report(reports, report)
 
     folder = store.local / job.model_id / job.version
+    config = cluster_config(os.environ) if job.distributed else None
+    is_chief = config is None or config.is_chief
     if (folder / MANIFEST).is_file():
         # An attempt before this one was ended while it brought the version to the others.
-        store.put(folder)
+        if is_chief:
+            store.put(folder)
         return
     asked = made_with(job.request, parameters)
     if nothing_new(store, job, asked):
@@ -112,13 +116,20 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
 
     # 3. Train. Deferred: a job that has nothing to train should say so before TensorFlow's seconds
     # of import.
+    from models.training.cluster import ALONE, join_cluster
     from models.training.gate import Gate
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
     from models.training.ranking import train_ranking
 
-    items, live = asyncio.run(_known(settings, job.model_id))
+    cluster = ALONE
+    if config is not None:
+        tell(Report(step="waiting for the other processes", fraction=READING))
+        cluster = join_cluster(is_chief=is_chief)
+    # The others have of the chief what may have changed since it looked.
+    items, live = asyncio.run(_known(settings, job.model_id)) if is_chief else ((), None)
     origin = Origin(
+        cluster=cluster,
         kind=job.request.kind,
         topic_ids=job.topic_ids,
         notes=notes,
@@ -134,7 +145,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
-    store.put(folder)
+    if is_chief:
+        store.put(folder)
 
 
 async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:

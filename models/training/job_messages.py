@@ -33,6 +33,8 @@ class Job(Struct, frozen=True, kw_only=True):
     `through` and `topic_ids`."""
     base: str | None = None
     """The live version, if there is one: what an incremental training goes on from."""
+    distributed: bool = False
+    """Whether the processes that TF_CONFIG names run this job together."""
     last: Success | None = None
     """The model's last success whose version is still there, unless it is to be trained anyway."""
 

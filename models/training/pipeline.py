@@ -24,6 +24,7 @@ from models.retrieval.artifact import Artifact
 from models.retrieval.features import SLOTS, item_features
 from models.training.checkpoint import NO_WORK, Work
 from models.training.choosing import Fitted, choose
+from models.training.cluster import ALONE, Cluster
 from models.training.course import Course, course_by_time, course_onward, split_of
 from models.training.dataset import before
 from models.training.enough import check_events
@@ -36,8 +37,8 @@ from models.training.incremental import Base, slower, with_items
 from models.training.inputs import Inputs
 from models.training.kinds import shape_of
 from models.training.parameters import Parameters
-from models.training.restoring import put_weights
-from models.training.two_tower import SessionModel
+from models.training.restoring import copy_of, put_weights
+from models.training.session_model import SessionModel
 from models.training.version import PACKAGES, data_onward, training_data, write_version
 
 
@@ -59,6 +60,8 @@ class Origin:
     """In words, what is not as it was asked for."""
     work: Path | None = None
     """Folder for checkpoints: a training that was broken off goes on from those that lie there."""
+    cluster: Cluster = ALONE
+    """The processes that train together, of which the chief alone writes a version."""
     gate: Gate | None = None
     """Judges the version on the newest events, which it is not fitted to; None: fitted to all."""
     feedback: Feedback | None = None
@@ -82,7 +85,7 @@ def train(
     `items`: the catalogue, which may be empty or know other items than the events do. Raises
     `TooFewEvents`, `ExportFailed`, and `FileExistsError` when the version exists. The same data,
     parameters and seed make the same version, also when the training was broken off and gone on
-    with.
+    with. In a cluster the chief alone writes it.
     """
     check_events(columns, parameters)
     shape = shape_of(origin.kind)
@@ -164,10 +167,12 @@ def _make(
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
     digest = hashlib.sha256(made.data.fingerprint.encode() + msgspec.json.encode(parameters))
     work = Work(made.origin.work, digest.hexdigest())
-    features = features_of(columns.item_ids, items)
+    cluster = made.origin.cluster
+    cluster.check_same(made.data.fingerprint)
+    features = cluster.from_chief(features_of(columns.item_ids, items))
     shape = shape_of(made.origin.kind)
     shaped = shape.parameters(parameters)
-    fitted = fit_course(course, features, shaped, progress, work)
+    fitted = fit_course(course, features, shaped, progress, work, cluster=cluster)
     manifest = Manifest(
         model_id=made.model_id,
         version=made.version,
@@ -182,6 +187,13 @@ def _make(
         packages=package_versions(PACKAGES),
         notes=made.origin.notes,
     )
+    if not cluster.is_chief:
+        # Whoever leaves before the others takes them along.
+        cluster.wait()
+        return manifest
+    if cluster.replicas > 1:
+        copy = copy_of(fitted.model, build_model(course.known, features, shaped))
+        fitted = replace(fitted, model=copy)
     progress("export", 0.85)
     # Rules learn as they serve, so what they know goes as far as the log.
     course = replace(course, everything=shape.histories(columns, shaped))
@@ -202,6 +214,7 @@ def _make(
         signer=made.origin.signer,
     )
     progress("done", 1.0, **manifest.metrics)
+    cluster.wait()
     return manifest
 
 
@@ -212,15 +225,17 @@ def fit_course(
     progress: Progress,
     work: Work = NO_WORK,
     model: SessionModel | None = None,
+    cluster: Cluster = ALONE,
 ) -> Fitted:
     """Fit a new model, or go on with one.
 
     `features`: `[items, SLOTS]`, the unknown item's first.
     """
     # 1. Fit to what is known, for as long as that helps on the hold-out.
-    model = model or build_model(course.known, features, parameters)
+    model = model or build_model(course.known, features, parameters, cluster)
     if course.counted is not None:
-        put_weights(model, course.counted.base.weights)
+        with cluster.scope():
+            put_weights(model, course.counted.base.weights)
         parameters = slower(parameters)
     watch = course.evaluator(parameters.validation_events, parameters)
     fit(
@@ -230,6 +245,7 @@ def fit_course(
         watch if len(watch) else None,
         _epochs(progress, "fit", 0.05, 0.65),
         work.stage("fit"),
+        cluster,
     )
 
     # 2. On the hold-out, choose how much the rules say, measure, and learn what a score is worth.
@@ -240,7 +256,7 @@ def fit_course(
     if parameters.final_epochs:
         everything = Inputs(course.everything, parameters, course.choices)
         done = _epochs(progress, "fit on all", 0.7, 0.85)
-        fit_on(model, everything, parameters, done, work.stage("fit-on-all"))
+        fit_on(model, everything, parameters, done, work.stage("fit-on-all"), cluster)
     return chosen
 
 

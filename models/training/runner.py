@@ -25,6 +25,7 @@ from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobProcess, LeftAlone, end_of
+from models.training.rendezvous import Announced, Rendezvous
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,16 @@ class Runner:
         versions: VersionStore,
         claim: Claim,
         clock: Callable[[], float],
+        rendezvous: Rendezvous | None = None,
     ) -> None:
+        """`rendezvous`: with the other processes, where trainings are distributed."""
         self._settings = settings
         self._tasks = tasks
         self._versions = versions
         self._fence = claim.fence
         self._attempt = claim.attempt
         self._clock = clock
+        self._rendezvous = rendezvous
         self._store = ArtifactStore(settings)
         self._log = self._store.local / "logs" / f"{claim.task.id}.log"
         self._logged = -1
@@ -114,11 +118,17 @@ class Runner:
         if topics:
             data["offsets"] = _through(ends, request.offsets()[1])
         if request.with_feedback:
-            of_lists, through = await self._known((IMPRESSIONS,))
-            span = ListsSpan(topic_id=of_lists[IMPRESSIONS], through=through[IMPRESSIONS])
-            data["feedback"] = msgspec.to_builtins(span)
+            data["feedback"] = msgspec.to_builtins(await self._lists())
         if _topic_ids(self.task.data) != _topic_ids(data):
             await self._save(step="reading the events", data=data)
+
+    async def _lists(self) -> ListsSpan:
+        ids, ends = await self._known((IMPRESSIONS,))
+        if IMPRESSIONS not in ids:
+            raise HeadraceError(
+                f"There is no topic {IMPRESSIONS} to learn from; `headrace topics create` makes it."
+            )
+        return ListsSpan(topic_id=ids[IMPRESSIONS], through=ends.get(IMPRESSIONS, {}))
 
     async def _known(self, topics: tuple[str, ...]) -> tuple[dict[str, str], Offsets]:
         """Return the topics' ids, and how far they go."""
@@ -141,7 +151,9 @@ class Runner:
             request=request,
             through=task.data["offsets"],
             topic_ids=task.data["topic_ids"],
-            lists=_lists(task),
+            lists=_lists_of(task),
+            # What a second stage learns takes seconds.
+            distributed=self._rendezvous is not None and request.kind != "ranking",
             data=data_file(task),
             work=str(work),
             base=live.version if live else None,
@@ -166,12 +178,17 @@ class Runner:
         """
         process = JobProcess(self._settings, self._log, note=self._note, hold=self._hold)
         try:
+            if job.distributed and self._rendezvous is not None:
+                token = f"{self.task.id} {self._fence}"
+                await self._rendezvous.announce(Announced(token, job))
             return (await process.run(job)).unchanged
         except LeftAlone as exc:
             # The task is taken again.
             raise LeaseLost(self.task) from exc
         finally:
             with contextlib.suppress(RedisError, OSError, LeaseLost):
+                if self._rendezvous is not None:
+                    await self._rendezvous.withdraw()
                 await self._store_log()
 
     async def _note(self, report: Report) -> None:
@@ -187,6 +204,8 @@ class Runner:
         """Renew the lease. Raises `TaskCancelled` or `LeaseLost`."""
         if await self._tasks.hold(self.task, self._fence) == "cancelled":
             raise TaskCancelled
+        if self._rendezvous is not None:
+            await self._rendezvous.renew()
         await self._store_log()
 
     async def _store_log(self) -> None:
@@ -314,7 +333,7 @@ def _topic_ids(data: Mapping[str, Any]) -> tuple[Any, Any]:
     return data.get("topic_ids"), data.get("feedback", {}).get("topic_id")
 
 
-def _lists(task: Task) -> ListsSpan | None:
+def _lists_of(task: Task) -> ListsSpan | None:
     """Return which served lists the task learns from, as it was noted."""
     span = task.data.get("feedback")
     return None if span is None else msgspec.convert(span, ListsSpan)

@@ -66,6 +66,7 @@ def test_lists_of_users_come_in_time_each_once_in_whatever_order_they_arrive() -
         builder = ListBuilder(["default", "items"])
         for at in range(0, len(values), 5):
             builder.add(batch_of(values[at : at + 5]))
+        builder.add(batch_of([]))
         found.append(builder.build())
         assert plain(found[-1]) == expected
     assert {each.item_ids for each in found} == {("pot", "tea", "cup")}

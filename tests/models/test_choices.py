@@ -140,3 +140,55 @@ def test_among_some_rows_of_a_log_events_have_other_numbers() -> None:
     assert plain(found.of_rows(np.array([1, 2, 3]))) == [(1, {5}, {4})]
     assert len(found.of_rows(np.array([], np.int64))) == 0
     assert found.fingerprint() != found.of_rows(np.array([1, 2, 3])).fingerprint()
+
+
+def folded(
+    lists: Sequence[tuple[str, float, Sequence[int]]], events: EventColumns, window_s: float
+) -> list[tuple[int, set[int], set[int]]]:
+    """The same, list by list and event by event."""
+    positive = events.rating >= 4
+    seen: list[tuple[int, list[int], list[int]]] = []
+    for user, at, items in lists:
+        own = [n for n in range(len(events)) if events.user_ids[events.user[n]] == user]
+        before_it = [n for n in own if events.timestamp[n] <= at]
+        if before_it:
+            later = [n for n in own if at < events.timestamp[n] <= at + window_s and positive[n]]
+            met = [n for n in later if events.item[n] in items]
+            seen.append((before_it[-1], list(items), met))
+    last = {event: number for number, (_, _, met) in enumerate(seen) for event in met}
+    found: dict[int, tuple[set[int], set[int]]] = {}
+    for number, (session, items, met) in enumerate(seen):
+        acted = {int(events.item[event]) for event in met if last[event] == number}
+        if acted:
+            lowest = max(items.index(item) for item in acted)
+            touched = {int(events.item[event]) for event in met}
+            looked_at = items[: lowest + 2]
+            of_session = found.setdefault(session, (set(), set()))
+            of_session[0].update(acted)
+            of_session[1].update(set(looked_at) - touched)
+    plain = [(session, acted, left - acted) for session, (acted, left) in sorted(found.items())]
+    return [(session, acted, left) for session, acted, left in plain if left]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_lists_and_events_come_to_what_they_come_to_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    users, items = 4, 12
+    rows = [
+        (int(rng.integers(users)), int(rng.integers(items)), float(rng.integers(2, 6)))
+        for _ in range(40)
+    ]
+    events = log((0, 0, 5), *((user, item, rating) for user, item, rating in rows), items=items)
+    times = np.sort(rng.uniform(-2, 42, 30))
+    lists = [
+        (f"u{rng.integers(users)}", float(at), rng.permutation(items)[:5].tolist()) for at in times
+    ]
+    found = chosen(served(*lists), events, feedback_window_s=7.0)
+    expected = folded(lists, events, 7.0)
+    # Of the items acted on the first ones are kept.
+    assert [each[0] for each in found] == [each[0] for each in expected]
+    for (_, acted, left), (_, all_acted, all_left) in zip(found, expected, strict=True):
+        assert acted <= all_acted
+        assert len(acted) == min(3, len(all_acted))
+        assert left == all_left
+    assert found

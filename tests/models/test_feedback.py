@@ -19,7 +19,7 @@ from models.training.feedback import Feedback
 from models.training.kinds import shape_of
 
 SHORT = msgspec.structs.replace(
-    TOY, id_dropout=0.0, epochs=2, min_steps=60, final_epochs=0, feedback_weight=1.0
+    TOY, id_dropout=0.0, epochs=2, min_steps=60, final_epochs=0, feedback_weight=2.0
 )
 SPAN = ListsSpan(topic_id="t", through={"0": 1})
 
@@ -30,9 +30,7 @@ def forked_columns() -> EventColumns:
     toy = toy_columns(80, 8)
     steps = rng.integers(1, 3, (8, 80))
     place = np.cumsum(steps, axis=0) + rng.integers(0, RING, 80)
-    return replace(
-        toy, item=(place % RING).ravel().astype(np.int32), item_ids=toy.item_ids[:RING]
-    )
+    return replace(toy, item=(place % RING).ravel().astype(np.int32), item_ids=toy.item_ids[:RING])
 
 
 def lists_of(columns: EventColumns) -> ServedLists:
@@ -52,7 +50,7 @@ def lists_of(columns: EventColumns) -> ServedLists:
     )
 
 
-def margin(log: EventColumns, feedback: Feedback | None) -> float:
+def margin(log: EventColumns, feedback: Feedback) -> float:
     """Fit, and return by how much the next item's score is above that of the next but one."""
     from models.training.course import course_by_time
     from models.training.evaluation import item_vectors, session_queries
@@ -60,8 +58,7 @@ def margin(log: EventColumns, feedback: Feedback | None) -> float:
     from models.training.pipeline import features_of, fit_course
 
     keras.utils.set_random_seed(0)
-    choices = feedback.so_far(log, np.arange(len(log)), SHORT) if feedback else None
-    course = course_by_time(log, SHORT, choices=choices)
+    course = course_by_time(log, SHORT, choices=feedback.so_far(log, np.arange(len(log)), SHORT))
     features = features_of(log.item_ids, [])
     model = fit_course(course, features, SHORT, lambda *_, **__: None).model
     data = course.everything
@@ -79,10 +76,12 @@ def test_what_was_passed_over_sinks_below_what_was_acted_on() -> None:
     log = forked_columns()
     feedback = Feedback.of(lists_of(log), SPAN, log, SHORT)
     assert len(feedback.choices) > 100
-    without, with_it = margin(log, None), margin(log, feedback)
-    # Half of all go either way, so events alone tell no difference.
-    assert abs(without) < 0.3
-    assert with_it > without + 0.5
+    # By the events alone the next but one is at least as likely.
+    order = np.argsort(log.user, kind="stable")
+    steps = np.diff(log.item[order]) % RING
+    same_user = np.diff(log.user[order]) == 0
+    assert np.log((steps[same_user] == 1).sum() / (steps[same_user] == 2).sum()) < 0.05
+    assert margin(log, feedback) > 0.3
 
 
 def test_the_loss_is_that_of_the_item_acted_on_among_those_passed_over() -> None:

@@ -39,7 +39,7 @@ from models.training.pipeline import features_of, fit_course
 from models.training.quality.model import Lesson, Lists, Live, Point, ProtocolMode
 from models.training.quality.queries import Queries, join
 from models.training.quality.served import Served
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
 from models.training.version import write_version
 
 
