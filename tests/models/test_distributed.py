@@ -96,7 +96,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     settings: Settings, tf_configs: Sequence[str], tmp_path: Path
 ) -> None:
     # At no low priority: others may be at work on this machine.
-    trainer = TrainerSettings(lease_s=600.0, niceness=0)
+    trainer = TrainerSettings(lease_s=3_600.0, niceness=0)
     settings = msgspec.structs.replace(settings, training=FEW, trainer=trainer)
     ensure_topics(settings)
     send_events(settings, "clicks", clicks(0, 300))
