@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
 import msgspec
 
-from headrace.errors import ArtifactInvalid, InvalidSetting, StoreUnavailable, VersionNotFound
-from headrace.settings import ModelId, Settings, variable_of, without_password
+from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.remote_files import RemoteFiles, local_artifacts, remote_artifacts
+from headrace.settings import ModelId, Settings
 from headrace.versions import (
     MANIFEST,
     SIGNATURE,
@@ -35,7 +31,6 @@ from headrace.versions import (
 
 logger = logging.getLogger(__name__)
 
-_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://")
 _DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
 
 _ASIDE_S = 24 * 3600.0
@@ -52,20 +47,20 @@ class ArtifactStore:
 
     def __init__(self, settings: Settings) -> None:
         """Raises `InvalidSetting` for an address that no installed package can reach."""
-        self._remote = _remote(settings.artifacts)
+        self._remote = remote_artifacts(settings)
         self._cache_limit = settings.versions.cache_limit
-        self.local = Path(settings.versions.cache if self._remote else settings.artifacts)
+        self.local = local_artifacts(settings)
         """The folder on this machine: the versions themselves, or the cache of those fetched, in
         which a trainer also writes new ones."""
 
     def versions(self, model_id: str) -> list[str]:
         """Return the names of the model's versions, newest first."""
-        names = self._remote.names(model_id) if self._remote else _names(self.local / model_id)
+        names = self._remote.folders(model_id) if self._remote else _names(self.local / model_id)
         return sorted(filter(is_version_name, names), reverse=True)
 
     def models(self) -> list[str]:
         """Return the names of the folders in which a model's versions may lie."""
-        names = self._remote.names() if self._remote else _names(self.local)
+        names = self._remote.folders() if self._remote else _names(self.local)
         return sorted(filter(_is_model_id, names))
 
     def manifests(self, model_id: str) -> list[Manifest]:
@@ -113,7 +108,7 @@ class ArtifactStore:
     def put(self, folder: Path) -> None:
         """Bring a version that was written to `local` to where the others are."""
         if self._remote is not None:
-            self._remote.put(folder, folder.parent.name, folder.name)
+            _put(self._remote, folder)
             self._prune(keep=folder)
 
     def discard(self, model_id: str, version: str) -> None:
@@ -124,7 +119,9 @@ class ArtifactStore:
     def delete(self, model_id: str, version: str) -> None:
         """Delete a version's files, if they are there."""
         if self._remote is not None:
-            self._remote.delete(model_id, version)
+            # The manifest first: what is left of it is no version.
+            self._remote.delete(model_id, version, MANIFEST)
+            self._remote.delete_folder(model_id, version)
         _delete_folder(version_folder(self.local, model_id, version))
 
     def _read_manifest(self, model_id: str, version: str) -> Manifest | None:
@@ -147,87 +144,24 @@ class ArtifactStore:
                 _delete_folder(folder)
 
 
-class _Remote:
-    """An object store's folder of models. It is never asked for a listing that it remembers."""
-
-    def __init__(self, address: str) -> None:
-        self._address = without_password(address)
-        try:
-            self._files, self._root = fsspec.url_to_fs(
-                address, use_listings_cache=False, skip_instance_cache=True
-            )
-        except (ImportError, TypeError, ValueError) as exc:
-            raise InvalidSetting(
-                f"{variable_of(('artifacts',))} is {self._address!r}, which cannot be used: {exc}. "
-                "For s3:// install `headrace[s3]`."
-            ) from exc
-
-    def names(self, *below: str) -> list[str]:
-        """Return the names of the folders in a folder."""
-        with self._reached():
-            try:
-                rows: list[dict[str, Any]] = self._files.ls(self._path(*below), detail=True)
-            except FileNotFoundError:
-                return []
-        return [PurePosixPath(row["name"]).name for row in rows if row["type"] == "directory"]
-
-    def read(self, *path: str) -> bytes | None:
-        """Return a file's bytes, None when it is not there."""
-        with self._reached():
-            try:
-                return bytes(self._files.cat_file(self._path(*path)))
-            except FileNotFoundError:
-                return None
-
-    def get(self, model_id: str, version: str, name: str, target: Path) -> None:
-        """Fetch a file. Raises `ArtifactInvalid` when it is not there."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self._reached():
-            try:
-                self._files.get_file(self._path(model_id, version, name), str(target))
-            except FileNotFoundError as exc:
-                raise ArtifactInvalid(
-                    f"Version {version}: {name} is listed in the manifest but is not there; "
-                    "train again."
-                ) from exc
-
-    def put(self, folder: Path, model_id: str, version: str) -> None:
-        """Upload a version's files, the manifest last."""
-        names = [
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        ]
-        with self._reached():
-            for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
-                self._files.put_file(str(folder / name), self._path(model_id, version, name))
-
-    def delete(self, model_id: str, version: str) -> None:
-        """Delete a version's files, the manifest first."""
-        with self._reached():
-            with suppress(FileNotFoundError):
-                self._files.rm_file(self._path(model_id, version, MANIFEST))
-            with suppress(FileNotFoundError):
-                self._files.rm(self._path(model_id, version), recursive=True)
-
-    def _path(self, *below: str) -> str:
-        return "/".join((self._root.rstrip("/"), *below))
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        try:
-            yield
-        except _errors_of_clients() as exc:
-            raise StoreUnavailable(
-                f"The versions at {self._address} cannot be reached: {exc}."
-            ) from exc
+def _put(remote: RemoteFiles, folder: Path) -> None:
+    """Upload a version's files, the manifest last."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
+        remote.put(folder / name, folder.parent.name, folder.name, name)
 
 
-def _fetch(remote: _Remote, folder: Path, manifest: bytes, signature: bytes | None) -> None:
+def _fetch(remote: RemoteFiles, folder: Path, manifest: bytes, signature: bytes | None) -> None:
     """Fetch a version's files aside and let them appear together."""
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
     aside.mkdir(parents=True)
     try:
         for name in _file_names(folder.name, manifest):
-            remote.get(folder.parent.name, folder.name, name, aside / name)
+            if not remote.get(aside / name, folder.parent.name, folder.name, name):
+                raise ArtifactInvalid(
+                    f"Version {folder.name}: {name} is listed in the manifest but is not there; "
+                    "train again."
+                )
         if signature is not None:
             (aside / SIGNATURE).write_bytes(signature)
         (aside / MANIFEST).write_bytes(manifest)
@@ -240,22 +174,6 @@ def _fetch(remote: _Remote, folder: Path, manifest: bytes, signature: bytes | No
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _errors_of_clients() -> tuple[type[Exception], ...]:
-    """Return what file systems and object stores' clients raise, of those that are installed."""
-    try:
-        from botocore.exceptions import (  # type: ignore[import-untyped]
-            BotoCoreError,
-            ClientError,
-        )
-    except ImportError:
-        return (OSError,)
-    return (OSError, BotoCoreError, ClientError)
-
-
-def _remote(address: str) -> _Remote | None:
-    return _Remote(address) if _ADDRESS.match(address) else None
 
 
 def _file_names(version: str, raw: bytes) -> list[str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
 from headrace.artifact_store import ArtifactStore
+from headrace.errors import StoreUnavailable
 from headrace.settings import Settings
 from headrace.tasks import Task
-from headrace.training_data import DataFile, data_path, kept_file
+from headrace.training_data import DataFile, kept_file
+from headrace.uploads import Uploads
+
+logger = logging.getLogger(__name__)
 
 _WORK = ".work"
 """Beside a model's versions, whose names begin with a digit."""
@@ -29,4 +34,7 @@ def remove_files(settings: Settings, task: Task) -> None:
     shutil.rmtree(work_folder(settings, task), ignore_errors=True)
     data = data_file(task)
     if data is not None:
-        data_path(settings, data.name).unlink(missing_ok=True)
+        try:
+            Uploads(settings).remove(data.name)
+        except StoreUnavailable as exc:
+            logger.warning("the file that task %s trained on stays: %s", task.id, exc)

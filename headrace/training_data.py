@@ -18,8 +18,6 @@ from headrace.records import Batch, Records
 from headrace.settings import Settings
 from headrace.topics import Topics
 
-_FOLDER = ".uploads"
-"""Under the artifacts; no model's id begins with a dot."""
 _ROWS = 10_000
 """Rows of a batch."""
 _Column = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -78,13 +76,8 @@ def kept_file(fields: object) -> DataFile | None:
     return None if fields is None else msgspec.convert(fields, DataFile)
 
 
-def data_path(settings: Settings, name: str) -> Path:
-    """Return where a file of this name is kept; trainers read it where the server put it."""
-    return Path(settings.artifacts) / _FOLDER / name
-
-
 def read_data(
-    settings: Settings, data: DataFile, received_at: float
+    path: Path, schema: DataSchema, settings: Settings, received_at: float
 ) -> Iterator[tuple[Batch, int, InvalidEvent | None]]:
     """Yield the file's events as records of the topics, with how many rows were refused meanwhile,
     and why the first of them was. Blocks.
@@ -92,14 +85,13 @@ def read_data(
     `received_at`: Unix seconds, after which no event may be. A row's number stands for its offset.
     Raises `HeadraceError` when the file is gone, damaged, or has columns that have no place.
     """
-    schema, topics = data.schema, Topics(settings)
+    topics = Topics(settings)
     layout = Layout(
         columns=schema.columns,
         constants=schema.constants,
         left_out=frozenset(schema.leave_out),
         time_unit=schema.time_unit,
     )
-    path = data_path(settings, data.name)
     with open_source(path, Form(format=schema.format, delimiter=schema.delimiter)) as source:
         shaper = Shaper(layout, schema.type, cells_are_text=source.cells_are_text)
         columns = None if source.columns is None else shaper.check_columns(source.columns)

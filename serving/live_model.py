@@ -4,6 +4,10 @@ What is served is level with the catalogue: before a version is swapped in, and 
 added since its training are put in and deleted ones taken out. A request reads the catalogue's news
 together with what else it reads, so no answer names an item whose deletion came before it. A
 version's rules follow what users do.
+
+The version that was live before stays loaded, and level with all that, until the next one is loaded
+in its place: a rollback to it is one pointer swap, however large it is, and no more than two are
+held at any time, as while one is swapped for another.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import Reading
 from headrace.transitions import TransitionStore
-from headrace.versions import LiveVersion, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import LiveVersion
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
@@ -89,6 +94,8 @@ class LiveModel:
         self._transitions = transitions
         self.experiment = experiment
         self._live: _Loaded | None = None
+        self._former: _Loaded | None = None
+        """The one that was live before, in case of a rollback."""
         self._arms: dict[str, _Loaded] = {}
         """By name, the versions of the experiment, the live one if it is among them."""
         self._missing = self._none_loaded()
@@ -133,6 +140,10 @@ class LiveModel:
     def versions(self) -> frozenset[str]:
         """The versions that are served: the live one, and those of the experiment."""
         return frozenset(loaded.version for loaded in self._served())
+
+    def is_loaded(self, version: str) -> bool:
+        """Return whether a version is served here, or was before the live one and is at hand."""
+        return any(loaded.version == version for loaded in self._held())
 
     @property
     def arms(self) -> Mapping[str, str]:
@@ -246,14 +257,20 @@ class LiveModel:
             await self._settle_next(deletions.sequence)
 
     async def _follow_rules(self) -> None:
-        """Fold what users did since into the rules of the versions that are served."""
-        for loaded in self._served():
+        """Fold what users did since into the rules of the versions that are held."""
+        for loaded in list(self._held()):
             await loaded.rules.catch_up()
 
     def _served(self) -> Iterator[_Loaded]:
         if self._live is not None:
             yield self._live
         yield from [arm for arm in self._arms.values() if arm is not self._live]
+
+    def _held(self) -> Iterator[_Loaded]:
+        """Yield what is kept level: the versions that are served, and the one before."""
+        yield from self._served()
+        if self._former is not None and self._former not in self._served():
+            yield self._former
 
     def _hear(self, deletions: Deletions) -> None:
         new = self._deleted.hear(deletions)
@@ -278,13 +295,13 @@ class LiveModel:
         through = max(changed.number for changed in changes.values())
         there = self._deleted.settle(through, changes)
         self._remove([at for at in changes if at in self._deleted])
-        for loaded in self._served():
+        for loaded in self._held():
             loaded.retriever.add_items(there)
         if self._live is None and self._holds_shelf:
             self._shelf.take(there)
 
     def _remove(self, item_ids: Collection[str]) -> None:
-        for loaded in self._served():
+        for loaded in self._held():
             loaded.retriever.remove_items(item_ids)
         if self._live is None:
             self._shelf.withdraw(item_ids)
@@ -300,10 +317,14 @@ class LiveModel:
     async def _take_up(self, live: LiveVersion) -> bool:
         """Load a version aside and swap it in; return whether it could be."""
         version = live.version
-        if version in self._arms:
-            self._live = self._arms[version]
+        at_hand = self._at_hand(version)
+        if at_hand is not None:
+            self._live, self._former = at_hand, self._live
             self._refused = self._refusal = None
+            logger.info("version %s is live here again", version)
             return True
+        # Not three at a time.
+        self._former = None
         try:
             loaded, aside = await self._load(version)
         except (ArtifactInvalid, VersionNotFound) as exc:
@@ -321,11 +342,17 @@ class LiveModel:
             self._refusal = Refusal(version, str(exc))
             return False
         async with self._levelling:
-            self._join(loaded, aside, alone=not self._arms)
-            self._live, self._shelf = loaded, ItemTable()
+            self._join(loaded, aside, alone=self._live is None and not self._arms)
+            self._live, self._former, self._shelf = loaded, self._live, ItemTable()
             self._refused = self._refusal = None
         logger.info("version %s is live here", version)
         return True
+
+    def _at_hand(self, version: str) -> _Loaded | None:
+        """Return a version that is loaded and not the live one, if it is."""
+        if self._former is not None and self._former.version == version:
+            return self._former
+        return self._arms.get(version)
 
     async def _load(self, version: str) -> tuple[_Loaded, DeletedItems]:
         """Load a version aside, and bring it level with the catalogue; return how far that is.
@@ -344,7 +371,7 @@ class LiveModel:
     def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:
         """Have a version that was loaded aside hear of the catalogue from now on.
 
-        `alone`: no other one goes on being served beside it.
+        `alone`: no other one is held beside it.
         """
         if alone:
             self._deleted.replace(aside.settled, aside.numbers)
@@ -358,7 +385,8 @@ class LiveModel:
         """Serve no version any more: the model was deleted."""
         logger.warning("model %s was deleted: no version is live here", self._model_id)
         async with self._levelling:
-            self._live, self._arms, self._missing = None, {}, self._none_loaded()
+            self._live = self._former = None
+            self._arms, self._missing = {}, self._none_loaded()
             # The shelf is filled from the catalogue's beginning.
             self._shelf, self._deleted = ItemTable(), DeletedItems()
 

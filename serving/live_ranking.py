@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.settings import Settings
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 from models.retrieval.ranker import Ranker
 from serving.version_loader import VersionLoader
 

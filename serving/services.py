@@ -30,7 +30,7 @@ from headrace.task_store import TaskStore
 from headrace.topics import Topics
 from headrace.transitions import TransitionStore
 from headrace.trending import TrendingStore
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 from serving.admission import Admission
 from serving.catalog_writer import CatalogWriter
 from serving.eraser import Eraser

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -15,8 +11,9 @@ from starlette.requests import Request
 
 from headrace.errors import InvalidEvent
 from headrace.settings import Settings
-from headrace.training_data import DataFile, DataSchema, data_path, kept_name
+from headrace.training_data import DataFile, DataSchema, kept_name
 from headrace.training_requests import TrainingRequest, parse_request, request_of
+from headrace.uploads import Uploads
 from serving.guard import FORM
 from serving.problems import Problem, wrong_field
 
@@ -24,7 +21,6 @@ DATA, REQUEST = "data", "request"
 """The parts that are a file of events, and fields of the request as JSON."""
 _FIELDS = 100
 _FIELD_BYTES = 1 << 20
-_CHUNK = 1 << 20
 
 
 def is_form(request: Request) -> bool:
@@ -76,35 +72,15 @@ def form_file(form: FormData) -> UploadFile | None:
 async def keep_file(
     upload: UploadFile, schema: DataSchema | None, task_id: str, settings: Settings
 ) -> DataFile:
-    """Keep the file for a task, whole or not at all. Raises `InvalidEvent` or `OSError`."""
-    if "://" in settings.artifacts:
-        raise InvalidEvent(
-            DATA, f"cannot be kept, for the artifacts are at {settings.artifacts}; import it"
-        )
+    """Keep the file for a task, whole or not at all.
+
+    Raises `InvalidEvent`, `OSError` or `StoreUnavailable`.
+    """
     schema = DataSchema() if schema is None else schema
     name = kept_name(task_id, upload.filename or "", schema)
-    path = data_path(settings, name)
-    size, digest = await asyncio.to_thread(_copy, upload.file, path)
+    uploads = Uploads(settings)
+    size, digest = await asyncio.to_thread(uploads.keep, upload.file, name)
     if not size:
-        await asyncio.to_thread(path.unlink)
+        await asyncio.to_thread(uploads.remove, name)
         raise InvalidEvent(DATA, "is empty")
     return DataFile(name=name, bytes=size, sha256=digest, schema=schema)
-
-
-def _copy(source: BinaryIO, path: Path) -> tuple[int, str]:
-    """Copy a file; return its length in bytes and its sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        source.seek(0)
-        with partial.open("wb") as target:
-            while chunk := source.read(_CHUNK):
-                digest.update(chunk)
-                size += target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return size, digest.hexdigest()

@@ -13,7 +13,7 @@ from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent, InvalidItem
 from headrace.evaluation import EvaluationStore
 from headrace.events import parse_event
-from headrace.sessions import LoggedEvent, SessionStore
+from headrace.sessions import LoggedEvent, Outcome, SessionStore
 from headrace.topics import Topics
 from streams.failure import Patience
 from streams.progress import Progress
@@ -47,35 +47,47 @@ class EventsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
-        self.in_hand = asyncio.Lock()
-        """Held while a batch is applied."""
+        self._sessions_turn, self._aggregates_turn = asyncio.Lock(), asyncio.Lock()
+        self.in_hand = (self._sessions_turn, self._aggregates_turn)
+        """Held while a batch is applied; who takes one after the other finds none begun before."""
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed.
 
         Every step may be repeated: after a failure half-way the whole batch is delivered again.
+        The next batch may be begun meanwhile: it goes through each step behind this one.
         """
-        async with self.in_hand:
+        async with self._sessions_turn:
             events, wrong, erased = self._sorted(records)
             await bury(wrong, self._dead_letters, self._patience)
+            outcomes: list[Outcome] = []
             if events:
-                await self._patience.wait_out(
-                    lambda: self._apply(events), "events cannot be applied"
+                outcomes = await self._patience.wait_out(
+                    lambda: self._sessions.apply(events), "events cannot be applied"
                 )
-        self._progress.buried(wrong)
-        self._progress.erased(erased)
-        self._progress.done(records)
+            # Before the turn is over: nobody passes this batch.
+            await self._aggregates_turn.acquire()
+        try:
+            counted = [
+                event
+                for event, outcome in zip(events, outcomes, strict=True)
+                if outcome != "erased"
+            ]
+            if counted:
+                await self._patience.wait_out(
+                    lambda: self._count(counted), "events cannot be counted"
+                )
+            self._progress.applied(events, outcomes)
+            self._progress.buried(wrong)
+            self._progress.erased(erased)
+            self._progress.done(records)
+        finally:
+            self._aggregates_turn.release()
 
-    async def _apply(self, events: Sequence[LoggedEvent]) -> None:
-        outcomes = await self._sessions.apply(events)
-        counted = [
-            event for event, outcome in zip(events, outcomes, strict=True) if outcome != "erased"
-        ]
-        if counted:
-            # First: a list is judged by an event before anything is learnt from it.
-            self._progress.scored += await self._evaluation.score(counted)
-            await self._aggregates.apply(counted)
-        self._progress.applied(events, outcomes)
+    async def _count(self, events: Sequence[LoggedEvent]) -> None:
+        # First: a list is judged by an event before anything is learnt from it.
+        self._progress.scored += await self._evaluation.score(events)
+        await self._aggregates.apply(events)
 
     def _sorted(
         self, records: Sequence[Record]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -20,3 +21,14 @@ def give_back_buffers() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
         mallopt(_M_TRIM_THRESHOLD, _TRIM)
+
+
+async def give_back_gaps() -> None:
+    """Give the system back the pages that lie unused between blocks in use, where it is glibc.
+
+    Of itself it gives back only what is unused at the heap's end (malloc_trim(3)): one block that
+    lives long keeps all that was freed before it.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        await asyncio.to_thread(malloc_trim, 0)

@@ -33,6 +33,7 @@ from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWat
 from headrace.tracing import start_tracing
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
+from streams.allocator import give_back_gaps
 from streams.chores import Chores
 from streams.erasing import ErasureFollower
 from streams.failure import AWAY, Patience, StopLimit, end_process
@@ -53,6 +54,7 @@ logger = logging.getLogger(__name__)
 _TRIGGER_S = 0.5
 _LOOK_S = 1.0
 _POSITIONS_S = 0.25
+_GAPS_S = 10.0
 _POSITIONS_WITHIN_S = 60.0
 """Faust gives a rebalance up some time after; the worker then begins anew."""
 _COMMIT_WITHIN_S = 1.0
@@ -116,7 +118,7 @@ def create_app(
     erasing = ErasureFollower(
         settings,
         erasure_log,
-        (events_agent.in_hand, impressions_agent.in_hand),
+        (*events_agent.in_hand, impressions_agent.in_hand),
         # Who keeps what was served writes of all models.
         RedisEraser(redis, *(settings.states if reads_common else [settings])),
         patience,
@@ -146,7 +148,7 @@ def create_app(
 
     size = settings.worker.batch_size
     app.agent(raw_topic(app, *topics.events), name="events")(
-        batches(seen(events_agent, "events"), size)
+        batches(seen(events_agent, "events"), size, in_flight=2)
     )
     if reads_common:
         app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
@@ -159,6 +161,7 @@ def create_app(
     app.timer(_TRIGGER_S, name="retrain-trigger")(chores.fire_retrain)
     app.timer(_LOOK_S, name="topics")(chores.check_topics)
     app.timer(_POSITIONS_S, name="positions")(chores.store_positions)
+    app.timer(_GAPS_S, name="memory")(give_back_gaps)
 
     async def open_listener() -> None:
         try:

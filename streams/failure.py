@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import redis.exceptions
 import tenacity
@@ -37,6 +37,7 @@ AWAY = (
     OSError,
 )
 """What says that a store or the broker is away for now."""
+_Done = TypeVar("_Done")
 _STOP_GRACE_S = 2.0
 """How long a worker that is stopping waits for the batch in hand."""
 _MAX_WAIT_S = 5.0
@@ -51,17 +52,22 @@ class Patience:
         self._waits: dict[str, tuple[str, float]] = {}
         """By what cannot be done, why, and since when."""
 
-    async def wait_out(self, action: Callable[[], Awaitable[object]], what: str) -> None:
-        """Do an idempotent action, again and again with back-off while something is away."""
+    async def wait_out(self, action: Callable[[], Awaitable[_Done]], what: str) -> _Done:
+        """Do an idempotent action, again and again with back-off while something is away.
+
+        Return what it comes to.
+        """
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_away),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=_MAX_WAIT_S),
             before_sleep=lambda state: self._wait(state, what),
         )
+
+        async def tried() -> _Done:
+            return await action()
+
         try:
-            async for attempt in retrying:
-                with attempt:
-                    await action()
+            return await retrying(tried)
         finally:
             self._waits.pop(what, None)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,35 +89,56 @@ def raw_topic(app: faust.App, *names: str) -> Any:
     )
 
 
-def batches(agent: Agent, size: int) -> Any:
+def batches(agent: Agent, size: int, *, in_flight: int = 1) -> Any:
     """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
 
-    While a batch is applied the next one is read, so that neither waits for the other; it begins
-    when the one before is done. It is what has arrived by then, so an event never waits for others
-    to come. Faust's own `take_events` waits its time out whenever a batch is not full, and
-    acknowledges a batch even when its work was broken off.
+    While batches are applied the next one is read, so that neither waits for the other; it begins
+    when fewer than `in_flight` are begun and not done. It is what has arrived by then, so an event
+    never waits for others to come. Faust's own `take_events` waits its time out whenever a batch is
+    not full, and acknowledges a batch even when its work was broken off.
     """
 
-    async def carry_out(stream: Any, batch: Sequence[Any]) -> None:
-        await agent([_record(event.message) for event in batch])
-        for event in batch:
-            await stream.ack(event)
+    async def carry_out(events: Sequence[Any]) -> None:
+        await agent([_record(event.message) for event in events])
+        for event in events:
+            event.ack()
 
     async def consume(stream: Any) -> None:
-        batch: list[Any] = []
-        work = begin(asyncio.sleep(0))
+        await stream.maybe_start()
+        works = deque([begin(asyncio.sleep(0))] * in_flight)
         try:
-            async for event in stream.noack().events():
-                batch.append(event)
-                if len(batch) < size and not stream.channel.empty():
-                    continue
-                await finish(work)
-                work = begin(carry_out(stream, batch))
-                batch = []
+            # Faust has a channel raise it to end who reads there, now or when they come next.
+            with contextlib.suppress(StopAsyncIteration):
+                while not stream.should_stop:
+                    first = await stream.channel.get()
+                    await finish(works[0])
+                    if events := _with_what_arrived(first, stream, size):
+                        works.popleft()
+                        works.append(begin(carry_out(events)))
         finally:
-            await let_end(work)
+            for work in works:
+                await let_end(work)
 
     return consume
+
+
+def _with_what_arrived(first: Any, stream: Any, size: int) -> list[Any]:
+    """Return an event of a stream's channel and those behind it there, `size` at most.
+
+    Faust's own loop over a stream goes through the event loop for each event. As it does, what was
+    fetched before partitions were assigned anew is left out: whoever has them now gets it.
+    """
+    app, channel = stream.app, stream.channel
+    events = [first]
+    while len(events) < size and not channel.empty():
+        events.append(channel.queue.get_nowait())
+    if not app.flow_control.is_active():
+        return []
+    ours = [each for each in events if each.message.generation_id == app.consumer_generation_id]
+    for each in ours:
+        each.message.tracked = True
+        app.consumer.track_message(each.message)
+    return ours
 
 
 def _record(message: Any) -> Record:

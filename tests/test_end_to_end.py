@@ -17,7 +17,13 @@ from kafka_tools import send_events
 from parts import Part, eventually
 
 from headrace.local.ports import claim_port
-from headrace.settings import RetrainSettings, ServingSettings, Settings, TrainingSettings
+from headrace.settings import (
+    RetrainSettings,
+    ServingSettings,
+    Settings,
+    TrainerSettings,
+    TrainingSettings,
+)
 from headrace.topics import ensure_topics
 
 RING = 40
@@ -45,6 +51,8 @@ async def test_the_whole_way_of_the_data(settings: Settings, tmp_path: Path) -> 
         settings,
         serving=ServingSettings(port=port),
         retrain=RetrainSettings(every_events=first_lot),
+        # Other tests may run meanwhile, to which a training would give way.
+        trainer=TrainerSettings(niceness=0),
         training=TrainingSettings(
             width=16, session_length=6, min_events=100, min_steps=300, batch_size=16,
             learning_rate=0.01, future=1,

@@ -78,6 +78,12 @@ def quality(
         int | None,
         typer.Option(min=1, help="Periods, or retrainings of the stream, at the most."),
     ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(
+            min=0, help="First periods or retrainings to pass over: the first training has them."
+        ),
+    ] = 0,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,6 +105,7 @@ def quality(
         with_model=not baselines,
         mode=_mode(mode),
         parts=parts,
+        skip=skip,
         params=dict(map(_number, param or ())),
     )
     with native_messages_aside():
@@ -120,6 +127,28 @@ def serving(
         from serving.bench.command import QUICK, ServingOptions, Sizes, run_serving
     sizes = QUICK if quick else Sizes(repeats=repeats)
     run_serving(ServingOptions(sizes=sizes, json=json), os.environ)
+
+
+@bench.command()
+def training(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for every figure; none if not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that it works: a short training, once.")
+    ] = False,
+) -> None:
+    """Measure a server's latency without a training, and during one on the same machine."""
+    with extra("local"):
+        from serving.bench.training_command import (
+            QUICK,
+            TrainingOptions,
+            TrainingSizes,
+            run_training,
+        )
+    sizes = QUICK if quick else TrainingSizes(repeats=repeats)
+    run_training(TrainingOptions(sizes=sizes, json=json), os.environ)
 
 
 @bench.command()

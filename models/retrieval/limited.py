@@ -3,7 +3,9 @@
 An index knows nothing of a request's limits. When they allow few items, their dot products are all
 computed; when they allow many, the index is asked for so many more items as limits leave out; and
 when what it finds is not enough, because what is allowed lies far from the query, one matrix
-product over all items settles it. So there are k items whenever k are allowed.
+product over all items settles it. So there are k items whenever k are allowed. What an index finds
+first is the nearest, with hardly a miss; further down it misses some. So where limits leave out the
+first ones, it is asked for several times as many as it takes to come to k.
 """
 
 from __future__ import annotations
@@ -37,29 +39,48 @@ def nearest_allowed(
     k: int,
     allowed: Mask,
     nearest: Found,
+    met: NDArray[np.int64] = _NONE,
 ) -> Found:
     """Return the k nearest allowed items or some more, fewer only when fewer are allowed.
 
     `vectors`: `[items, width]`; `query`: `[width]`; `allowed`: `[items]`; `nearest`: what the index
-    says of all items, which is enough when limits leave out little.
+    says of all items but those met, which is enough when limits leave out little; `met`: positions
+    that are not allowed, for they were met.
     """
-    found = _kept(nearest, allowed)
-    if len(found[0]) >= k:
-        return found
+    kept = _kept(nearest, allowed)
+    if _suffice(kept, len(nearest[0]), k):
+        return _found(nearest, kept)
     matches = int(np.count_nonzero(allowed))
-    if matches > _FEW:
-        wanted = math.ceil(_SPARE * k * len(allowed) / matches)
-        if wanted <= min(_MOST, len(allowed) // _ONE_IN):
-            found = _kept(index.search(query, wanted, _NONE), allowed)
-            if len(found[0]) >= k:
-                return found
+    if matches <= _FEW:
+        return _exactly(vectors, query, k, allowed)
+    # As many as should do, behind those that have to be gone through.
+    should_do = k * len(allowed) / matches
+    behind = kept[k - 1] + 1 if len(kept) >= k else 0
+    wanted = math.ceil(_SPARE * (behind + should_do))
+    if wanted <= min(_MOST, len(allowed) // _ONE_IN):
+        nearest = index.search(query, wanted, met)
+        kept = _kept(nearest, allowed)
+        if _suffice(kept, wanted, k):
+            return _found(nearest, kept)
     return _exactly(vectors, query, k, allowed)
 
 
-def _kept(found: Found, allowed: Mask) -> Found:
-    positions, dots = found
-    kept = allowed[positions]
-    return positions[kept], dots[kept]
+def _kept(found: Found, allowed: Mask) -> NDArray[np.int64]:
+    """Return the places, in what was found, of the items that are allowed."""
+    return np.flatnonzero(allowed[found[0]])
+
+
+def _suffice(kept: NDArray[np.int64], asked: int, k: int) -> bool:
+    """Return whether the first k of these are, all but surely, the nearest ones."""
+    if len(kept) < k:
+        return False
+    # Where none is left out they are what an answer without limits holds.
+    reached = int(kept[k - 1]) + 1
+    return reached <= max(k, asked // _SPARE)
+
+
+def _found(found: Found, kept: NDArray[np.int64]) -> Found:
+    return found[0][kept], found[1][kept]
 
 
 def _exactly(

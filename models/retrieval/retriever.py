@@ -424,7 +424,7 @@ class Retriever:
             allowed[met] = False
             wanted &= allowed[ruled.positions]
             positions, dots = nearest_allowed(
-                self._index, self._items.vectors, query, k, allowed, (positions, dots)
+                self._index, self._items.vectors, query, k, allowed, (positions, dots), met
             )
         probabilities = np.zeros(len(positions))
         if len(ruled.positions):

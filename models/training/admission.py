@@ -7,7 +7,8 @@ from typing import Literal
 from msgspec import Struct
 
 from headrace.errors import ChangeRefused
-from headrace.versions import Manifest, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import Manifest
 
 _KEPT = frozenset({"pinned"})
 """Why a version that is good is kept and not served."""

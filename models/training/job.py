@@ -24,7 +24,8 @@ from headrace.producer import Producer
 from headrace.settings import Settings, load_settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
-from headrace.versions import MANIFEST, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import MANIFEST
 from models.retrieval.artifact import Artifact, load_artifact
 from models.training.cluster_config import cluster_config
 from models.training.enough import check_events

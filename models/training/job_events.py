@@ -17,6 +17,7 @@ from headrace.served_lists import read_served_lists
 from headrace.settings import Settings, TrainingSettings
 from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
+from headrace.uploads import Uploads
 from headrace.versions import ListsSpan
 from models.training.feedback import Feedback
 from models.training.job_messages import Job, Report
@@ -133,10 +134,11 @@ def _of_file(
     )
     events, refused = 0, 0
     first: InvalidEvent | None = None
-    for batch, wrong, why in read_data(settings, data, job.created_at):
-        events += len(batch.records)
-        refused, first = refused + wrong, first or why
-        builder.add(batch)
+    with Uploads(settings).fetched(data) as path:
+        for batch, wrong, why in read_data(path, data.schema, settings, job.created_at):
+            events += len(batch.records)
+            refused, first = refused + wrong, first or why
+            builder.add(batch)
     if refused:
         told = f"{refused:,} rows of the data are no events; the first: {first}"
         logger.warning("%s", told)

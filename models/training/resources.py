@@ -12,16 +12,35 @@ import psutil
 _OOM_SCORE = "500"
 """Above what servers and workers have: short of memory the kernel ends the training first."""
 
+_LOWEST = 19
+"""The niceness past which there is none."""
+
 
 def give_way(niceness: int) -> None:
-    """Let every other process go first: processor, disk and memory."""
-    os.nice(niceness)
+    """Let every other process go first: processor, disk and memory.
+
+    `niceness` is added to what it has; at the lowest priority, 19, it computes only while nothing
+    else wants the processor (Linux's SCHED_IDLE), so who wakes up never waits for it.
+    """
     if sys.platform != "linux":
+        os.nice(niceness)
         return
+    # Linux has priorities of threads: those that libraries have begun by now have their own, and
+    # later ones that of the thread which begins them.
+    for name in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            _lower(int(name), niceness)
     psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
     # Not where /proc is read-only, as in some containers.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+
+
+def _lower(thread: int, niceness: int) -> None:
+    now = min(_LOWEST, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
+    os.setpriority(os.PRIO_PROCESS, thread, now)
+    if now == _LOWEST:
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 def memory_of(pid: int) -> int:

@@ -17,7 +17,7 @@ from headrace.artifact_store import ArtifactStore
 from headrace.errors import ChangeRefused, StoreUnavailable
 from headrace.experiment import experiment_of
 from headrace.settings import Settings
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
 from headrace.tasks import Status, Task
 from headrace.topics import IMPRESSIONS, Topics, topic_ids
-from headrace.versions import ROLLED_BACK, ListsSpan, Manifest, VersionStore, version_name
+from headrace.version_store import VersionStore
+from headrace.versions import ROLLED_BACK, ListsSpan, Manifest, version_name
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with

@@ -28,7 +28,7 @@ from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
-from headrace.versions import VersionStore
+from headrace.version_store import VersionStore
 from models.training.beat import Beat
 from models.training.cluster_config import ClusterConfig
 from models.training.follower import Follower

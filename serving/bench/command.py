@@ -17,7 +17,15 @@ from headrace.local.own_servers import own_servers, server_versions
 from headrace.measuring import machine
 from headrace.reports import check_writable, write_json
 from serving.bench.ground import Ground, activate, build_version, prepare
-from serving.bench.phases import full_load, million, model_part, overload, steady, swap
+from serving.bench.phases import (
+    full_load,
+    million,
+    model_part,
+    overload,
+    roll_back,
+    steady,
+    swap,
+)
 from serving.bench.report import Runs, as_json, show
 from serving.bench.server import shipped_server
 
@@ -89,7 +97,7 @@ async def _runs(ground: Ground, sizes: Sizes, shown: Phases) -> Runs:
         second = await build_version(ground, sizes.items, 2)
     with shown.phase(f"a version of {sizes.large:,} items", 1):
         large = await build_version(ground, sizes.large, 3)
-    runs = Runs([], [], [], [], [], [], [])
+    runs = Runs([], [], [], [], [], [], [], [])
     for number in range(1, sizes.repeats + 1):
         turn = f"{number} of {sizes.repeats}"
         with shown.phase(f"the model's part, {turn}", 2) as advance:
@@ -107,9 +115,11 @@ async def _runs(ground: Ground, sizes: Sizes, shown: Phases) -> Runs:
                 runs.steady.append(await steady(ground, server, full_per_s, sizes.seconds))
                 advance(3)
                 runs.swap.append(await swap(ground, server, full_per_s, sizes.seconds, second))
+                await server.until_live(second)
+                runs.rollback_s.append(await roll_back(ground, server, first))
                 advance(4)
                 runs.overload.append(await overload(ground, server, full_per_s, sizes.seconds))
         with shown.phase(f"a server of {sizes.large:,} items, {turn}", 1):
             await activate(ground.settings, large)
-            runs.large.append(await million(ground, large, sizes.seconds / 2))
+            runs.large.append(await million(ground, large, sizes.seconds / 2, first))
     return runs

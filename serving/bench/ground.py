@@ -20,7 +20,8 @@ from headrace.producer import Producer
 from headrace.sessions import LoggedEvent, SessionStore
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.versions import VersionStore, version_folder, version_name
+from headrace.version_store import VersionStore
+from headrace.versions import version_folder, version_name
 
 INTERACTIONS = 50
 """Of a user's session."""
@@ -41,6 +42,8 @@ class Ground:
     user_ids: Sequence[str]
     key: str
     """With the scope `recommend`."""
+    admin_key: str
+    """With the scope `admin`."""
 
     @property
     def bodies(self) -> list[str]:
@@ -56,11 +59,13 @@ class Ground:
 async def prepare(
     settings: Settings, environ: Mapping[str, str], logs: Path, *, users: int, items: int
 ) -> Ground:
-    """Make a key, and so many users, each with a session among some of the items."""
+    """Make keys, and so many users, each with a session among some of the items."""
     redis = connect(settings)
     try:
         key, text = make_key(("recommend",), now=time.time(), name="benchmark")
-        await KeyStore(redis, settings).add(key)
+        admin, admin_text = make_key(("admin",), now=time.time(), name="benchmark")
+        for each in (key, admin):
+            await KeyStore(redis, settings).add(each)
         sessions, user_ids = SessionStore(redis, settings), [f"user-{n:06}" for n in range(users)]
         rng = np.random.default_rng(0)
         for first in range(0, users, _USERS_AT_ONCE):
@@ -70,7 +75,7 @@ async def prepare(
             )
     finally:
         await redis.aclose()
-    return Ground(settings, environ, logs, user_ids, text)
+    return Ground(settings, environ, logs, user_ids, text, admin_text)
 
 
 def _walk(rng: np.random.Generator, user_id: str, items: int) -> list[LoggedEvent]:

@@ -41,6 +41,8 @@ class Load(Struct, frozen=True, kw_only=True):
     rate: float = 0.0
     """Requests a second, a Poisson process; 0: the next one as soon as one is answered."""
     headers: dict[str, str] = {}
+    each: bool = False
+    """Whether to tell the latency of each request."""
 
 
 class Latency(Struct, frozen=True):
@@ -65,6 +67,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     by_status: dict[str, Latency]
     last_answer: str
     """The body of the last answer with status 200."""
+    each_ms: list[float] = []
+    """Of the answers of status 200 from the moment for which they were meant, if asked for."""
 
     @property
     def per_s(self) -> float:
@@ -154,6 +158,7 @@ def run(load: Load) -> Seen:
         asked=asked,
         by_status={status: _latency(times) for status, times in found.items()},
         last_answer=last,
+        each_ms=[1000 * meant for meant, _ in found.get("200", ())] if load.each else [],
     )
 
 

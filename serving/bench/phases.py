@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class Million:
     ready_s: float
     rss_mb: float
     """After it has answered."""
+    rollback_s: float
+    """Back to it, after another version was live."""
 
 
 async def full_load(ground: Ground, server: Server, seconds: float) -> FullLoad:
@@ -117,6 +120,14 @@ async def swap(
     return Swap(seen.of("200"), seen.of("503").count, swapped)
 
 
+async def roll_back(ground: Ground, server: Server, version: str) -> float:
+    """Ask for a rollback, which leads to this version; return the seconds until it is live."""
+    began = time.perf_counter()
+    await server.roll_back(ground.settings.model_id, ground.admin_key)
+    await server.until_live(version)
+    return time.perf_counter() - began
+
+
 async def overload(ground: Ground, server: Server, full_per_s: float, seconds: float) -> Overload:
     """Ask for many times what the server can do."""
     rate = _TIMES_FULL * full_per_s
@@ -148,11 +159,14 @@ async def model_part(ground: Ground, version: str, calls: int) -> ModelPart:
     return msgspec.json.decode(out, type=ModelPart)
 
 
-async def million(ground: Ground, version: str, seconds: float) -> Million:
-    """Start a server of a large version, and ask it."""
+async def million(ground: Ground, version: str, seconds: float, other: str) -> Million:
+    """Start a server of a large version, ask it, put another one live, and roll back."""
     async with shipped_server(ground, version) as server:
         checked(await ask(ground, _load(ground, server, seconds, connections=CONNECTIONS)))
-        return Million(server.ready_s, server.rss_mb())
+        rss_mb = server.rss_mb()
+        await activate(ground.settings, other)
+        await server.until_live(other)
+        return Million(server.ready_s, rss_mb, await roll_back(ground, server, version))
 
 
 def checked(seen: Seen) -> Seen:

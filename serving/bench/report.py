@@ -24,6 +24,7 @@ class Runs:
     model: list[ModelPart]
     large_model: list[ModelPart]
     large: list[Million]
+    rollback_s: list[float]
 
 
 def measures(runs: Runs) -> dict[str, Measure]:
@@ -58,6 +59,13 @@ def measures(runs: Runs) -> dict[str, Measure]:
             "p99 while a version is swapped in ÷ without",
             ("≤", 2.0),
             _ratios([run.latency.p99_ms for run in runs.swap], still),
+        ),
+        ("rollback_s", "rollback, s", ("≤", 1.0), runs.rollback_s),
+        (
+            "rollback_s_1m",
+            "rollback to a large catalogue, s",
+            ("≤", 1.0),
+            [run.rollback_s for run in runs.large],
         ),
         (
             "overload_p99_ratio",

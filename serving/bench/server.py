@@ -49,6 +49,24 @@ class Server:
         """Return the version that it has live; None for none, or without an answer."""
         return await _live(self.port)
 
+    async def until_live(self, version: str) -> None:
+        """Wait until it has this version live. Raises `StackError` when that takes too long."""
+        began = time.perf_counter()
+        while await self.live() != version:
+            if time.perf_counter() - began > _PATIENCE_S:
+                raise StackError(f"Version {version} is not live after {_PATIENCE_S:.0f} s.")
+            await asyncio.sleep(_LOOK_S)
+
+    async def roll_back(self, model_id: str, key: str) -> None:
+        """Ask it for a rollback. Raises `StackError` when it refuses."""
+        async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_S) as client:
+            answer = await client.post(
+                f"http://{_HOST}:{self.port}/v1/models/{model_id}/rollback",
+                headers={"Authorization": f"Bearer {key}"},
+            )
+        if answer.is_error:
+            raise StackError(f"The rollback was answered with {answer.text}.")
+
 
 @asynccontextmanager
 async def shipped_server(ground: Ground, version: str) -> AsyncIterator[Server]:

@@ -70,8 +70,11 @@ async def roll_back(request: Request) -> Response:
     state = await server.versions.state(model_id)
     if state.live is None or state.before is None:
         raise Problem(409, f"Model {model_id} has had no other version live to go back to.")
-    # Quickly: it was served before, and servers ask its probes when they take it up.
-    await asyncio.to_thread(server.loader.read, model_id, state.before)
+    # Quickly: it was served before, and servers ask its probes when they take it up. One that is
+    # loaded here was checked then.
+    here = server.models.get(model_id)
+    if here is None or not here.live.is_loaded(state.before):
+        await asyncio.to_thread(server.loader.read, model_id, state.before)
     live = await server.versions.activate(
         model_id,
         state.before,

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from headrace.errors import InvalidEvent
 from headrace.tasks import Task
-from headrace.training_data import DataFile, data_path
+from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest, check_request, parse_request
+from headrace.uploads import Uploads
 from serving.bodies import json_response, read_raw
 from serving.callers import ANYONE, caller_of
 from serving.paths import model_id_of
@@ -73,6 +74,5 @@ async def _queue(server: Services, asked: TrainingRequest, upload: UploadFile | 
     finally:
         # Refused, or known by its key from before.
         if data is not None and (task is None or task.id != task_id):
-            path = data_path(server.settings, data.name)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await asyncio.to_thread(Uploads(server.settings).remove, data.name)
     return task

@@ -165,7 +165,7 @@ def test_a_store_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     with s3_server(monkeypatch):
         pass
     store = ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path))
-    with pytest.raises(StoreUnavailable, match=r"versions at s3://versions/shop"):
+    with pytest.raises(StoreUnavailable, match=r"artifacts at s3://versions/shop"):
         store.versions("default")
     with pytest.raises(InvalidSetting, match="HEADRACE_ARTIFACTS is 'nowhere://bucket'"):
         ArtifactStore(at("nowhere://bucket", tmp_path))

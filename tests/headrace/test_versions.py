@@ -15,13 +15,13 @@ from headrace.errors import ChangeRefused, VersionNotFound
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
+from headrace.version_store import VersionStore
 from headrace.versions import (
     LiveVersion,
     Manifest,
     ModelState,
     TrainingData,
     VersionChange,
-    VersionStore,
     describe,
     read_manifests,
     version_folder,

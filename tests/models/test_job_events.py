@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from headrace.events import EventColumns
 from headrace.log import end_offsets
 from headrace.settings import Settings
 from headrace.topics import ensure_topics, event_topic_ids
-from headrace.training_data import DataFile, DataSchema, data_path, kept_name
+from headrace.training_data import DataFile, DataSchema, kept_name
 from headrace.training_requests import TrainingRequest
+from headrace.uploads import Uploads
 from models.training.job_events import read_events
 from models.training.job_messages import Job, Report
 
@@ -68,10 +70,8 @@ SCHEMA = DataSchema(
 
 def kept(settings: Settings, file_name: str, content: bytes, schema: DataSchema) -> DataFile:
     name = kept_name("0" * 32, file_name, schema)
-    path = data_path(settings, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return DataFile(name=name, bytes=len(content), sha256="", schema=schema)
+    size, sha256 = Uploads(settings).keep(io.BytesIO(content), name)
+    return DataFile(name=name, bytes=size, sha256=sha256, schema=schema)
 
 
 def read(settings: Settings, data: DataFile, **fields: Any) -> EventColumns:
@@ -125,7 +125,7 @@ def test_rows_that_are_no_events_are_passed_over_unless_all_are(
     ):
         with pytest.raises(HeadraceError, match=words):
             read(settings, kept(settings, "e.csv", CSV.encode(), schema))
-    with pytest.raises(HeadraceError, match="cannot be read"):
+    with pytest.raises(HeadraceError, match="is gone; send it again"):
         read(settings, DataFile(name="f" * 32 + ".csv", bytes=1, sha256="", schema=SCHEMA))
 
 

@@ -14,7 +14,13 @@ from headrace.artifact_store import ArtifactStore
 from headrace.producer import Producer
 from headrace.settings import ExperimentSettings, Settings, VersionSettings
 from headrace.topics import ensure_topics
-from headrace.versions import Manifest, Verdict, VersionStore, read_manifest, version_name
+from headrace.version_store import VersionStore
+from headrace.versions import (
+    Manifest,
+    Verdict,
+    read_manifest,
+    version_name,
+)
 from models.training.admission import admit
 from models.training.retention import Retention
 

@@ -24,7 +24,8 @@ from headrace.settings import RetrainSettings, Settings, TrainerSettings, Traini
 from headrace.task_store import TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
-from headrace.versions import ROLLED_BACK, VersionStore, read_manifests
+from headrace.version_store import VersionStore
+from headrace.versions import ROLLED_BACK, read_manifests
 
 API_KEY = "an api key"
 MODELS = ("fails", "grows", "hangs", "hangs-once", "shop")

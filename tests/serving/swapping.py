@@ -19,7 +19,8 @@ from headrace.producer import Producer
 from headrace.settings import ServingSettings, Settings
 from headrace.store import connect
 from headrace.topics import ensure_topics
-from headrace.versions import Manifest, VersionStore, read_manifest
+from headrace.version_store import VersionStore
+from headrace.versions import Manifest, read_manifest
 from models.retrieval.artifact import file_digests, load_artifact
 from models.retrieval.probes import ask_probes
 from models.retrieval.retriever import Retriever

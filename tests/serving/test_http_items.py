@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -27,7 +28,8 @@ from headrace.producer import Producer
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
 from headrace.topics import Topics, ensure_topics
-from headrace.versions import Manifest, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import Manifest
 from models.retrieval import ScannIndex, load_artifact
 from models.retrieval.artifact import file_digests
 from models.retrieval.rules import STEPS
@@ -291,6 +293,24 @@ async def test_a_version_activated_later_does_not_bring_a_deleted_item_back(
     await live.post("/v1/models/default/rollback")
     await until_live(live, V1)
     assert not any((await lists_with(live, item, neighbour)).values())
+
+
+async def test_a_rollback_needs_no_files_and_knows_what_has_changed_since(
+    live: httpx.AsyncClient, add_version: Versions, sessions: SessionStore, settings: Settings
+) -> None:
+    await walk(sessions, "ann", 1, 2, 3)
+    add_version(V2)
+    await activate(live, V2)
+    item = ring(4)
+    assert (await live.delete(f"/v1/items/{item}")).status_code == 202
+    assert (await live.put("/v1/items/new", json={"categories": ["ring"]})).status_code == 202
+    shutil.rmtree(Path(settings.artifacts) / "default" / V1)
+    back = await live.post("/v1/models/default/rollback")
+    assert (back.status_code, back.json().get("version")) == (200, V1)
+    await until_live(live, V1)
+    found = await recommended(live, user_id="ann", k=RING)
+    assert "new" in found
+    assert item not in found
 
 
 async def test_without_a_model_a_deleted_item_is_not_trending(

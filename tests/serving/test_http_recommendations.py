@@ -297,7 +297,7 @@ async def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
     check_problem(await live.post(path), 409, "item_vectors.npy")
     # And when it is put live past that check, by a trainer, say.
     from headrace.producer import Producer
-    from headrace.versions import VersionStore
+    from headrace.version_store import VersionStore
 
     producer = Producer(settings)
     store = VersionStore(redis, settings, producer)

@@ -11,13 +11,17 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from object_store import BUCKET, s3_server
 from redis.asyncio import Redis
 from serving_tools import Serve, check_problem
 
+from headrace.errors import DataUnavailable
 from headrace.model_settings import ModelSettings
-from headrace.settings import RetrainSettings, ServingSettings, Settings
+from headrace.settings import RetrainSettings, ServingSettings, Settings, VersionSettings
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
+from headrace.training_data import kept_file
+from headrace.uploads import Uploads
 
 TRAIN = "/v1/models/default/train"
 CSV = b"user,item,when\n" + b"".join(b"u%d,i%d,%d\n" % (n % 9, n % 7, n) for n in range(200))
@@ -174,6 +178,27 @@ async def test_a_file_is_kept_for_its_task_and_goes_with_it(
     cancelled = await client.delete(f"/v1/tasks/{task['id']}")
     assert cancelled.json()["status"] == "CANCELLED"
     assert uploads(settings) == []
+
+
+async def test_a_file_goes_where_a_trainer_on_another_machine_finds_it(
+    settings: Settings, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(machine: str) -> Settings:
+        versions = VersionSettings(cache=str(tmp_path / machine))
+        return msgspec.structs.replace(settings, artifacts=f"s3://{BUCKET}/shop", versions=versions)
+
+    with s3_server(monkeypatch):
+        async with serve(on("server")) as client:
+            form = {"schema": msgspec.json.encode(SCHEMA).decode()}
+            answer = await client.post(TRAIN, data=form, files={"data": ("e.csv", CSV)})
+            assert answer.status_code == 202, answer.text
+            data = kept_file(answer.json()["params"]["data"])
+            assert data is not None
+            with Uploads(on("trainer")).fetched(data) as path:
+                assert path.read_bytes() == CSV
+            assert (await client.delete(answer.headers["location"])).status_code == 200
+            with pytest.raises(DataUnavailable), Uploads(on("trainer")).fetched(data):
+                pass
 
 
 @pytest.mark.parametrize(

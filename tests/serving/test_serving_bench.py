@@ -48,6 +48,21 @@ def test_every_figure_is_in_the_file(tmp_path: Path) -> None:
     assert {"uvicorn", "scann", "redis-server"} <= report["versions"].keys()
 
 
+def test_a_training_beside_a_server_is_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    ended = CliRunner().invoke(app, ["bench", "training", "--quick", "--json", str(file)])
+    assert ended.exit_code == 0, (ended.output, ended.exception)
+    report = json.loads(file.read_text())
+    [run] = report["runs"]
+    assert report["serving_p99_ratio"] == pytest.approx(
+        run["during"]["p99_ms"] / run["without"]["p99_ms"], abs=0.001
+    )
+    assert report["targets"] == {"serving_p99_ratio": "≤ 2"}
+    for part in ("without", "during"):
+        assert run[part]["requests"] > 0
+    assert report["training_s"] > 0
+
+
 @contextmanager
 def slow_server(delays: list[float]) -> Iterator[int]:
     """A server of one connection at a time, that answers the nth request after the nth delay."""

@@ -23,7 +23,8 @@ from headrace.producer import Producer
 from headrace.settings import Settings, VersionSettings
 from headrace.signatures import Signer, make_key
 from headrace.topics import ensure_topics
-from headrace.versions import Manifest, VersionStore
+from headrace.version_store import VersionStore
+from headrace.versions import Manifest
 from models.retrieval.artifact import file_digests
 from serving.version_loader import VersionLoader
 

@@ -93,7 +93,7 @@ async def test_killed_again_and_again_each_event_judges_its_list_once(
         for _ in range(2):
 
             async def moved_on(reached: int = reached) -> bool:
-                return await trending.events_counted() > reached + 100
+                return await trending.events_counted() > reached + 300
 
             await eventually(moved_on, "the worker gets on")
             worker.end(signal.SIGKILL)

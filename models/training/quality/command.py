@@ -42,6 +42,8 @@ class QualityOptions:
     """How the stream and the periods go from one training to the next."""
     parts: int | None = None
     """Periods tested, or retrainings of the stream, at the most; None for all."""
+    skip: int = 0
+    """Of the first ones, so many are not made: the first training has all that they would have."""
     params: Mapping[str, float] = field(default_factory=dict)
     """Training parameters in place of the protocol's own, as a training task takes them."""
 
@@ -72,6 +74,7 @@ def run_quality(
         result,
         data=options.data,
         mode=options.mode,
+        skipped=options.skip,
         seeds=seeds,
         seconds=watch.total,
         by_step=watch.seconds,
@@ -104,15 +107,23 @@ def _run(
             movielens = read_movielens(cache_folder(environ))
         if options.data == "ml-100k-stream":
             build_stream = model_of("stream", movielens.items)
-            return stream.run(movielens.log, build_stream, seeds, watch, at_most=options.parts)
+            return stream.run(
+                movielens.log,
+                build_stream,
+                seeds,
+                watch,
+                at_most=options.parts,
+                skip=options.skip,
+            )
         if options.data == "ml-100k-cold":
             return cold.run(movielens, model_of("cold", movielens.items), seeds, watch)
         return tutorial.run(movielens, model_of("tutorial"), seeds, watch)
     path = _path(options, environ)
     if path.is_dir():
         with watch.step("reading"):
-            parts = read_periods(path).first(options.parts)
-        return periods.run(parts, model_of("periods"), seeds, watch)
+            tested = None if options.parts is None else options.skip + options.parts
+            parts = read_periods(path).first(tested)
+        return periods.run(parts, model_of("periods"), seeds, watch, skip=options.skip)
     with watch.step("reading"):
         log = read_users(path)
     return leave_one_out.run(log, model_of("leave_one_out"), seeds, watch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,20 +90,32 @@ def prefixes(log: EventColumns, known: NDArray[np.bool_]) -> Queries:
     return data.queries(np.flatnonzero(np.arange(len(data)) > data.first))
 
 
-def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) -> Result:
+def run(
+    data: Periods,
+    build: Build | None,
+    seeds: Sequence[int],
+    watch: Watch,
+    *,
+    skip: int = 0,
+) -> Result:
     """Run the protocol; `build` None leaves out the model's rows.
 
+    `skip`: periods after the first that are not tested; the first training has them at once.
     Figures are means over the periods whose test has a query. A period's test is read when the
     model has learned all periods up to it, and nothing is chosen after that. Raises `NothingToTest`
     before anything is trained.
     """
-    steps = len(data.logs) - 1
+    steps = len(data.logs) - 1 - skip
+    if steps < 1:
+        raise NothingToTest(
+            f"without the first {skip:,} tests of {len(data.logs) - 1:,} none is left."
+        )
     queries: list[int] = []
     popularity: list[Figures] = []
     rules: list[Figures] = []
     result = Result("periods")
     with watch.step("popularity and sequential rules", steps) as advance:
-        for period in periods(data, np.random.default_rng(SEED)):
+        for period in _tested(data, skip):
             queries.append(len(period.test))
             popularity.append(_counted(_popularity, period))
             rules.append(_counted(_rules, period))
@@ -114,7 +127,7 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
             "that share their items, with sessions of two items or more."
         )
     result.counts |= {"events": sum(map(len, data.logs)), "queries": sum(queries)}
-    result.notes = _left_out(queries)
+    result.notes = _left_out(queries, skip)
     result.baselines = {"popularity": mean_of(popularity), "sequential_rules": mean_of(rules)}
     result.parts = {"popularity": popularity, "sequential_rules": rules}
     if build is None:
@@ -123,9 +136,9 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
         model, points = build(seed), result.begin(seed)
         towers: list[Figures] = []
         product: list[Figures] = []
-        for period in periods(data, np.random.default_rng(SEED)):
+        for number, period in enumerate(_tested(data, skip)):
             with watch.training(points) as tell:
-                model.fit(lesson(period), tell)
+                model.fit(lesson(period, number), tell)
             towers.append(_by_towers(model, period, watch))
             product.append(_as_served(model, period, watch))
         result.end(model, mean_of(towers), mean_of(product))
@@ -134,22 +147,27 @@ def run(data: Periods, build: Build | None, seeds: Sequence[int], watch: Watch) 
     return result
 
 
-def lesson(period: Period) -> Lesson:
-    """Return what the model learns of a period."""
+def _tested(data: Periods, skip: int) -> Iterator[Period]:
+    return islice(periods(data, np.random.default_rng(SEED)), skip, None)
+
+
+def lesson(period: Period, number: int) -> Lesson:
+    """Return what the model learns of a period; `number`: of trainings before it."""
     return Lesson(
         log=period.train,
         past=period.past if period.number else None,
         validation=period.validation,
         items=period.items,
         seen_stay=True,
-        number=period.number,
+        number=number,
         held_back=period.held_back,
     )
 
 
-def _left_out(queries: Sequence[int]) -> list[str]:
-    """Return a note of the periods without a query; `queries`: of each period from 1 up."""
-    empty = ", ".join(str(number) for number, count in enumerate(queries, start=1) if not count)
+def _left_out(queries: Sequence[int], skip: int) -> list[str]:
+    """Return a note of the periods without a query; `queries`: of each period that is tested."""
+    tested = enumerate(queries, start=1 + skip)
+    empty = ", ".join(str(number) for number, count in tested if not count)
     if not empty:
         return []
     return [

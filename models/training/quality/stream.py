@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import NothingToTest
 from headrace.events import EventColumns
 from headrace.local.baselines import (
     STEPS,
@@ -70,12 +71,16 @@ def run(
     *,
     every: int = RETRAIN_EVERY,
     at_most: int | None = None,
+    skip: int = 0,
 ) -> Result:
     """Run the protocol, of `at_most` blocks; `build` None leaves out the model's rows.
 
-    Items' codes must be in the order of their first events.
+    `skip`: blocks that are there to start with, too. Items' codes must be in the order of their
+    first events. Raises `NothingToTest`.
     """
-    first = int(len(log) * FIRST_SHARE)
+    first = int(len(log) * FIRST_SHARE) + skip * every
+    if first >= len(log):
+        raise NothingToTest(f"{len(log):,} events have no block after the first {skip:,}.")
     if at_most is not None:
         log = select(log, np.arange(len(log)) < first + at_most * every)
     asked = known_users(log.user)[first:]

@@ -235,6 +235,19 @@ def test_a_period_without_a_query_is_in_no_mean_and_is_told() -> None:
     ]
 
 
+def test_periods_that_are_skipped_are_in_the_first_training() -> None:
+    data = Periods((ring(30, 6), ring(20, 6), ring(10, 6), ring(10, 6)))
+    built: list[NextItem] = []
+    result = periods.run(data, lambda seed: _built(built, seed), [0], watch(), skip=1)
+    whole = periods.run(data, NextItem, [0], watch())
+    assert {row: parts[1:] for row, parts in whole.parts.items()} == result.parts
+    first, second = built[0].lessons
+    assert (first.number, second.number) == (0, 1)
+    assert [len(past) for past in (first.past, second.past) if past] == [180, 180 + 120]
+    with pytest.raises(NothingToTest, match="first 3 tests of 3"):
+        periods.run(data, NextItem, [0], watch(), skip=3)
+
+
 def test_without_a_query_in_any_period_nothing_is_trained() -> None:
     new = replace(log((0, 24), (0, 24)), item_ids=tuple(str(n) for n in range(25)))
     data = Periods((replace(ring(30, 6), item_ids=new.item_ids), new))
@@ -294,6 +307,19 @@ def test_stream_of_a_ring() -> None:
     assert {"popularity", "sequential_rules", "item_knn"} == set(result.baselines)
     assert {"expected_calibration_error", "brier_skill"} <= result.product[0].keys()
     assert len(result.parts["product"]) == len(result.parts["popularity"]) == 3
+
+
+def test_retrainings_that_are_skipped_are_in_the_first_one() -> None:
+    data = _by_first_event(ring(3, 20))
+    built: list[NextItem] = []
+    result = stream.run(
+        data, lambda seed: _built(built, seed), [0], watch(), every=20, at_most=1, skip=1
+    )
+    whole = stream.run(data, NextItem, [0], watch(), every=20)
+    assert result.parts["product"] == whole.parts["product"][1:2]
+    assert [(lesson.number, len(lesson.log)) for lesson in built[0].lessons] == [(0, 32)]
+    with pytest.raises(NothingToTest, match="60 events have no block after the first 3"):
+        stream.run(data, NextItem, [0], watch(), every=20, skip=3)
 
 
 # The tutorial

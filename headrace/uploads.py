@@ -1,0 +1,102 @@
+"""Files of events that were sent to be trained on: they lie where the versions lie.
+
+So any trainer can read them that shares `artifacts` with the server, be it a folder or an object
+store, from which a trainer fetches a file for as long as it reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.errors import DataUnavailable
+from headrace.remote_files import local_artifacts, remote_artifacts
+from headrace.settings import Settings
+from headrace.training_data import DataFile
+
+_FOLDER = ".uploads"
+"""Among the artifacts; no model's id begins with a dot."""
+_CHUNK = 1 << 20
+
+
+class Uploads:
+    """The files of all tasks, by name. Every method blocks, and may raise `StoreUnavailable`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `InvalidSetting` for an address that no installed package can reach."""
+        self._remote = remote_artifacts(settings)
+        self._folder = local_artifacts(settings) / _FOLDER
+
+    def keep(self, source: BinaryIO, name: str) -> tuple[int, str]:
+        """Keep a file, whole or not at all; return its length in bytes and its sha256.
+
+        Raises `OSError`.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f"{name}.partial"
+        try:
+            kept = _copy(source, partial)
+            if self._remote is None:
+                partial.rename(self._folder / name)
+            else:
+                self._remote.put(partial, _FOLDER, name)
+        finally:
+            partial.unlink(missing_ok=True)
+        return kept
+
+    @contextmanager
+    def fetched(self, data: DataFile) -> Iterator[Path]:
+        """Give the file on this machine, as it was sent, until the block ends.
+
+        Raises `DataUnavailable` for one that is gone or another one by now.
+        """
+        # Named so that one of a process that was killed is cleared away with versions' leftovers.
+        aside = self._folder / f".{data.name}.partial"
+        path = self._folder / data.name if self._remote is None else aside / data.name
+        try:
+            if self._remote is not None and not self._remote.get(path, _FOLDER, data.name):
+                raise FileNotFoundError(data.name)
+            if _digest(path) != data.sha256:
+                raise DataUnavailable(f"{_named(data)} is not as it was sent; send it again.")
+            yield path
+        except FileNotFoundError as exc:
+            raise DataUnavailable(f"{_named(data)} is gone; send it again.") from exc
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self._remote is None:
+            (self._folder / name).unlink(missing_ok=True)
+        else:
+            self._remote.delete(_FOLDER, name)
+
+
+def _named(data: DataFile) -> str:
+    return f"The file of events {data.name}"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _copy(source: BinaryIO, path: Path) -> tuple[int, str]:
+    """Copy a file; return its length in bytes and its sha256."""
+    digest, size = hashlib.sha256(), 0
+    source.seek(0)
+    with path.open("wb") as target:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            size += target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
+    return size, digest.hexdigest()
