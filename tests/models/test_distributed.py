@@ -114,7 +114,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert len(losses(alone)) == 5
     np.testing.assert_allclose(losses(told), losses(alone), rtol=1e-3)
     assert losses(followed) == losses(told)
-    assert losses(alone)[-1] < 0.9 * losses(alone)[0]
+    assert losses(alone)[-1] < losses(alone)[0] - 0.1
     # The chief alone writes, and its version is that of one process.
     assert not (tmp_path / "elsewhere").exists() or not [*tmp_path.glob("elsewhere/default/2*")]
     one, two = (
