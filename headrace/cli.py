@@ -216,12 +216,21 @@ def worker(model: ModelOption = None) -> None:
 
 
 @app.command(rich_help_panel=PART)
-def trainer() -> None:
+def trainer(
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Train with the other processes that TF_CONFIG names; the chief takes the tasks.",
+        ),
+    ] = False,
+) -> None:
     """Run the trainer: takes tasks, trains, puts versions live."""
     settings = _settings()
     with _extra("training"):
+        from models.training.cluster_config import cluster_config
         from models.training.trainer import run
-    run(settings)
+    run(settings, cluster_config(os.environ) if distributed else None)
 
 
 @app.command(rich_help_panel=PART)

@@ -126,8 +126,8 @@ class ColumnBuilder:
         order = np.lexsort((offset, partition, source, timestamp))
         order = order[_between(timestamp[order], begin, end)]
         order = _first_of_each(np.concatenate([each.fingerprint for each in events], 1), order)
-        user, user_ids = _recode([each.user for each in events], order)
-        item, item_ids = _recode([each.item for each in events], order)
+        user, user_ids = recode([each.user for each in events], order)
+        item, item_ids = recode([each.item for each in events], order)
         kind = np.array([KINDS.index(self._kinds[topic]) for topic, _ in sources], np.int8)
         columns = EventColumns(
             user=user,
@@ -223,7 +223,7 @@ def _first_of_each(fingerprint: NDArray[np.uint64], order: NDArray[np.int64]) ->
     return order[first]
 
 
-def _recode(
+def recode(
     chunks: list[pa.DictionaryArray], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Number ids by their first place in the sorted log, whatever order partitions arrived in."""

@@ -9,10 +9,12 @@ with the user.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from headrace.errors import InvalidImpression
@@ -21,6 +23,7 @@ from headrace.sessions import Kind
 from headrace.settings import Settings
 from headrace.store import text
 
+_Time = TypeVar("_Time", float, NDArray[np.float64])
 ImpressionId = Annotated[str, Meta(pattern="^[0-9a-f]{32}(?!\\n)$")]
 NEWEST = 10
 """Interactions of the session that an impression holds, the newest ones."""
@@ -135,10 +138,10 @@ def _check_columns(impression: Impression) -> None:
         raise InvalidImpression("session.newest", "its columns are not equally long")
 
 
-def settled_s(served_at: float) -> float:
+def settled_s(served_at: _Time) -> _Time:
     """Return since when, in Unix seconds, what a list was made of had surely been read.
 
-    An erasure after that covers the list.
+    An erasure after that covers the list. It takes one time, or an array of them.
     """
     return served_at - _IN_THE_MAKING_S
 

@@ -313,6 +313,12 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     final_epochs: Annotated[int, Meta(ge=0)] = 2
     """On all events, the held-out ones too, so that the version shipped knows the newest."""
 
+    feedback_weight: Annotated[float, Meta(ge=0, le=10)] = 0.2
+    """Of what users did with the lists they were served, in the loss, when a training is asked to
+    learn from it."""
+    feedback_window_s: Seconds = 3600.0
+    """How long after a list was served an event of its user's counts as an act on it."""
+
     rules_share: Annotated[float, Meta(ge=-1, le=1)] = -1.0
     """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone; below
     0: the share that lists best on the hold-out."""

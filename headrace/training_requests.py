@@ -118,10 +118,6 @@ _LIMITS: Mapping[str, str] = {
     "to": "Unix seconds, a time like 2026-11-01T00:00Z, or offsets by topic and partition",
 }
 """By field, what it may be."""
-_NOT_YET: Mapping[str, tuple[Any, str]] = {
-    "with_feedback": ((True,), "no training reads the served lists so far"),
-}
-"""What is refused because no pipeline takes it from the job yet: by field, the values, and why."""
 
 _decoder = msgspec.json.Decoder(TrainingRequest)
 
@@ -151,10 +147,12 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
     if request.model_id not in (None, *settings.model_ids):
         among = ", ".join(settings.model_ids)
         raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
-    for name, (values, why) in _NOT_YET.items():
-        value = getattr(request, name)
-        if value in values:
-            raise InvalidEvent(name, f"is {msgspec.json.encode(value).decode()}; {why}")
+    if request.with_feedback and request.kind == "ranking":
+        raise InvalidEvent(
+            "with_feedback",
+            "is true; a second stage learns from lists made anew for it, retrieval and items from "
+            "those that were served",
+        )
     algorithms = ALGORITHMS[request.kind]
     if request.algorithm is not None and request.algorithm not in algorithms:
         among = f"{request.kind} has {', '.join(algorithms)}"

@@ -33,6 +33,24 @@ _VERSION = re.compile(_PATTERN)
 VersionName = Annotated[str, Meta(pattern=_PATTERN)]
 
 
+class ListsSpan(Struct, frozen=True, kw_only=True):
+    """How far the topic of served lists is read."""
+
+    topic_id: str
+    """The id that the topic had: offsets mean nothing in a topic made anew."""
+    through: dict[str, int]
+    """By partition, the offset to end at, exclusive."""
+
+
+class FeedbackData(ListsSpan, frozen=True, kw_only=True):
+    """What a version learnt from the lists that users were served."""
+
+    lists: int = 0
+    """Of users, that were read."""
+    choices: int = 0
+    """Sessions whose users acted on something they were served, and passed something over."""
+
+
 class TrainingData(Struct, frozen=True, kw_only=True):
     """What a version was trained on."""
 
@@ -49,6 +67,8 @@ class TrainingData(Struct, frozen=True, kw_only=True):
     items: int
     fingerprint: str
     """sha256 of the columns trained on, and of the base's fingerprint if there is a base."""
+    feedback: FeedbackData | None = None
+    """None: it was not asked for; else the fingerprint is of the choices, too."""
     from_timestamp: float
     """Unix seconds of the oldest event."""
     to_timestamp: float

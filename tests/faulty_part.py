@@ -61,10 +61,10 @@ def train_nothing() -> None:
     """Run trainings that learn nothing, and do what the name of their model says."""
     from pathlib import Path
 
-    from models.training import runner
+    from models.training import job_process
 
     program = Path(__file__).parent / "models" / "stand_in_job.py"
-    runner.JOB = (sys.executable, str(program))
+    job_process.JOB = (sys.executable, str(program))
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -21,7 +21,7 @@ from models.training.dataset import Histories, sessions_before
 from models.training.framework import tf
 from models.training.metrics import Ranks, ranks
 from models.training.parameters import Parameters
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
 
 K = 10
 """Length of the lists, and number of coming events that the calibration looks at."""

@@ -34,7 +34,7 @@ from models.training.index_tuning import LEAST_RECALL, tune
 from models.training.restoring import weights_of
 from models.training.samples import Sessions
 from models.training.saved_model import SessionRecommender, save_model
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
 from models.training.weights import save_weights
 
 PARITY = 1e-5

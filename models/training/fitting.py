@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from headrace.events import KINDS
 from models.training.checkpoint import NO_CHECKPOINT, Checkpoint, arrays
+from models.training.cluster import ALONE, Cluster
 from models.training.dataset import Histories
 from models.training.evaluation import Evaluator
 from models.training.framework import keras, tf
@@ -20,8 +21,9 @@ from models.training.inputs import Inputs
 from models.training.metrics import ranking_figures
 from models.training.pace import Pace
 from models.training.parameters import Parameters
-from models.training.restoring import build_towers
-from models.training.two_tower import CandidateTower, QueryTower, SessionModel
+from models.training.restoring import build_towers, put_towers_state, towers_state
+from models.training.session_model import SessionModel
+from models.training.two_tower import CandidateTower, QueryTower
 
 EpochDone = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch, the number of epochs, and figures."""
@@ -31,9 +33,25 @@ _FINAL_RATE = 0.1
 
 
 def build_model(
-    data: Histories, features: NDArray[np.int32], parameters: Parameters
+    data: Histories,
+    features: NDArray[np.int32],
+    parameters: Parameters,
+    cluster: Cluster = ALONE,
 ) -> SessionModel:
     """Return an untrained model. `features`: `[items, SLOTS]`, the unknown item's first."""
+    with cluster.scope():
+        model = _built(data, features, parameters)
+        if cluster.replicas > 1:
+            # No variable can be made while replicas run.
+            build_towers(model)
+        # Once for all fitting of this model: compiling anew takes XLA half a minute. What replicas
+        # add up cannot be compiled without GPUs; each compiles its own part.
+        is_alone = cluster.replicas == 1
+        model.compile(optimizer=keras.optimizers.Adam(model.pace), jit_compile=is_alone)
+    return model
+
+
+def _built(data: Histories, features: NDArray[np.int32], parameters: Parameters) -> SessionModel:
     items = len(features)
     counts = np.bincount(data.item, minlength=items) + 1.0
     counts[0] = 1.0
@@ -65,10 +83,9 @@ def build_model(
         items=items,
         negatives=parameters.negatives if items > parameters.full_softmax_items else 0,
         chance=chance,
+        feedback_weight=parameters.feedback_weight,
     )
     model.pace = Pace()
-    # Once for all fitting of this model: compiling anew takes XLA half a minute.
-    model.compile(optimizer=keras.optimizers.Adam(model.pace), jit_compile=True)
     return model
 
 
@@ -79,15 +96,16 @@ def fit(
     evaluator: Evaluator | None,
     on_epoch: EpochDone,
     checkpoint: Checkpoint = NO_CHECKPOINT,
+    cluster: Cluster = ALONE,
 ) -> None:
     """Fit the model, and leave it as it was when the evaluator found the best NDCG@10.
 
     Stops after `patience` epochs without a better one; without an evaluator runs to the end. What
-    the checkpoint holds is gone on from.
+    the checkpoint holds is gone on from. In a cluster the chief evaluates and keeps checkpoints.
     """
-    watch = _Watch(evaluator, parameters.patience, parameters.epochs, on_epoch)
+    watch = _Watch(evaluator, parameters.patience, parameters.epochs, on_epoch, cluster)
     stage = _Stage(_FIT, parameters.epochs, parameters.learning_rate)
-    _run(model, inputs, parameters, stage, watch, checkpoint)
+    _run(model, inputs, parameters, stage, watch, checkpoint, cluster)
     watch.restore(model)
 
 
@@ -97,13 +115,14 @@ def fit_on(
     parameters: Parameters,
     on_epoch: EpochDone,
     checkpoint: Checkpoint = NO_CHECKPOINT,
+    cluster: Cluster = ALONE,
 ) -> None:
     """Go on with a fitted model for the final epochs, on data that holds newer events."""
     epochs = parameters.final_epochs
     if epochs:
-        watch = _Watch(None, epochs, epochs, on_epoch)
+        watch = _Watch(None, epochs, epochs, on_epoch, cluster)
         stage = _Stage(_FIT_ON, epochs, _FINAL_RATE * parameters.learning_rate)
-        _run(model, inputs, parameters, stage, watch, checkpoint)
+        _run(model, inputs, parameters, stage, watch, checkpoint, cluster)
 
 
 _FIT, _FIT_ON = 0, 1
@@ -124,10 +143,12 @@ def _run(
     stage: _Stage,
     watch: _Watch,
     checkpoint: Checkpoint,
+    cluster: Cluster,
 ) -> None:
+    cluster.check_batch(parameters.batch_size)
     # With little data an epoch goes through it more than once.
     least = math.ceil(parameters.min_steps / parameters.epochs)
-    done = _resume(model, watch, checkpoint)
+    done = _resume(model, watch, checkpoint, cluster)
     for epoch in range(done, stage.epochs):
         if watch.stops:
             break
@@ -136,45 +157,67 @@ def _run(
         batches, steps = inputs.epoch(np.random.default_rng(seed), least)
         model.chance.reset_from_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         if epoch == 0:
-            model.pace.restart(model.optimizer.iterations, stage.epochs * steps, stage.rate)
+            begun = int(model.optimizer.iterations.numpy())
+            model.pace.restart(begun, stage.epochs * steps, stage.rate)
         watch.tokens = steps * inputs.positions_a_step
-        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], verbose=0)
-        checkpoint.save({**_state(model), **watch.state(), "done": np.array(epoch + 1)})
+        model.fit(
+            cluster.share_out(batches),
+            steps_per_epoch=steps,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=[watch],
+            verbose=0,
+        )
+        if cluster.is_chief:
+            checkpoint.save({**_state(model), **watch.state(), "done": np.array(epoch + 1)})
 
 
 def _state(model: SessionModel) -> dict[str, NDArray[Any]]:
     """Return all that the next epoch depends on."""
-    state = {f"model_{n:03d}": value for n, value in enumerate(model.get_weights())}
+    state = {f"model_{n:03d}": value for n, value in enumerate(towers_state(model))}
     held = [*model.optimizer.variables, *model.pace.variables]
     return state | {f"optimizer_{n:03d}": held.numpy() for n, held in enumerate(held)}
 
 
-def _resume(model: SessionModel, watch: _Watch, checkpoint: Checkpoint) -> int:
-    """Put the model where the checkpoint has it; return how many epochs are done."""
-    state = checkpoint.load()
-    if state is None:
+def _resume(model: SessionModel, watch: _Watch, checkpoint: Checkpoint, cluster: Cluster) -> int:
+    """Put the model where the chief's checkpoint has it; return how many epochs are done."""
+    state = checkpoint.load() if cluster.is_chief else None
+    done = int(cluster.from_chief(np.array(0 if state is None else state["done"], np.int64)))
+    if not done:
         return 0
-    build_towers(model)
-    model.optimizer.build(model.trainable_variables)
-    model.set_weights(arrays(state, "model_"))
-    held = [*model.optimizer.variables, *model.pace.variables]
-    for variable, value in zip(held, arrays(state, "optimizer_"), strict=True):
-        variable.assign(value)
-    watch.put(state)
-    return int(state["done"])
+    with cluster.scope():
+        build_towers(model)
+        model.optimizer.build(model.trainable_variables)
+    if state is not None:
+        put_towers_state(model, arrays(state, "model_"))
+        held = [*model.optimizer.variables, *model.pace.variables]
+        for variable, value in zip(held, arrays(state, "optimizer_"), strict=True):
+            variable.assign(value)
+        watch.put(state)
+    put_towers_state(model, [cluster.from_chief(value) for value in towers_state(model)])
+    for variable in (*model.optimizer.variables, *model.pace.variables):
+        variable.assign(cluster.from_chief(variable.numpy()))
+    watch.stops = bool(cluster.from_chief(np.array(watch.stops, np.int64)))
+    return done
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports each epoch, keeps the best weights, and stops when they get no better."""
 
     def __init__(
-        self, evaluator: Evaluator | None, patience: int, epochs: int, on_epoch: EpochDone
+        self,
+        evaluator: Evaluator | None,
+        patience: int,
+        epochs: int,
+        on_epoch: EpochDone,
+        cluster: Cluster,
     ) -> None:
         super().__init__()
         self._evaluator = evaluator
         self._patience = patience
         self._epochs = epochs
         self._on_epoch = on_epoch
+        self._cluster = cluster
         self._best = -1.0
         self._best_epoch = 0
         self._weights: list[NDArray[np.float32]] | None = None
@@ -189,21 +232,24 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         seconds = time.perf_counter() - self._began
         figures = {
-            "loss": float((logs or {})["mean_loss"]),
+            "loss": float(self.model.mean_loss.result()),
             "tokens_per_s": self.tokens / seconds,
         }
-        if self._evaluator is not None:
+        if self._evaluator is not None and self._cluster.is_chief:
             found = self._evaluator.towers(self.model)
             figures |= ranking_figures(found)
             if figures["ndcg_at_10"] > self._best:
                 self._best, self._best_epoch = figures["ndcg_at_10"], epoch
-                self._weights = self.model.get_weights()
+                self._weights = towers_state(self.model)
             self.stops = epoch - self._best_epoch >= self._patience
+        self.stops = bool(self._cluster.from_chief(np.array(self.stops, np.int64)))
         self._on_epoch(epoch + 1, self._epochs, figures)
 
     def restore(self, model: SessionModel) -> None:
-        if self._weights is not None:
-            model.set_weights(self._weights)
+        if self._evaluator is None:
+            return
+        weights = towers_state(model) if self._weights is None else self._weights
+        put_towers_state(model, [self._cluster.from_chief(value) for value in weights])
 
     def state(self) -> dict[str, NDArray[Any]]:
         best = {f"best_{n:03d}": value for n, value in enumerate(self._weights or ())}

@@ -30,8 +30,8 @@ from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules, count_rules, counted_on
 from models.training.bought_together import bought_since, count_bought_together
 from models.training.dataset import Histories
+from models.training.job_messages import Job
 from models.training.parameters import Parameters
-from models.training.runner import Job
 from models.training.weights import Weights, load_weights
 
 _SHAPING = (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from models.training.choices import NO_CHOICES, Choices
 from models.training.dataset import Histories, Rows, rows_of, targets_of, windows
 from models.training.framework import tf
 from models.training.parameters import Parameters
@@ -18,12 +19,21 @@ from models.training.parameters import Parameters
 class Inputs:
     """The histories as tensors, and the batches of an epoch made of them."""
 
-    def __init__(self, data: Histories, parameters: Parameters, since: int = 0) -> None:
-        """Events before the `since`-th of the log are context, not examples."""
+    def __init__(
+        self,
+        data: Histories,
+        parameters: Parameters,
+        choices: Choices = NO_CHOICES,
+        since: int = 0,
+    ) -> None:
+        """`choices`: of users among these histories, from the lists they were served.
+
+        Events before the `since`-th of the log are context, not examples.
+        """
         self._data = data
         self._parameters = parameters
         self._since = since
-        self._gather = _gather(data, parameters)
+        self._gather = _gather(data, parameters, choices)
         context = int(parameters.context * parameters.session_length)
         self._context = min(context, parameters.session_length - 1)
 
@@ -38,7 +48,8 @@ class Inputs:
         Every example is in it once, or as often as `least_steps` takes. A batch holds `items`
         int32 `[rows, length]`; `features` float32 `[rows, length, INTERACTION_FEATURES]`;
         `segment` int32 `[rows, length]`, 0 for padding; `targets` int32 and `weights` float32
-        `[rows, length, future]`.
+        `[rows, length, future]`. With choices there are int32 `acted` `[rows, length, ACTED]` and
+        `passed` `[rows, length, PASSED]`, 0 for none: of the position's session, when it is one.
         """
         size = self._parameters.batch_size
         parts = [self._rows(rng)]
@@ -63,7 +74,9 @@ class Inputs:
         return rows_of(cut, length, rng)
 
 
-def _gather(data: Histories, parameters: Parameters) -> Callable[[Any, Any, Any], dict[str, Any]]:
+def _gather(
+    data: Histories, parameters: Parameters, choices: Choices
+) -> Callable[[Any, Any, Any], dict[str, Any]]:
     """Return the function from rows of positions to a batch."""
     targets = targets_of(data)
     item, features = tf.constant(data.item), tf.constant(data.features)
@@ -72,6 +85,7 @@ def _gather(data: Histories, parameters: Parameters) -> Callable[[Any, Any, Any]
     future = tf.range(parameters.future)
     decay = tf.constant(parameters.future_decay ** np.arange(parameters.future), tf.float32)
     last = len(targets.position) - 1
+    choose = _choose(data, choices) if len(choices) else None
 
     def gather(position: Any, segment: Any, fresh: Any) -> dict[str, Any]:
         there = segment > 0
@@ -81,7 +95,9 @@ def _gather(data: Histories, parameters: Parameters) -> Callable[[Any, Any, Any]
         wanted = same_user & (nth <= last) & fresh[:, :, None]
         weights = tf.where(wanted, decay, 0.0)
         total = tf.reduce_sum(weights, axis=2, keepdims=True)
+        chosen = {} if choose is None else choose(tf.where(fresh, position, -1))
         return {
+            **chosen,
             "items": tf.where(there, tf.gather(item, position), 0),
             "features": tf.where(there[:, :, None], tf.gather(features, position), 0.0),
             "segment": segment,
@@ -90,3 +106,22 @@ def _gather(data: Histories, parameters: Parameters) -> Callable[[Any, Any, Any]
         }
 
     return gather
+
+
+def _choose(data: Histories, choices: Choices) -> Callable[[Any], dict[str, Any]]:
+    """Return the function from positions, -1 for none, to what was chosen from there."""
+    position_of = np.empty(len(data), np.int64)
+    position_of[data.event] = np.arange(len(data))
+    # Of a position by its number + 1; the first row is that of all without a choice.
+    choice = np.zeros(len(data) + 1, np.int32)
+    choice[position_of[choices.event] + 1] = np.arange(1, len(choices) + 1)
+    number = tf.constant(choice)
+    acted, passed = (
+        tf.constant(np.pad(items, [(1, 0), (0, 0)])) for items in (choices.acted, choices.passed)
+    )
+
+    def choose(position: Any) -> dict[str, Any]:
+        row = tf.gather(number, position + 1)
+        return {"acted": tf.gather(acted, row), "passed": tf.gather(passed, row)}
+
+    return choose

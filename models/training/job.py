@@ -27,13 +27,14 @@ from headrace.store import connect
 from headrace.version_store import VersionStore
 from headrace.versions import MANIFEST
 from models.retrieval.artifact import Artifact, load_artifact
+from models.training.cluster_config import cluster_config
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
 from models.training.incremental import Base, base_of, nothing_new
-from models.training.job_events import READING, read_events, read_new_events
+from models.training.job_events import READING, read_events, read_feedback, read_new_events
+from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
-from models.training.runner import Job, Report
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,12 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         _report(reports, report)
 
     folder = store.local / job.model_id / job.version
+    config = cluster_config(os.environ) if job.distributed else None
+    is_chief = config is None or config.is_chief
     if (folder / MANIFEST).is_file():
         # An attempt before this one was ended while it brought the version to the others.
-        store.put(folder)
+        if is_chief:
+            store.put(folder)
         return
     asked = made_with(job.request, parameters)
     if nothing_new(store, job, asked):
@@ -83,14 +87,20 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     # 1. Read the events: what is new since the version to go on from, or all.
     base = base_of(settings, store, job, parameters)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
-    if isinstance(base, Base):
-        since = base.artifact.manifest.data.through
-        new = read_new_events(settings, job, since, parameters, tell)
+    known = base.artifact.manifest.data if isinstance(base, Base) else None
+    if known is not None:
+        new = read_new_events(settings, job, known.through, parameters, tell)
         columns = new.columns
-        found = fingerprint_onward(base.artifact.manifest.data.fingerprint, fingerprint(columns))
     else:
         columns = read_events(settings, job, tell)
-        found = fingerprint(columns)
+    feedback = read_feedback(
+        settings, job, columns, parameters, tell, since=known.feedback if known else None
+    )
+    found = fingerprint(columns) if feedback is None else feedback.fingerprint(fingerprint(columns))
+    if known is not None:
+        found = fingerprint_onward(known.fingerprint, found)
+    if feedback is not None and feedback.note is not None:
+        notes = (*notes, feedback.note)
 
     # 2. Whether they are those that the last success was made from, or too few.
     unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
@@ -98,6 +108,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         asked,
     )
     of_data = {"events": len(columns), "fingerprint": found}
+    if feedback is not None:
+        of_data["feedback"] = msgspec.to_builtins(feedback.data)
     tell(Report(step="the events are read", fraction=READING, data=of_data, unchanged=unchanged))
     if unchanged:
         return
@@ -105,16 +117,24 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
 
     # 3. Train. Deferred: a job that has nothing to train should say so before TensorFlow's seconds
     # of import.
+    from models.training.cluster import ALONE, join_cluster
     from models.training.gate import Gate
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
     from models.training.ranking import train_ranking
 
-    items, live = asyncio.run(_known(settings, job.model_id))
+    cluster = ALONE
+    if config is not None:
+        tell(Report(step="waiting for the other processes", fraction=READING))
+        cluster = join_cluster(is_chief=is_chief)
+    # The others have of the chief what may have changed since it looked.
+    items, live = asyncio.run(_known(settings, job.model_id)) if is_chief else ((), None)
     origin = Origin(
+        cluster=cluster,
         kind=job.request.kind,
         topic_ids=job.topic_ids,
         notes=notes,
+        feedback=feedback,
         work=Path(job.work) if job.work else None,
         gate=Gate(settings.gate, _live(settings, store, job, live), live),
         signer=signs,
@@ -126,7 +146,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
-    store.put(folder)
+    if is_chief:
+        store.put(folder)
 
 
 async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str | None]:

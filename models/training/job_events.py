@@ -13,11 +13,14 @@ from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import EventColumns
 from headrace.log import Offsets, read_columns
 from headrace.log_sample import NewEvents, read_new
+from headrace.served_lists import read_served_lists
 from headrace.settings import Settings, TrainingSettings
 from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
 from headrace.uploads import Uploads
-from models.training.runner import Job, Report
+from headrace.versions import ListsSpan
+from models.training.feedback import Feedback
+from models.training.job_messages import Job, Report
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +78,42 @@ def read_new_events(
     )
     _check_topics(settings, job)
     return new
+
+
+def read_feedback(
+    settings: Settings,
+    job: Job,
+    columns: EventColumns,
+    parameters: TrainingSettings,
+    tell: Callable[[Report], None],
+    since: ListsSpan | None = None,
+) -> Feedback | None:
+    """Return what the events tell of served lists; None where that is not asked for. Blocks.
+
+    The lists are those of models that read the same topics, or of all when all models' events are
+    trained on; `since`: from there on. Raises `HeadraceError`.
+    """
+    if job.lists is None:
+        return None
+
+    def reading(fraction: float) -> None:
+        tell(Report(step="reading the served lists", fraction=fraction * READING))
+
+    own = settings.of_model(job.model_id)
+    begin, end = job.request.between()
+    lists = read_served_lists(
+        settings,
+        job.lists,
+        settings.model_ids if job.request.global_data else own.models_alike,
+        reading,
+        since=since,
+        begin=begin,
+        end=end,
+    )
+    feedback = Feedback.of(lists, job.lists, columns, parameters)
+    if feedback.note is not None:
+        logger.warning("%s", feedback.note)
+    return feedback
 
 
 def _topics(settings: Settings, job: Job) -> tuple[str, ...]:

@@ -34,10 +34,12 @@ class Shape:
     seen_limit: int
     """Newest items met by a user that are not asked for again."""
 
-    def new_events(self, new: NewEvents, parameters: Parameters) -> NewEvents:
-        """Return new events and their sample in this shape."""
+    def new_events(
+        self, new: NewEvents, parameters: Parameters
+    ) -> tuple[NewEvents, NDArray[np.int64]]:
+        """Return new events and their sample in this shape, and which rows of the log they are."""
         columns, rows = self.rows(new.columns, parameters)
-        return NewEvents(columns, new.is_new[rows])
+        return NewEvents(columns, new.is_new[rows]), rows
 
 
 def shape_of(kind: Kind) -> Shape:

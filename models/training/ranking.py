@@ -39,6 +39,7 @@ from models.retrieval.retriever import ListRequest, Retriever
 from models.retrieval.rules import STEPS
 from models.training.bootstrap import paired_difference
 from models.training.calibration import fit_calibration
+from models.training.course import course_by_time
 from models.training.dataset import before, positives
 from models.training.enough import check_events
 from models.training.evaluation import K, held_out, spaced
@@ -48,18 +49,10 @@ from models.training.gate import Gate
 from models.training.kinds import RETRIEVAL
 from models.training.metrics import Ranks, hr, ndcg
 from models.training.parameters import Parameters
-from models.training.pipeline import (
-    PACKAGES,
-    Origin,
-    Progress,
-    course_by_time,
-    features_of,
-    fit_course,
-    training_data,
-    write_version,
-)
+from models.training.pipeline import Origin, Progress, features_of, fit_course
 from models.training.quality.queries import histories
 from models.training.quality.served import session_of
+from models.training.version import PACKAGES, training_data, write_version
 
 _LEARNT, _JUDGED = 10_000, 5_000
 """Lists that it learns from, and that it is judged on, at the most."""

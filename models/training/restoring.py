@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.retrieval.calibration import Calibration
 from models.retrieval.features import INTERACTION_FEATURES
 from models.training.framework import tf
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
 from models.training.weights import Weights
 
 
@@ -34,6 +38,33 @@ def put_weights(model: SessionModel, weights: Weights) -> None:
     model.candidate_tower.buckets.assign(weights.buckets)
     for variable, value in zip(model.query_tower.trainable_variables, weights.query, strict=True):
         variable.assign(value)
+
+
+def towers_state(model: SessionModel) -> list[NDArray[np.float32]]:
+    """Return the values of all variables of both towers."""
+    return [variable.numpy() for variable in _of_towers(model)]
+
+
+def put_towers_state(model: SessionModel, values: Sequence[NDArray[np.float32]]) -> None:
+    """Give the towers' variables these values. Raises `ValueError` for those of another shape."""
+    for variable, value in zip(_of_towers(model), values, strict=True):
+        variable.assign(value)
+
+
+def copy_of(model: SessionModel, new: SessionModel) -> SessionModel:
+    """Give a new model the weights of one that several processes share, and return it.
+
+    To save what they share takes all of them.
+    """
+    new.query_tower.rating = model.query_tower.rating
+    build_towers(new)
+    put_towers_state(new, towers_state(model))
+    return new
+
+
+def _of_towers(model: SessionModel) -> list[Any]:
+    # Not the model's own: among those are its metrics', which processes of a cluster read together.
+    return [*model.candidate_tower.variables, *model.query_tower.variables]
 
 
 def build_towers(model: SessionModel) -> None:

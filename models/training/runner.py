@@ -1,88 +1,37 @@
-"""Running one task: a training in a process of its own, watched from start to end."""
+"""Running one task: what is trained on, the training in its own process, and what goes live."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
-from headrace.cancellation import cancel_until_done
 from headrace.errors import ChangeRefused, HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.settings import Settings, without_secrets
 from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
-from headrace.tasks import Status
-from headrace.topics import Topics, topic_ids
-from headrace.training_data import DataFile
-from headrace.training_requests import TrainingRequest
+from headrace.tasks import Status, Task
+from headrace.topics import IMPRESSIONS, Topics, topic_ids
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, Manifest, version_name
+from headrace.versions import ROLLED_BACK, ListsSpan, Manifest, version_name
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
-from models.training.lifeline import LEFT_ALONE
-from models.training.resources import memory_of
+from models.training.job_messages import Job, Report
+from models.training.job_process import JobProcess, LeftAlone, end_of
+from models.training.rendezvous import Announced, Rendezvous
 
 logger = logging.getLogger(__name__)
 
-JOB = (sys.executable, "-m", "models.training.job")
-"""The command of a training's process."""
-_LOG_TAIL = 5
-"""Lines of a failed training's log that its task shows."""
-_LOG_BYTES = 64 * 1024
-"""Of a log's end that can be read from elsewhere."""
-_LINE_BYTES = 1 << 20
-_WATCH_S = 0.5
-"""How often a training's memory and lease are looked after, at the least."""
 _ATTEMPTS = 5
 """Trainers that may die at one task; it is the task, then."""
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """What the training's process is told, on the first line of its standard input."""
-
-    model_id: str
-    version: str
-    created_at: float
-    """Of the task, in Unix seconds."""
-    request: TrainingRequest = TrainingRequest()
-    through: Offsets = {}
-    topic_ids: dict[str, str] = {}
-    """Of the topics that the offsets are of."""
-    data: DataFile | None = None
-    """A file to train on instead of the topics."""
-    work: str = ""
-    """A folder for what the next attempt at the same task goes on from; it has the same `version`,
-    `through` and `topic_ids`."""
-    base: str | None = None
-    """The live version, if there is one: what an incremental training goes on from."""
-    last: Success | None = None
-    """The model's last success whose version is still there, unless it is to be trained anyway."""
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """A line of the training's standard output."""
-
-    step: str
-    fraction: float
-    figures: dict[str, float] = {}
-    data: dict[str, Any] = {}
-    """What is known of the data by now."""
-    unchanged: bool = False
-    """Whether there was nothing to train: the last success was made from the same."""
-    error: str | None = None
-    """Says why the training gave up, in words for whoever asked for it."""
 
 
 class TaskCancelled(Exception):
@@ -99,13 +48,16 @@ class Runner:
         versions: VersionStore,
         claim: Claim,
         clock: Callable[[], float],
+        rendezvous: Rendezvous | None = None,
     ) -> None:
+        """`rendezvous`: with the other processes, where trainings are distributed."""
         self._settings = settings
         self._tasks = tasks
         self._versions = versions
         self._fence = claim.fence
         self._attempt = claim.attempt
         self._clock = clock
+        self._rendezvous = rendezvous
         self._store = ArtifactStore(settings)
         self._log = self._store.local / "logs" / f"{claim.task.id}.log"
         self._logged = -1
@@ -157,17 +109,36 @@ class Runner:
             )
 
     async def _prepare(self) -> None:
-        ids: dict[str, str] = {}
-        offsets: Offsets = {}
+        request = self.task.request
+        topics: tuple[str, ...] = ()
         if data_file(self.task) is None:
             of_model = self._settings.of_model(self.task.model_id)
-            topics = Topics(of_model).to_train(global_data=self.task.request.global_data)
-            ids = await asyncio.to_thread(topic_ids, self._settings, topics)
-            if self.task.data.get("topic_ids") == ids:
-                return
-            ends = await asyncio.to_thread(end_offsets, self._settings, topics)
-            offsets = _through(ends, self.task.request.offsets()[1])
-        await self._save(step="reading the events", data={"offsets": offsets, "topic_ids": ids})
+            topics = Topics(of_model).to_train(global_data=request.global_data)
+        ids, ends = await self._known(topics)
+        data: dict[str, Any] = {"offsets": {}, "topic_ids": ids}
+        if topics:
+            data["offsets"] = _through(ends, request.offsets()[1])
+        if request.with_feedback:
+            data["feedback"] = msgspec.to_builtins(await self._lists())
+        if _topic_ids(self.task.data) != _topic_ids(data):
+            await self._save(step="reading the events", data=data)
+
+    async def _lists(self) -> ListsSpan:
+        ids, ends = await self._known((IMPRESSIONS,))
+        if IMPRESSIONS not in ids:
+            raise HeadraceError(
+                f"There is no topic {IMPRESSIONS} to learn from; `headrace topics create` makes it."
+            )
+        return ListsSpan(topic_id=ids[IMPRESSIONS], through=ends.get(IMPRESSIONS, {}))
+
+    async def _known(self, topics: tuple[str, ...]) -> tuple[dict[str, str], Offsets]:
+        """Return the topics' ids, and how far they go."""
+        if not topics:
+            return {}, {}
+        return (
+            await asyncio.to_thread(topic_ids, self._settings, topics),
+            await asyncio.to_thread(end_offsets, self._settings, topics),
+        )
 
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
@@ -181,6 +152,9 @@ class Runner:
             request=request,
             through=task.data["offsets"],
             topic_ids=task.data["topic_ids"],
+            lists=_lists_of(task),
+            # What a second stage learns takes seconds.
+            distributed=self._rendezvous is not None and request.kind != "ranking",
             data=data_file(task),
             work=str(work),
             base=live.version if live else None,
@@ -188,7 +162,7 @@ class Runner:
         )
         for folder in (self._log.parent, work):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        return await self._watch(await self._start(job))
+        return await self._run(job)
 
     async def _last_success(self) -> Success | None:
         """Return the model's last success, if its version is still there."""
@@ -198,107 +172,46 @@ class Runner:
         gone = (await self._versions.state(self.task.model_id)).gone
         return None if last.version in gone else last
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> bool:
+    async def _run(self, job: Job) -> bool:
         """Follow the training's process to its end; return whether there was nothing to train.
 
         Raises `HeadraceError` when it gave up, `TaskCancelled` or `LeaseLost`.
         """
-        keeper = asyncio.create_task(self._keep(process))
-        limit = self._settings.trainer.timeout_s
+        process = JobProcess(self._settings, self._log, note=self._note, hold=self._hold)
         try:
-            last = await asyncio.wait_for(self._follow(process), limit)
-        except asyncio.TimeoutError as exc:
-            raise HeadraceError(
-                f"The training took longer than {limit:.0f} s. Train on less (`from`, `epochs`), "
-                "or raise HEADRACE_TRAINER_TIMEOUT_S."
-            ) from exc
+            if job.distributed and self._rendezvous is not None:
+                token = f"{self.task.id} {self._fence}"
+                await self._rendezvous.announce(Announced(token, job))
+            return (await process.run(job)).unchanged
+        except LeftAlone as exc:
+            # The task is taken again.
+            raise LeaseLost(self.task) from exc
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            await cancel_until_done(keeper)
             with contextlib.suppress(RedisError, OSError, LeaseLost):
+                if self._rendezvous is not None:
+                    await self._rendezvous.withdraw()
                 await self._store_log()
-        if not keeper.cancelled() and (why := keeper.exception()) is not None:
-            raise why
-        if last.error is not None:
-            raise HeadraceError(last.error)
-        if process.returncode == LEFT_ALONE:
-            # This trainer was too slow to say that it is there; the task is taken again.
-            raise LeaseLost(self.task)
-        if process.returncode:
-            raise HeadraceError(await asyncio.to_thread(_why, process.returncode, self._log))
-        return last.unchanged
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> Report:
-        """Store what the training reports, until it ends; return its last report."""
-        report = Report(step="starting", fraction=0.0)
-        async for report in _reports(process):
-            try:
-                await self._save(
-                    step=report.step,
-                    progress=report.fraction,
-                    metrics={**self.task.metrics, **report.figures},
-                    data={**self.task.data, **report.data},
-                )
-            except (RedisError, OSError) as exc:
-                # The training goes on; the next report may get through.
-                logger.warning("the progress cannot be stored: %r", exc)
-        await process.wait()
-        return report
+    async def _note(self, report: Report) -> None:
+        """Store what the training reports."""
+        await self._save(
+            step=report.step,
+            progress=report.fraction,
+            metrics={**self.task.metrics, **report.figures},
+            data={**self.task.data, **report.data},
+        )
 
-    async def _start(self, job: Job) -> asyncio.subprocess.Process:
-        with self._log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *JOB,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                limit=_LINE_BYTES,
-                env={**os.environ, **self._settings.environ(), **_threads(self._settings)},
-            )
-        _tell(process, msgspec.json.encode(job))
-        return process
-
-    async def _keep(self, process: asyncio.subprocess.Process) -> None:
-        """Keep the lease, and let the training live while that goes well and it is small enough.
-
-        Raises what `_watch` raises, once the process was killed.
-        """
-        pause = min(_WATCH_S, self._settings.trainer.lease_s / 3)
-        try:
-            while True:
-                await asyncio.sleep(pause)
-                try:
-                    if await self._tasks.hold(self.task, self._fence) == "cancelled":
-                        raise TaskCancelled
-                    await self._store_log()
-                except (RedisError, OSError) as exc:
-                    # Whether the lease is still ours shows when Redis is back.
-                    logger.warning("the lease cannot be renewed: %r", exc)
-                # It ends by itself when it hears nothing: its trainer hangs.
-                _tell(process, b"")
-                await self._check_memory(process.pid)
-        except (LeaseLost, TaskCancelled, HeadraceError):
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            raise
-
-    async def _check_memory(self, pid: int) -> None:
-        limit = self._settings.trainer.memory_mb * 1_000_000
-        if not limit:
-            return
-        used = await asyncio.to_thread(memory_of, pid)
-        if used > limit:
-            raise HeadraceError(
-                f"The training took {used / 1e6:,.0f} MB of memory, more than "
-                f"{limit / 1e6:,.0f} MB. Train on less (`from`), or raise "
-                "HEADRACE_TRAINER_MEMORY_MB."
-            )
+    async def _hold(self) -> None:
+        """Renew the lease. Raises `TaskCancelled` or `LeaseLost`."""
+        if await self._tasks.hold(self.task, self._fence) == "cancelled":
+            raise TaskCancelled
+        if self._rendezvous is not None:
+            await self._rendezvous.renew()
+        await self._store_log()
 
     async def _store_log(self) -> None:
         """Store the log's end where every server can read it, if there is more of it."""
-        size, end = await asyncio.to_thread(_end_of, self._log)
+        size, end = await asyncio.to_thread(end_of, self._log)
         if size != self._logged:
             shown = without_secrets(end, self._settings).encode()
             await self._tasks.save_log(self.task, self._fence, shown)
@@ -416,6 +329,17 @@ class Runner:
         await self._tasks.save(self.task, self._fence)
 
 
+def _topic_ids(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return of which topics a task's offsets are: those of events, and that of lists."""
+    return data.get("topic_ids"), data.get("feedback", {}).get("topic_id")
+
+
+def _lists_of(task: Task) -> ListsSpan | None:
+    """Return which served lists the task learns from, as it was noted."""
+    span = task.data.get("feedback")
+    return None if span is None else msgspec.convert(span, ListsSpan)
+
+
 def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
     """Return how far to read: to the end, or as far as was asked for.
 
@@ -432,38 +356,3 @@ def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
                 )
             through[topic][partition] = offset
     return through
-
-
-def _threads(settings: Settings) -> dict[str, str]:
-    count = settings.trainer.threads
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    return dict.fromkeys(names, str(count)) if count else {}
-
-
-def _tell(process: asyncio.subprocess.Process, line: bytes) -> None:
-    if process.stdin is not None and process.returncode is None:
-        process.stdin.write(line + b"\n")
-
-
-async def _reports(process: asyncio.subprocess.Process) -> AsyncIterator[Report]:
-    if process.stdout is None:
-        return
-    async for line in process.stdout:
-        try:
-            yield msgspec.json.decode(line, type=Report)
-        except msgspec.DecodeError:
-            logger.debug("the training printed %r", line)
-
-
-def _end_of(log: Path) -> tuple[int, str]:
-    """Return the log's length in bytes, and its end."""
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _LOG_BYTES))
-        return size, file.read(_LOG_BYTES).decode(errors="replace")
-
-
-def _why(status: int, log: Path) -> str:
-    how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    tail = _end_of(log)[1].strip().splitlines()[-_LOG_TAIL:]
-    return f"The training {how}; its log, {log.name}, ends: " + " | ".join(tail)

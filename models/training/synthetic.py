@@ -38,7 +38,8 @@ from models.training.export import (
     write_index,
 )
 from models.training.framework import keras, tf
-from models.training.two_tower import CandidateTower, SessionModel
+from models.training.session_model import SessionModel
+from models.training.two_tower import CandidateTower
 from models.training.two_tower import QueryTower as TrainedTower
 
 CLUSTER = 100

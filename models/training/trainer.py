@@ -9,21 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Callable
 
+import msgspec
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import HeadraceError
-from headrace.heartbeats import INTERVAL_S, Heartbeat, HeartbeatStore
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -32,6 +29,10 @@ from headrace.store import connect
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
+from models.training.beat import Beat
+from models.training.cluster_config import ClusterConfig
+from models.training.follower import Follower
+from models.training.rendezvous import Rendezvous
 from models.training.replays import Replays
 from models.training.requests import RetrainRequests, ask_or_wait
 from models.training.retention import Retention
@@ -48,22 +49,29 @@ _AGAIN_S = 2.0
 """Pause after Redis or Kafka was away."""
 
 
-def run(settings: Settings) -> None:
-    """Run a trainer until SIGTERM or SIGINT.
+def run(settings: Settings, cluster: ClusterConfig | None = None) -> None:
+    """Run a trainer until SIGTERM or SIGINT; in a cluster the chief's, or one that follows it.
 
     Raises `HeadraceError` when Kafka is not there, and `InvalidSetting` for keys that are none.
     """
     configure_logging(settings)
+    if cluster is not None:
+        # Each of its processes can be in one training only.
+        trainer = msgspec.structs.replace(settings.trainer, concurrency=1)
+        settings = msgspec.structs.replace(settings, trainer=trainer)
     # Now, not at the end of the first training.
     signer(settings.versions)
     TrustedKeys.of(settings.versions)
     ensure_topics(settings)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run_until_stopped(settings))
+        asyncio.run(_run_until_stopped(settings, cluster))
 
 
-async def _run_until_stopped(settings: Settings) -> None:
-    service = asyncio.create_task(Trainer(settings).run())
+async def _run_until_stopped(settings: Settings, cluster: ClusterConfig | None) -> None:
+    if cluster is None or cluster.is_chief:
+        service = asyncio.create_task(Trainer(settings, cluster).run())
+    else:
+        service = asyncio.create_task(Follower(settings, cluster).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.cancel)
@@ -74,12 +82,19 @@ async def _run_until_stopped(settings: Settings) -> None:
 class Trainer:
     """Follows the retrain events, works through the queue of tasks, and tells that it is well."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: ClusterConfig | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`cluster`: the processes whose chief this one is; None: each training runs here alone."""
         self._settings = settings
         self._clock = clock
-        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._redis = connect(settings)
+        self._beat = Beat(self._redis, settings, clock)
         self._producer = Producer(settings)
+        self._rendezvous = Rendezvous(self._redis, settings, cluster) if cluster else None
         self._tasks = TaskStore(self._redis, settings)
         self._versions = VersionStore(self._redis, settings, self._producer)
         self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
@@ -99,7 +114,7 @@ class Trainer:
             asyncio.create_task(self._follow_requests()),
             asyncio.create_task(self._follow_clock()),
             asyncio.create_task(self._work()),
-            asyncio.create_task(self._beat()),
+            asyncio.create_task(self._beat.run(lambda: self._state, self._figures)),
             asyncio.create_task(self._retention.run()),
             asyncio.create_task(self._replays.run()),
         ]
@@ -157,7 +172,9 @@ class Trainer:
             each.result()
 
     async def _train(self, claim: Claim) -> None:
-        runner = Runner(self._settings, self._tasks, self._versions, claim, self._clock)
+        runner = Runner(
+            self._settings, self._tasks, self._versions, claim, self._clock, self._rendezvous
+        )
         try:
             await runner.run()
         except (RedisError, KafkaError, OSError) as exc:
@@ -168,22 +185,8 @@ class Trainer:
         self._ended["trained"] += runner.task.status == "SUCCEEDED"
         self._ended["failed"] += runner.task.status == "FAILED"
 
-    async def _beat(self) -> None:
-        heartbeats = HeartbeatStore(self._redis, self._settings)
-        while True:
-            heartbeat = Heartbeat(
-                part="trainer",
-                name=self._name,
-                pid=os.getpid(),
-                at=self._clock(),
-                state=self._state,
-                figures={name: float(count) for name, count in self._ended.items()},
-            )
-            try:
-                await heartbeats.beat(heartbeat)
-            except (RedisError, OSError) as exc:
-                logger.warning("no heartbeat: %r", exc)
-            await asyncio.sleep(INTERVAL_S)
+    def _figures(self) -> dict[str, float]:
+        return {name: float(count) for name, count in self._ended.items()}
 
     @property
     def _state(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.retrieval.features import BUCKETS
-from models.training.framework import keras, tf, tfrs
+from models.training.framework import keras, tf
 
 _EMBEDDING_STDDEV = 0.02
 _RATING_BOUND = 3.0
@@ -250,103 +250,3 @@ class QueryTower(keras.Model):  # type: ignore[misc]
         rating = (features[:, :, column : column + 1] - mean) / stddev
         rating = tf.clip_by_value(rating, -_RATING_BOUND, _RATING_BOUND) * rated
         return tf.concat([features[:, :, :column], rating, features[:, :, column + 1 :]], axis=2)
-
-
-class CatalogueRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
-    """TFRS's retrieval task with one set of candidates for all queries, instead of the batch's own.
-
-    In-batch candidates are drawn by popularity, and neighbouring positions of a session share
-    theirs; against the whole catalogue, or a uniform sample of it, the softmax is the one wanted.
-    """
-
-    def call(
-        self,
-        query_embeddings: Any,
-        candidate_embeddings: Any,
-        target_embeddings: Any,
-        sample_weight: Any,
-        sampled_share: float,
-    ) -> Any:
-        """Return the mean cross-entropy.
-
-        `query_embeddings`: `[n, width]`; `candidate_embeddings`: `[m, width]`;
-        `target_embeddings`: `[n, future, width]`; `sample_weight`: `[n, future]`.
-        `sampled_share`: m over the number of items. At 1 the candidates are all of them. Below,
-        they are negatives, whose logits get the logQ correction (Yi et al., 2019); that a target
-        is among them now and then is let be.
-        """
-        logits = tf.matmul(query_embeddings, candidate_embeddings, transpose_b=True)
-        positive = tf.einsum("nw,nfw->nf", query_embeddings, target_embeddings)
-        total = tf.reduce_logsumexp(logits, axis=1)[:, None]
-        if sampled_share < 1:
-            total -= float(np.log(sampled_share))
-            total = tf.reduce_logsumexp(tf.stack([total + tf.zeros_like(positive), positive]), 0)
-        loss = tf.reduce_sum(sample_weight * (total - positive))
-        return tf.math.divide_no_nan(loss, tf.reduce_sum(sample_weight))
-
-
-class SessionModel(tfrs.Model):  # type: ignore[misc]
-    """Both towers and their task."""
-
-    def __init__(
-        self,
-        candidate_tower: CandidateTower,
-        query_tower: QueryTower,
-        items: int,
-        negatives: int,
-        chance: Any,
-    ) -> None:
-        """`items`: with the unknown one; `negatives`: 0 for the whole catalogue.
-
-        `chance`: the `tf.random.Generator` that the towers were given, too.
-        """
-        super().__init__()
-        self.candidate_tower = candidate_tower
-        self.query_tower = query_tower
-        self.task = CatalogueRetrieval()
-        self.items = items
-        self._negatives = negatives
-        self.chance = chance
-        # TFRS reports the last batch's loss alone; Keras resets this at each epoch.
-        self.mean_loss = keras.metrics.Mean("mean_loss")
-
-    def compute_loss(self, inputs: Any, training: bool = False) -> Any:
-        """Return the loss of one batch of `training_batches`."""
-        candidates, session, targets = self._vectors(inputs, training)
-        queries = self.query_tower(
-            session, inputs["features"], inputs["segment"], training=training
-        )
-        width, future = queries.shape[-1], inputs["weights"].shape[-1]
-        loss = self.task(
-            tf.reshape(queries, [-1, width]),
-            candidates,
-            tf.reshape(targets, [-1, future, width]),
-            tf.reshape(inputs["weights"], [-1, future]),
-            sampled_share=(self._negatives or self.items) / self.items,
-        )
-        self.mean_loss.update_state(loss)
-        return loss
-
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
-    def queries(self, session: Any, features: Any, length: Any) -> Any:
-        """Return `[b, width]` query vectors of `[b, length, width]` sessions of item vectors."""
-        return self.query_tower.last(session, features, length)
-
-    def _vectors(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
-        """Return the vectors of the candidates, the sessions' items and the targets."""
-        if not self._negatives:
-            table = self.candidate_tower.catalogue(training)
-            session = tf.gather(table, inputs["items"])
-            return table[1:], session, tf.gather(table, inputs["targets"])
-        drawn = self.chance.uniform([self._negatives], 1, self.items, tf.int32)
-        parts = [drawn, inputs["items"], inputs["targets"]]
-        flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
-        vectors = tf.split(
-            self.candidate_tower(flat, training=training),
-            [int(np.prod(part.shape)) for part in parts],
-        )
-        shaped = [
-            tf.reshape(vector, [*part.shape, vector.shape[-1]])
-            for vector, part in zip(vectors, parts, strict=True)
-        ]
-        return shaped[0], shaped[1], shaped[2]

@@ -86,8 +86,7 @@ def test_a_time_is_unix_seconds_or_iso_8601_and_utc_if_it_does_not_say(
         ({"colour": 1}, "colour", "is not a field"),
         ({"reason": "r" * 513}, "reason", ""),
         ({"schema": {"format": "xml"}}, "schema.format", ""),
-        # Known, and not yet trained.
-        ({"with_feedback": True}, "with_feedback", "is true; no training reads"),
+        ({"kind": "ranking", "with_feedback": True}, "with_feedback", "is true; a second stage"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(asked: Any, field: str, words: str) -> None:

@@ -14,8 +14,8 @@ import msgspec
 
 from headrace.local.launch import die_with_parent
 from headrace.settings import load_settings
+from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
-from models.training.runner import Job, Report
 
 
 def report(step: str, fraction: float, error: str | None = None) -> None:

@@ -171,8 +171,9 @@ def test_what_is_nothing_to_go_on_from(toy_manifest: Manifest, tmp_path: Path) -
 
 
 def test_a_small_hold_out_leaves_the_choices_as_they_are(toy_folder: Path) -> None:
+    from models.training.course import course_onward
     from models.training.incremental import load_base
-    from models.training.pipeline import course_onward, features_of, fit_course
+    from models.training.pipeline import features_of, fit_course
 
     grown, old = grown_columns()
     few = before(grown, old + 30)
@@ -188,8 +189,8 @@ def test_a_small_hold_out_leaves_the_choices_as_they_are(toy_folder: Path) -> No
 
 
 def test_only_new_events_are_judged_by(toy_folder: Path) -> None:
+    from models.training.course import course_onward
     from models.training.incremental import load_base
-    from models.training.pipeline import course_onward
 
     base = load_base(toy_folder)
     assert not isinstance(base, str)

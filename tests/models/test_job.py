@@ -6,47 +6,29 @@ import io
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from job_tools import clicks, job_of, serve
 from kafka_tools import send_events
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
-from headrace.log import end_offsets
 from headrace.settings import Settings, TrainingSettings
 from headrace.task_store import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
+from headrace.versions import FeedbackData
 from models.retrieval import load_artifact
-from models.training.fingerprint import made_with
+from models.training.fingerprint import fingerprint, made_with
 from models.training.incremental import Base, base_of
 from models.training.job import train
-from models.training.runner import Job
+from models.training.job_events import read_events
+from models.training.job_messages import Job
 
-TINY = TrainingSettings(width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0)
-
-
-def clicks(first: int, end: int) -> list[dict[str, object]]:
-    """Ten users who walk round seven items, everyone at the same pace."""
-    return [
-        {
-            "event_id": f"e{number}",
-            "user_id": f"user-{number % 10}",
-            "item_id": f"item-{(number % 10 + number // 10) % 7}",
-            "timestamp": 1_704_060_026 + number,
-        }
-        for number in range(first, end)
-    ]
-
-
-def job_of(settings: Settings, version: str, base: str | None = None) -> Job:
-    return Job(
-        model_id="default",
-        version=version,
-        created_at=0.0,
-        through=end_offsets(settings),
-        topic_ids=event_topic_ids(settings),
-        base=base,
-    )
+# Between two clicks of a user are ten seconds.
+TINY = TrainingSettings(
+    width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0, feedback_window_s=15.0
+)
 
 
 def rule_weights(events: int) -> float:
@@ -58,15 +40,23 @@ def test_a_version_names_its_topics_and_counts_all_events(settings: Settings) ->
     settings = msgspec.structs.replace(settings, training=TINY)
     ensure_topics(settings)
     send_events(settings, "clicks", clicks(0, 150))
-    topic_ids = event_topic_ids(settings)
-    assert set(topic_ids) == {"clicks", "purchases", "ratings"}
-    assert len(set(topic_ids.values())) == 3
+    ids = event_topic_ids(settings)
+    assert set(ids) == {"clicks", "purchases", "ratings"}
+    assert len(set(ids.values())) == 3
     job = job_of(settings, "v1")
     with pytest.raises(HeadraceError, match="made anew"):
         train(settings, msgspec.structs.replace(job, topic_ids={"clicks": "other"}), io.StringIO())
-    train(settings, job, io.StringIO())
+    told = io.StringIO()
+    train(settings, job, told)
     artifact = load_artifact(Path(settings.artifacts) / "default" / "v1")
-    assert artifact.manifest.data.topic_ids == topic_ids
+    assert artifact.manifest.data.topic_ids == ids
+    # There is no list to learn from, which is said.
+    assert "the topic holds no list" in artifact.manifest.notes[-1]
+    assert artifact.manifest.data.feedback == FeedbackData(
+        topic_id=job.lists.topic_id,
+        through=job.lists.through,  # type: ignore[union-attr]
+    )
+    assert '"feedback":{"topic_id":' in told.getvalue()
     assert artifact.rules.weights.sum() == pytest.approx(rule_weights(15))
     # Everyone meets item n + 1 after item n.
     for item in range(7):
@@ -79,10 +69,13 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     settings = msgspec.structs.replace(settings, training=TINY)
     ensure_topics(settings)
     send_events(settings, "clicks", clicks(0, 150))
+    serve(settings, 0, 150)
     first, second = "20260101T000000Z-000001", "20260101T000000Z-000002"
-    train(settings, job_of(settings, first), io.StringIO())
+    before = job_of(settings, first)
+    train(settings, before, io.StringIO())
     newcomers = [{**click, "item_id": "item-new"} for click in clicks(195, 200)]
     send_events(settings, "clicks", [*clicks(150, 195), *newcomers])
+    serve(settings, 150, 190)
     job = job_of(settings, second, base=first)
     train(settings, job, io.StringIO())
 
@@ -93,6 +86,10 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert (onward.manifest.data.events, onward.manifest.data.through) == (200, job.through)
     assert onward.item_ids == [*once.item_ids, "item-new"]
     assert onward.rules.weights.sum() == pytest.approx(rule_weights(20), rel=1e-4)
+    # Everyone's last list was followed by no event; of the second training's lists only the new
+    # ones are read.
+    feedback = [each.manifest.data.feedback for each in (once, onward)]
+    assert [(each.lists, each.choices) for each in feedback if each] == [(150, 140), (40, 35)]
 
     # The same again makes nothing.
     last = Success(
@@ -105,6 +102,15 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     train(settings, again, told)
     assert '"unchanged":true' in told.getvalue()
     assert not (artifacts / "v3").exists()
+
+    # The fingerprint is of the lists, too; from the same events and lists comes the same version.
+    told_of = fingerprint(read_events(settings, before, lambda _: None))
+    assert once.manifest.data.fingerprint != told_of
+    repeated = msgspec.structs.replace(before, version="20260101T000000Z-000003")
+    train(settings, repeated, io.StringIO())
+    same = load_artifact(artifacts / repeated.version)
+    assert same.manifest.data == once.manifest.data
+    np.testing.assert_allclose(same.item_vectors, once.item_vectors, atol=1e-6)
 
     # What cannot be gone on from is said in words.
     def why(job: Job, **changes: object) -> object:

@@ -21,7 +21,7 @@ from headrace.training_data import DataFile, DataSchema, kept_name
 from headrace.training_requests import TrainingRequest
 from headrace.uploads import Uploads
 from models.training.job_events import read_events
-from models.training.runner import Job, Report
+from models.training.job_messages import Job, Report
 
 NOW = 1_704_060_026.0
 

@@ -17,7 +17,7 @@ from headrace.topics import Topics, ensure_topics, topic_ids
 from headrace.training_requests import TrainingRequest
 from models.retrieval import load_artifact
 from models.training.job import train
-from models.training.runner import Job
+from models.training.job_messages import Job
 
 NOW = 1_704_060_026
 TINY = TrainingSettings(width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,17 +12,18 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from job_tools import clicks, serve
 from kafka_tools import send_events, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
+from task_tools import ask, fits, reaches
 
 from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
 from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
 from headrace.task_store import TaskStore
-from headrace.tasks import OPEN, Status, Task
+from headrace.tasks import Task
 from headrace.topics import ensure_topics
-from headrace.training_requests import TrainingRequest
 from headrace.version_store import VersionStore
 from headrace.versions import ROLLED_BACK, read_manifests
 
@@ -55,29 +55,6 @@ async def versions(redis: Redis, settings: Settings) -> AsyncIterator[VersionSto
     producer = Producer(settings)
     yield VersionStore(redis, settings, producer)
     await producer.close()
-
-
-async def ask(tasks: TaskStore, model_id: str, **fields: object) -> Task:
-    request = TrainingRequest(model_id=model_id, **fields)  # type: ignore[arg-type]
-    return await tasks.create(request, uuid.uuid4().hex, now=1_704_060_026.0)
-
-
-async def reaches(tasks: TaskStore, task: Task, status: Status) -> Task:
-    async def has() -> bool:
-        found = await tasks.get(task.id)
-        assert found.status in (status, *OPEN), found
-        return found.status == status
-
-    await eventually(has, f"{task.model_id} is {status}")
-    return await tasks.get(task.id)
-
-
-async def fits(tasks: TaskStore, task: Task) -> Task:
-    async def does() -> bool:
-        return (await tasks.get(task.id)).step == "fit"
-
-    await eventually(does, f"{task.model_id} is being fitted")
-    return await tasks.get(task.id)
 
 
 async def process_of(tasks: TaskStore, task: Task) -> int:
@@ -244,23 +221,15 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
     # At no low priority: others may be at work on this machine.
     trainer = TrainerSettings(lease_s=2.0, niceness=0)
     settings = msgspec.structs.replace(settings, training=TINY, trainer=trainer)
-    clicks = [
-        {
-            "event_id": f"e{number}",
-            "user_id": f"user-{number % 10}",
-            "item_id": f"item-{(number % 10 + number // 10) % 7}",
-            "timestamp": 1_704_060_026 + number,
-        }
-        for number in range(150)
-    ]
     with Part("trainer", settings, tmp_path) as trainer:
         # 1. Too few events are said to be too few.
         task = await reaches(tasks, await ask(tasks, "shop"), "FAILED")
         assert "There are 0 events; a training needs 100" in (task.error or "")
 
         # 2. Killed in the middle, the trainer goes on with the task.
-        send_events(settings, "clicks", clicks)
-        task = await ask(tasks, "shop")
+        send_events(settings, "clicks", clicks(0, 150))
+        serve(settings, 0, 150)
+        task = await ask(tasks, "shop", with_feedback=True)
 
         async def trains() -> bool:
             return (await tasks.get(task.id)).progress > 0.1
@@ -275,6 +244,9 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         assert done.version == manifest.version
         assert (done.data["events"], done.data["fingerprint"]) == (150, manifest.data.fingerprint)
         assert sum(done.data["offsets"]["clicks"].values()) == 150
+        feedback = done.data["feedback"]
+        assert feedback == msgspec.to_builtins(manifest.data.feedback)
+        assert (sum(feedback["through"].values()), feedback["lists"]) == (150, 150)
         live = await versions.live("shop")
         assert live is not None
         assert (live.version, live.reason) == (done.version, f"task {task.id}")
@@ -285,7 +257,7 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         # 3. The same data are not trained on again; the version that was made is live again.
         other = "20240101T000000Z-00000a"
         await versions.activate("shop", other, now=0.0, reason="activated")
-        again = await reaches(tasks, await ask(tasks, "shop"), "SUCCEEDED")
+        again = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
         assert again.version == done.version
         assert again.step == f"nothing new since version {done.version}, which is live again"
         live = await versions.live("shop")
@@ -294,7 +266,7 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
 
         # 4. But not where ops went back to another one.
         await versions.activate("shop", other, now=0.0, reason=ROLLED_BACK)
-        kept = await reaches(tasks, await ask(tasks, "shop"), "SUCCEEDED")
+        kept = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
         assert kept.step.endswith("ops rolled it back, and it stays so")
         live = await versions.live("shop")
         assert live is not None

@@ -16,6 +16,13 @@ def two_tower():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="module")
+def session_model():  # type: ignore[no-untyped-def]
+    from models.training import session_model
+
+    return session_model
+
+
+@pytest.fixture(scope="module")
 def query_tower(two_tower):  # type: ignore[no-untyped-def]
     tower = query_tower_of(two_tower, blocks=2, heads=2, dropout=0.5)
     session = np.zeros((1, LENGTH, WIDTH), "f4"), np.zeros((1, LENGTH, INTERACTION_FEATURES), "f4")
@@ -45,30 +52,36 @@ def session(interactions: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, n
     return vectors, features, segment
 
 
-def test_whole_catalogue_loss_by_hand(two_tower) -> None:  # type: ignore[no-untyped-def]
+def test_whole_catalogue_loss_by_hand(session_model) -> None:  # type: ignore[no-untyped-def]
     # Two queries, three candidates of width 1; logits are q · c:
     #   q = 1: 0, 1, 2;  q = 2: 0, 2, 4.  Targets: 2 for the first, 0 and 1 for the second.
     queries, candidates = np.array([[1], [2]], "f4"), np.array([[0], [1], [2]], "f4")
     targets = np.array([[[2], [2]], [[0], [1]]], "f4")
     weights = np.array([[1, 0], [0.75, 0.25]], "f4")
-    loss = two_tower.CatalogueRetrieval()(queries, candidates, targets, weights, sampled_share=1)
+    loss = session_model.CatalogueRetrieval()(
+        queries, candidates, targets, weights, sampled_share=1
+    )
     first = np.log(np.exp([0, 1, 2]).sum()) - 2
     second = np.log(np.exp([0, 2, 4]).sum()) - (0.75 * 0 + 0.25 * 2)
     assert float(loss) == pytest.approx((first + second) / 2, rel=1e-6)
 
 
-def test_sampled_loss_by_hand(two_tower) -> None:  # type: ignore[no-untyped-def]
+def test_sampled_loss_by_hand(session_model) -> None:  # type: ignore[no-untyped-def]
     # One query, two candidates out of eight items: each stands for four.
     queries, candidates = np.array([[1]], "f4"), np.array([[0], [1]], "f4")
     targets, weights = np.array([[[2]]], "f4"), np.array([[1]], "f4")
-    loss = two_tower.CatalogueRetrieval()(queries, candidates, targets, weights, sampled_share=0.25)
+    loss = session_model.CatalogueRetrieval()(
+        queries, candidates, targets, weights, sampled_share=0.25
+    )
     expected = np.log(4 * np.exp([0, 1]).sum() + np.exp(2)) - 2
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
-def test_no_target_no_loss(two_tower) -> None:  # type: ignore[no-untyped-def]
+def test_no_target_no_loss(session_model) -> None:  # type: ignore[no-untyped-def]
     nothing = np.zeros((1, 1), "f4")
-    loss = two_tower.CatalogueRetrieval()(nothing, nothing, nothing[None], nothing, sampled_share=1)
+    loss = session_model.CatalogueRetrieval()(
+        nothing, nothing, nothing[None], nothing, sampled_share=1
+    )
     assert float(loss) == 0.0
 
 
@@ -146,12 +159,14 @@ def test_ids_are_dropped_only_of_items_with_features(two_tower) -> None:  # type
     assert sorted(np.unique(drawn[:, 2, -1]).tolist()) == [0.0, 2.0]
 
 
-def test_large_catalogues_are_sampled(two_tower) -> None:  # type: ignore[no-untyped-def]
+def test_large_catalogues_are_sampled(  # type: ignore[no-untyped-def]
+    two_tower, session_model
+) -> None:
     candidates = two_tower.CandidateTower(
         np.zeros((500, SLOTS), np.int32), np.zeros(500, "f4"), WIDTH, 0.1, chance()
     )
     tower = query_tower_of(two_tower)
-    model = two_tower.SessionModel(candidates, tower, 500, 256, chance())
+    model = session_model.SessionModel(candidates, tower, 500, 256, chance())
     loss = model.compute_loss(
         {
             "items": np.ones((2, LENGTH), np.int32),

@@ -29,23 +29,18 @@ from headrace.log_sample import new_of, sample_size
 from headrace.versions import Manifest, TrainingData
 from models.retrieval.artifact import load_artifact
 from models.retrieval.retriever import Retriever
+from models.training.course import Course, course_by_time, course_onward
 from models.training.dataset import Histories, histories
 from models.training.evaluation import item_vectors, session_queries
 from models.training.framework import keras, tf
 from models.training.incremental import load_base, onward
 from models.training.parameters import Parameters
-from models.training.pipeline import (
-    Course,
-    course_by_time,
-    course_onward,
-    features_of,
-    fit_course,
-    write_version,
-)
+from models.training.pipeline import features_of, fit_course
 from models.training.quality.model import Lesson, Lists, Live, Point, ProtocolMode
 from models.training.quality.queries import Queries, join
 from models.training.quality.served import Served
-from models.training.two_tower import SessionModel
+from models.training.session_model import SessionModel
+from models.training.version import write_version
 
 
 class ProductModel:
