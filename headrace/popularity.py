@@ -26,6 +26,9 @@ KEPT: dict[Step, int] = {"hour": 48, "day": 32}
 _ITEMS = 20_000
 """Kept of a bucket: two megabytes."""
 
+_AT_ONCE = 500
+"""Items told in one transaction: bounds the time for which Redis and the worker do nothing else."""
+
 
 class History(Struct, frozen=True):
     """How often one item was met."""
@@ -106,14 +109,14 @@ class PopularityTally:
 
         Raises `redis.exceptions.RedisError` or `OSError`.
         """
-        met, self._met = self._met, Counter()
-        if not met:
-            return
-        try:
-            await self._store.add({step: _by_bucket(met, step) for step in STEP_S})
-        except BaseException:
-            self._met.update(met)
-            raise
+        met, self._met = list(self._met.items()), Counter()
+        for first in range(0, len(met), _AT_ONCE):
+            some = dict(met[first : first + _AT_ONCE])
+            try:
+                await self._store.add({step: _by_bucket(some, step) for step in STEP_S})
+            except BaseException:
+                self._met.update(dict(met[first:]))
+                raise
 
 
 def _by_bucket(met: Mapping[tuple[int, str], int], step: Step) -> dict[int, Counter[str]]:
