@@ -55,7 +55,7 @@ test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" ch
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
-	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py tests/console/full_pages.py -s --show-capture=no $(ARGS)
+	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py tests/serving/full_training_bench.py tests/console/full_pages.py -s --show-capture=no $(ARGS)
 
 # Atheris stays out of .venv: it has no wheel for Python 3.10, and is of use here alone.
 fuzz: install  ## Fuzz what reads foreign bytes, FUZZ_S=60 seconds each; FUZZ="event body" chooses; finds go to build/fuzz

@@ -93,6 +93,8 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
         archive=str(tmp_path / "archive"),
         topics=TopicSettings(prefix=f"test-{token}-"),
         worker=type(base.worker)(group=f"test-{token}"),
+        # Beside other tests one that gives way would never be done.
+        trainer=type(base.trainer)(niceness=0),
     )
 
 

@@ -20,7 +20,7 @@ from headrace.settings import Settings
 
 COMMANDS = [
     *("demo", "up", "status", "env", "down"),
-    *("worker", "trainer", "serve", "health"),
+    *("worker", "trainer", "serve", "console", "health"),
     *("import", "send", "recommend", "openapi", "asyncapi"),
     *("train", "tasks"),
     *("archive", "replay", "promote", "state-hash", "backup", "restore"),

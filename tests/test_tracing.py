@@ -107,7 +107,7 @@ async def test_one_trace_leads_from_the_request_through_kafka_to_redis(
         for command in ("serve", "worker"):
             stack.enter_context(Part(command, settings, tmp_path))
         await until_ready(url)
-        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
             sent = (await client.post("/v1/events", json=event)).json()["events"][0]
             asked = {"user_id": "ann", "after": sent["token"], "timeout_ms": 10_000}
             assert (await client.post("/v1/recommendations", json=asked)).status_code == 200

@@ -64,7 +64,7 @@ async def test_a_users_events_go_one_after_another(server: StubServer, client: C
 
 
 async def test_freshness_of_every_sampled_event(server: StubServer, client: Client) -> None:
-    server.applied_after_s = 0.05
+    server.applied_after_s = 0.5
     figures = await _run(client, _ratings(*("xa",) * 10), 0, sample_every=5)
     assert len(figures.freshness) == 2
     assert figures.unseen == 0

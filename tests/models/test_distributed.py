@@ -134,7 +134,7 @@ async def test_the_chief_takes_tasks_and_the_others_follow_it(
 ) -> None:
     changes: dict[str, Any] = {
         "models": {"hangs": ModelSettings()},
-        "trainer": TrainerSettings(lease_s=2.0),
+        "trainer": TrainerSettings(lease_s=2.0, niceness=0),
         "retrain": RetrainSettings(every_events=0),
     }
     settings = msgspec.structs.replace(settings, **changes)

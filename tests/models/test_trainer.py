@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
         settings,
         api_key=API_KEY,
         models=dict.fromkeys(MODELS, ModelSettings()),
-        trainer=TrainerSettings(lease_s=2.0),
+        trainer=TrainerSettings(lease_s=2.0, niceness=0),
         retrain=RetrainSettings(every_events=0),
     )
     ensure_topics(settings)
@@ -143,7 +143,7 @@ async def test_a_trainer_that_hung_finds_its_task_taken_and_changes_nothing(
 async def test_what_is_over_its_limits_fails_and_the_trainer_survives(
     settings: Settings, tasks: TaskStore, tmp_path: Path
 ) -> None:
-    limits = TrainerSettings(lease_s=2.0, memory_mb=250, timeout_s=6.0, concurrency=2)
+    limits = TrainerSettings(lease_s=2.0, memory_mb=250, timeout_s=6.0, concurrency=2, niceness=0)
     settings = msgspec.structs.replace(settings, trainer=limits)
     with stand_in(settings, tmp_path) as trainer:
         large, slow = await ask(tasks, "grows"), await ask(tasks, "hangs")
