@@ -153,8 +153,15 @@ async def test_the_openapi_document_describes_every_route(client: httpx.AsyncCli
         assert any(status.startswith("2") for status in operation["responses"])
         assert all(each["description"] for each in operation["responses"].values())
         path_says_all = path.endswith(
-            ("activate", "rollback", "/pin", "/models/{model_id}", "/hidden/{item_id}")
-            + ("/resume", "/promote")
+            (
+                "activate",
+                "rollback",
+                "/pin",
+                "/models/{model_id}",
+                "/hidden/{item_id}",
+                "/resume",
+                "/promote",
+            )
         )
         has_body = method in ("POST", "PUT") and not path_says_all
         assert ("requestBody" in operation) == has_body, path
