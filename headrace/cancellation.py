@@ -1,19 +1,35 @@
-"""Ending a task for certain."""
+"""Ending tasks for certain."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 _AGAIN_S = 0.1
 
 
-async def cancel_until_done(task: asyncio.Future[Any]) -> None:
-    """Cancel the task until it has ended, however it ends.
+async def cancel_until_done(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks until they have ended, however they end; being cancelled does not end that.
 
     Once is not always enough: redis-py may make an error of its own of a call that is cancelled,
     and whoever waits that error out goes on.
     """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_AGAIN_S)
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(left, timeout=_AGAIN_S)
+
+
+async def side_by_side(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these until one fails or this is cancelled, and then end all of them.
+
+    `asyncio.gather` is done with the first part that ends, and leaves the others alone.
+    """
+    running = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        await cancel_until_done(*running)

@@ -24,6 +24,7 @@ from typing import Any
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headrace.cancellation import side_by_side
 from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
 from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.experiment import Experiment
@@ -192,7 +193,7 @@ class LiveModel:
     async def follow(self) -> None:
         """Take up new versions, changes of the catalogue and transitions, until cancelled."""
         # Side by side: loading a large version takes seconds, for which changes must not wait.
-        await asyncio.gather(
+        await side_by_side(
             self._repeat(self._follow_version),
             self._repeat(self._follow_experiment),
             self._repeat(self._follow_changes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 from starlette.requests import Request
 
+from headrace.cancellation import side_by_side
 from headrace.catalog import CatalogStore
 from headrace.evaluation import EvaluationStore
 from headrace.experiment import Experiment, experiment_of
@@ -87,7 +87,7 @@ class OfTopics:
 
     async def follow(self) -> None:
         """Follow whose sessions change and how versions fare, until cancelled."""
-        await asyncio.gather(self.changes.follow(), self.evaluation.follow())
+        await side_by_side(self.changes.follow(), self.evaluation.follow())
 
 
 def new_id() -> str:
