@@ -103,6 +103,7 @@ class ReplayQueue:
             f"{self._stem}:{name}" for name in ("newest", "active", "cancelled")
         )
         self._save_held = redis.register_script(load_script("save_held.lua"))
+        self._finish_held = redis.register_script(load_script("finish_held.lua"))
         self._give_back = redis.register_script(load_script("compare_and_delete.lua"))
 
     async def add(self, task: ReplayTask) -> ReplayTask:
@@ -149,8 +150,12 @@ class ReplayQueue:
             raise ReplayRefused(f"{task.into} is being promoted, which has to end.")
         await self._redis.sadd(self._cancelled, replay_id)
         if await self._redis.set(self._lease(replay_id), "cancel", nx=True, px=LEASE_MS):
-            # No job has it, and none can take it meanwhile.
-            await self.finish(ended(task, "CANCELLED", "cancelled", now=now), "cancel")
+            # No job has it, and none can take it meanwhile; but one may just have ended it.
+            task = await self.get(replay_id)
+            if task.status in OPEN:
+                await self.finish(ended(task, "CANCELLED", "cancelled", now=now), "cancel")
+            else:
+                await self.give_back(replay_id, "cancel")
         return await self.get(replay_id)
 
     async def resume(self, replay_id: str, *, now: float) -> ReplayTask:
@@ -210,18 +215,20 @@ class ReplayQueue:
             args=[holder, msgspec.json.encode(task), LEASE_MS],
         )
         if not saved:
-            raise LeaseLapsed(f"Replay {task.id} is another job's by now.")
+            raise _lapsed(task)
 
     async def is_cancelled(self, replay_id: str) -> bool:
         """Return whether somebody has asked for its end."""
         return bool(await self._redis.sismember(self._cancelled, replay_id))
 
     async def finish(self, task: ReplayTask, holder: str) -> None:
-        """Store a replay that has come to its end, and give the lease back."""
-        await self.save(task, holder)
-        await self._redis.srem(self._cancelled, task.id)
-        await self._redis.hdel(self._active, _target(task))
-        await self.give_back(task.id, holder)
+        """Store a replay at its end, and give the lease back, at once. Raises `LeaseLapsed`."""
+        finished = await self._finish_held(
+            keys=[self._lease(task.id), self._task(task.id), self._cancelled, self._active],
+            args=[holder, task.id, msgspec.json.encode(task), _target(task)],
+        )
+        if not finished:
+            raise _lapsed(task)
 
     async def give_back(self, replay_id: str, holder: str) -> None:
         """Let the next job go on with a replay."""
@@ -268,6 +275,10 @@ def ended(
     return msgspec.structs.replace(
         task, status=status, step=step, updated_at=now, finished_at=now, error=error
     )
+
+
+def _lapsed(task: ReplayTask) -> LeaseLapsed:
+    return LeaseLapsed(f"Replay {task.id} is another job's by now.")
 
 
 def _target(task: ReplayTask) -> str:
