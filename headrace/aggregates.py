@@ -16,11 +16,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import load_script
+from headrace.store import call, load_script, pipelined
 from headrace.topics import Place
 
 STEPS = 10
@@ -92,16 +93,20 @@ class AggregateStore:
         events = [logged for logged in events if logged.event.merged is not True]
         if not events:
             return 0
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        calls = [
+            self._call(partition, of_partition[first : first + _EVENTS_A_CALL])
+            for partition, of_partition in _by_partition(events).items()
+            for first in range(0, len(of_partition), _EVENTS_A_CALL)
+        ]
+        places = {str(place_of(logged)) for logged in events}
+
+        def queue(pipeline: Pipeline) -> None:
             # First: a stream that there is, is listed.
-            pipeline.sadd(self._keys.streams, *{str(place_of(logged)) for logged in events})
-            for partition, of_partition in _by_partition(events).items():
-                for first in range(0, len(of_partition), _EVENTS_A_CALL):
-                    keys, argument = self._call(
-                        partition, of_partition[first : first + _EVENTS_A_CALL]
-                    )
-                    await self._script(keys=keys, args=[argument], client=pipeline)
-            return sum((await pipeline.execute())[1:])
+            pipeline.sadd(self._keys.streams, *places)
+            for keys, argument in calls:
+                call(pipeline, self._script, keys, argument)
+
+        return sum((await pipelined(self._redis, queue, self._script))[1:])
 
     def _call(self, partition: int, events: Sequence[LoggedEvent]) -> tuple[list[str], bytes]:
         """Return keys and argument of a call of the script."""

@@ -14,7 +14,15 @@ from redis.commands.core import AsyncScript
 from headrace.errors import InvalidItem
 from headrace.events import MAX_BYTES, Context, ItemId, decode
 from headrace.settings import Settings
-from headrace.store import AnyReading, Reading, load_script, read_together, text
+from headrace.store import (
+    AnyReading,
+    Reading,
+    call,
+    load_script,
+    pipelined,
+    read_together,
+    text,
+)
 
 _AT_ONCE = 1_000
 """Changed items read in one call: bounds the time for which Redis does nothing else."""
@@ -87,15 +95,14 @@ class CatalogStore:
 
         One that is older than what has been applied of the same item changes nothing.
         """
-        async with self._redis.pipeline(transaction=False) as pipeline:
+
+        def queue(pipeline: Pipeline) -> None:
             for change in changes:
                 raw = msgspec.json.encode(change.item) if change.item else b""
-                await self._script(
-                    keys=self._keys,
-                    args=[change.topic_id, change.partition, change.offset, change.item_id, raw],
-                    client=pipeline,
-                )
-            return sum(await pipeline.execute())
+                of_change = (change.topic_id, change.partition, change.offset, change.item_id, raw)
+                call(pipeline, self._script, self._keys, *of_change)
+
+        return sum(await pipelined(self._redis, queue, self._script))
 
     async def changes_since(
         self, sequence: int, at_most: int = _AT_ONCE

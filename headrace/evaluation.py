@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
 from headrace.impressions import Impression
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import load_script, text
+from headrace.store import call, load_script, pipelined, text
 
 NOT_THE_MODELS = "trending"
 """The label of lists that are no version's: trending items, and popular ones."""
@@ -46,6 +47,8 @@ _CALL = 100
 """Events or lists in one Lua call: bounds the time for which Redis does nothing else."""
 
 _Row = TypeVar("_Row")
+_Call = tuple[list[str], bytes]
+"""Keys and argument of a call of a script."""
 
 
 class Score(Struct, frozen=True):
@@ -114,12 +117,14 @@ class EvaluationStore:
         for impression in impressions:
             if self.judges(impression):
                 by_shard[_shard(impression.user_id or "")].append(impression)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for shard, of_shard in by_shard.items():
-                for some in _pieces(of_shard):
-                    await self._call_keep(shard, some, pipeline)
-            if by_shard:
-                await pipeline.execute()
+        if not by_shard:
+            return
+        calls = [
+            self._call_keep(shard, some)
+            for shard, of_shard in by_shard.items()
+            for some in _pieces(of_shard)
+        ]
+        await self._run(self._keep, calls)
 
     @property
     def popular_items(self) -> int:
@@ -148,11 +153,12 @@ class EvaluationStore:
                 by_shard[_shard(event.user_id)].append(logged)
         if not by_shard:
             return {}
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for shard, of_shard in by_shard.items():
-                for some in _pieces(of_shard):
-                    await self._call_score(shard, some, popular, pipeline)
-            answers = await pipeline.execute()
+        calls = [
+            self._call_score(shard, some, popular)
+            for shard, of_shard in by_shard.items()
+            for some in _pieces(of_shard)
+        ]
+        answers = await self._run(self._score, calls)
         scores: dict[str, Score] = defaultdict(Score)
         for answer in answers:
             for label, *numbers in zip(*(answer[at::4] for at in range(4)), strict=True):
@@ -183,7 +189,16 @@ class EvaluationStore:
                     scores[label] += Score(**{what: int(value)})
         return dict(scores)
 
-    async def _call_keep(self, shard: int, some: Sequence[Impression], pipeline: Any) -> None:
+    async def _run(self, script: AsyncScript, calls: Sequence[_Call]) -> list[Any]:
+        """Return the answers to the calls of a script."""
+
+        def queue(pipeline: Pipeline) -> None:
+            for keys, argument in calls:
+                call(pipeline, script, keys, argument)
+
+        return await pipelined(self._redis, queue, script)
+
+    def _call_keep(self, shard: int, some: Sequence[Impression]) -> _Call:
         users: dict[str, int] = {}
         rows = [
             (
@@ -197,12 +212,9 @@ class EvaluationStore:
             for each in some
         ]
         keys = [self._lists(shard, user_id) for user_id in users]
-        argument = msgspec.msgpack.encode((LISTS, self._ttl_s, rows))
-        await self._keep(keys=keys, args=[argument], client=pipeline)
+        return keys, msgspec.msgpack.encode((LISTS, self._ttl_s, rows))
 
-    async def _call_score(
-        self, shard: int, some: Sequence[LoggedEvent], popular: Sequence[str], pipeline: Any
-    ) -> None:
+    def _call_score(self, shard: int, some: Sequence[LoggedEvent], popular: Sequence[str]) -> _Call:
         users: dict[str, int] = {}
         places: dict[tuple[str, str], int] = {}
         rows = [
@@ -218,8 +230,7 @@ class EvaluationStore:
         stem = self._stems[shard]
         keys = [f"{stem}marks", f"{stem}counts", *(self._lists(shard, user) for user in users)]
         bounds = (self._slice_s, self._window_s, self._ttl_s, ITEMS_A_LIST, gains(self._k))
-        argument = msgspec.msgpack.encode((*bounds, POPULAR, popular, list(places), rows))
-        await self._score(keys=keys, args=[argument], client=pipeline)
+        return keys, msgspec.msgpack.encode((*bounds, POPULAR, popular, list(places), rows))
 
     def _lists(self, shard: int, user_id: str) -> str:
         return f"{self._last[shard]}{user_id}"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, cast
 import msgspec
 from msgspec import Meta, Struct
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
 from headrace import changed_users
@@ -21,7 +22,15 @@ from headrace.erasures import Erasure
 from headrace.errors import TooManyHidden
 from headrace.events import AnyEvent, ItemId
 from headrace.settings import Settings
-from headrace.store import Reading, ScriptReading, load_script, read_together, text
+from headrace.store import (
+    Reading,
+    ScriptReading,
+    call,
+    load_script,
+    pipelined,
+    read_together,
+    text,
+)
 from headrace.topics import Topics
 
 Kind = Literal["click", "purchase", "rating"]
@@ -162,20 +171,21 @@ class SessionStore:
         An event at or before its partition's mark changes nothing, so the same batch may be
         applied again after a failure. Raises `redis.exceptions.RedisError`.
         """
-        calls = list(_calls(events))
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                keys, argument = self._call(events, call)
-                await self._script(keys=keys, args=[argument], client=pipeline)
+        pieces = list(_pieces(events))
+        calls = [self._call(events, piece) for piece in pieces]
+        changed = changed_users.encode(each.event.user_id for each in events)
+
+        def queue(pipeline: Pipeline) -> None:
+            for keys, argument in calls:
+                call(pipeline, self._script, keys, argument)
             # Last: who hears of it finds the events applied.
-            pipeline.publish(
-                self._channel, changed_users.encode(each.event.user_id for each in events)
-            )
-            *answers, _ = await pipeline.execute()
+            pipeline.publish(self._channel, changed)
+
+        *answers, _ = await pipelined(self._redis, queue, self._script)
         outcomes: list[Outcome] = ["new"] * len(events)
-        for call, answer in zip(calls, answers, strict=True):
-            if answer != b"n" * len(call):
-                for index, letter in zip(call, text(answer), strict=True):
+        for piece, answer in zip(pieces, answers, strict=True):
+            if answer != b"n" * len(piece):
+                for index, letter in zip(piece, text(answer), strict=True):
                     outcomes[index] = _OUTCOMES[letter]
         return outcomes
 
@@ -325,11 +335,11 @@ class SessionStore:
         """
         return f"{self._hidden_prefix}{_slot(user_id)}"
 
-    def _call(self, events: Sequence[LoggedEvent], call: Sequence[int]) -> tuple[list[str], bytes]:
+    def _call(self, events: Sequence[LoggedEvent], piece: Sequence[int]) -> tuple[list[str], bytes]:
         """Return keys and argument of a call of the script with these of the events."""
         users: dict[str, int] = {}
         rows = []
-        for index in call:
+        for index in piece:
             logged = events[index]
             event = logged.event
             rows.append(
@@ -406,7 +416,7 @@ def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:
     return marks
 
 
-def _calls(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:
+def _pieces(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:
     """Yield the indices of the events for each call of the script; their order is kept.
 
     The script takes users of one slot together: on a single server any, on a cluster these.

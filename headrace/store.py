@@ -13,7 +13,9 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import NoScriptError
 
 from headrace.settings import Settings
 
@@ -114,6 +116,33 @@ async def read_together(redis: Redis, *readings: AnyReading) -> list[Any]:
         else reading.parse(answers[slice(*next(spans))])
         for reading in readings
     ]
+
+
+async def pipelined(
+    redis: Redis, queue: Callable[[Pipeline], object], script: AsyncScript
+) -> list[Any]:
+    """Return the answers to the commands that `queue` puts into a pipeline, in one round trip.
+
+    It calls the script by `call`. Those that stand before it may be done twice, when Redis does not
+    know the script yet. redis-py would ask whether it does each time. Raises
+    `redis.exceptions.RedisError`.
+    """
+    try:
+        return await _executed(redis, queue)
+    except NoScriptError:
+        await redis.script_load(script.script)
+        return await _executed(redis, queue)
+
+
+async def _executed(redis: Redis, queue: Callable[[Pipeline], object]) -> list[Any]:
+    async with redis.pipeline(transaction=False) as pipeline:
+        queue(pipeline)
+        return await pipeline.execute()
+
+
+def call(pipeline: Pipeline, script: AsyncScript, keys: Sequence[str], *args: object) -> None:
+    """Put a call of a script into a pipeline."""
+    pipeline.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
 
 
 def load_script(name: str) -> str:

@@ -28,8 +28,8 @@ from serving.schemas import RecommendationAnswer, RecommendationRequest
 
 logger = logging.getLogger(__name__)
 
-_HELD_S = 0.05
-"""How long lists are gathered: a list can be found some fifth of a second after it was served."""
+_HELD_S = 0.2
+"""How long lists are gathered: a list can be found some third of a second after it was served."""
 _AT_ONCE = 250
 """Lists encoded in one go, some two milliseconds for which requests wait."""
 _AGAIN_S = 1.0
