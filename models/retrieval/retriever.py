@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -17,6 +18,7 @@ from headrace.sessions import Session
 from headrace.transitions import Transition
 from headrace.versions import Manifest
 from models.retrieval.artifact import CANDIDATE_TOWER, INDEX, QUERY_TOWER, Artifact
+from models.retrieval.attributes import Mask
 from models.retrieval.blend import blended_scores, log_normaliser
 from models.retrieval.diversity import diverse_order
 from models.retrieval.encoder import SessionEncoder
@@ -426,6 +428,7 @@ class Retriever:
         if k > blend.candidates:
             found = self._index.search(query, k, met)
         positions, dots = found
+        allowed: Mask | None = None
         wanted = self._items.are_candidates(ruled.positions)
         if asked.limits:
             allowed = self._items.allowed(asked.limits)
@@ -434,6 +437,7 @@ class Retriever:
             positions, dots = nearest_allowed(
                 self._index, self._items.vectors, query, k, allowed, found, met
             )
+        least = float(dots[-1]) - normaliser if len(dots) else -math.inf
         probabilities = np.zeros(len(positions))
         if len(ruled.positions):
             at, there = ruled.found(positions)
@@ -446,12 +450,39 @@ class Retriever:
             positions = np.concatenate([positions, more])
             dots = np.concatenate([dots, self._items.vectors[more] @ query])
             probabilities = np.concatenate([probabilities, ruled.probabilities[wanted]])
-        scores = blended_scores(
-            dots, probabilities, normaliser, blend.rules, self._items.are_cold(positions)
-        )
+        scores = self._blended(positions, dots, probabilities, normaliser)
         best = _first(scores, k)
+        if blend.rules and self._items.has_cold and (scores[best[-1:]] < least).any():
+            # No cold item was scored below what the towers give it, and there may be better ones
+            # behind those that were found.
+            more = self._cold_besides(np.concatenate([positions, met]), allowed)
+            of_more = self._items.vectors[more] @ query
+            none = np.zeros(len(more))
+            positions = np.concatenate([positions, more])
+            dots, probabilities = np.concatenate([dots, of_more]), np.append(probabilities, none)
+            scores = np.append(scores, self._blended(more, of_more, none, normaliser))
+            best = _first(scores, k)
         towers = dots[best].astype(np.float64) - normaliser
         return _Best(held, positions[best], scores[best], towers, probabilities[best])
+
+    def _blended(
+        self,
+        positions: NDArray[np.int64],
+        dots: NDArray[np.float32],
+        probabilities: NDArray[np.float64],
+        normaliser: float,
+    ) -> NDArray[np.float64]:
+        cold = self._items.are_cold(positions)
+        return blended_scores(dots, probabilities, normaliser, self._blend.rules, cold)
+
+    def _cold_besides(
+        self, positions: NDArray[np.int64], allowed: Mask | None
+    ) -> NDArray[np.int64]:
+        """Return where the cold items stand that are allowed and not among these."""
+        cold = self._items.cold_candidates()
+        if allowed is not None:
+            cold = cold[allowed[cold]]
+        return cold[~np.isin(cold, positions)]
 
     def _ruled(self, held: Sequence[NDArray[np.int64]]) -> list[Ruled]:
         """Return what rules lead to from the known items of sessions, the oldest first."""

@@ -32,6 +32,16 @@ class ItemVectors(ItemTable):
         """Return of each position whether the item there came after the training."""
         return np.asarray(positions >= self._trained)
 
+    @property
+    def has_cold(self) -> bool:
+        """Whether an item came after the training."""
+        return len(self._ids) > self._trained
+
+    def cold_candidates(self) -> NDArray[np.int64]:
+        """Return where the cold items stand that may be recommended, rising."""
+        cold = np.arange(self._trained, len(self._ids))
+        return cold[self.are_candidates(cold)]
+
     def are_trained(self, item_ids: Collection[str]) -> NDArray[np.bool_]:
         """Return of each of these whether the version was trained on it."""
         positions = self.looked_up(item_ids)

@@ -212,3 +212,21 @@ def test_lists_made_together_are_those_made_one_by_one(either: Retriever) -> Non
         assert listed == reordered.items == alone
         assert reordered.features.shape == (len(alone.item_ids), CANDIDATE_FEATURES)
     assert either.recommend_many([]) == []
+
+
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(exclude=frozenset({"new-3", "beta-1"}))])
+def test_the_best_of_many_cold_items_are_listed_when_rules_say_most(
+    toy_artifact: Artifact, limits: Limits
+) -> None:
+    blend = msgspec.structs.replace(toy_artifact.blend, rules=0.999, candidates=10)
+    retriever = Retriever(replace(toy_artifact, blend=blend))
+    cold = [Item(item_id=f"new-{n}", categories=(WORLDS[n % 2],)) for n in range(30)]
+    retriever.add_items([*toy_items(), *cold])
+    session = walk("alpha", 1, 2)
+    ids = [each.item_id for each in (*toy_items(), *cold) if each.item_id not in limits.exclude]
+    scored = retriever.score(session, ids)
+    assert scored is not None
+    for k in (3, 10, 25):
+        best = sorted(scored.scores, reverse=True)[:k]
+        found = recommended(retriever, session, k, limits=limits)
+        assert found.scores == pytest.approx(best)
