@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
+from once import made_once
 from toy import TOY, toy_columns, toy_items
 
 from headrace.versions import Manifest
 from models.retrieval import Artifact, Retriever, load_artifact
 
-
-@pytest.fixture(scope="session")
-def toy_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")
+Reports = list[tuple[str, float, dict[str, float]]]
+"""Step, how far the training is, and figures."""
 
 
 @pytest.fixture(scope="session")
-def reports() -> list[tuple[str, float, dict[str, float]]]:
+def toy_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts of a training, and beside them what it reported; not to be changed."""
+
+    def make(folder: Path) -> None:
+        from models.training.pipeline import train
+
+        reports: Reports = []
+
+        def progress(step: str, fraction: float, **figures: float) -> None:
+            reports.append((step, fraction, figures))
+
+        train(toy_columns(), toy_items(), TOY, folder / "artifacts", "toy", "v1", progress)
+        (folder / "reports.json").write_bytes(msgspec.json.encode(reports))
+
+    return made_once(tmp_path_factory, "toy-training", make)
+
+
+@pytest.fixture(scope="session")
+def toy_artifacts(toy_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts, this process's own."""
+    own = tmp_path_factory.mktemp("artifacts")
+    return Path(shutil.copytree(toy_training / "artifacts", own, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="session")
+def reports(toy_training: Path) -> Reports:
     """What the training of `toy_manifest` reported."""
-    return []
+    return msgspec.json.decode((toy_training / "reports.json").read_bytes(), type=Reports)
 
 
 @pytest.fixture(scope="session")
-def toy_manifest(
-    toy_artifacts: Path, reports: list[tuple[str, float, dict[str, float]]]
-) -> Manifest:
-    from models.training.pipeline import train
-
-    def progress(step: str, fraction: float, **figures: float) -> None:
-        reports.append((step, fraction, figures))
-
-    return train(toy_columns(), toy_items(), TOY, toy_artifacts, "toy", "v1", progress)
+def toy_manifest(toy_artifacts: Path) -> Manifest:
+    return load_artifact(toy_artifacts / "toy" / "v1").manifest
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from events_log import NOW
+from once import made_once
 from redis.asyncio import Redis
 from serving_tools import RING, USERS, V1, Serve, activate, ring
 
@@ -30,6 +31,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Every second one buys each item, the others rate it.
     """
+    return made_once(tmp_path_factory, "trained", _train_walkers) / "default" / V1
+
+
+def _train_walkers(artifacts: Path) -> None:
     from models.training.pipeline import train
 
     steps = np.repeat(np.arange(12), USERS)
@@ -51,9 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Above a half: what nearly everyone does next comes first, whatever the towers say.
         rules_share=0.6,
     )  # fmt: skip
-    artifacts = tmp_path_factory.mktemp("trained")
     train(columns, items, parameters, artifacts, "default", V1, lambda *_, **__: None)
-    return artifacts / "default" / V1
 
 
 @pytest.fixture
