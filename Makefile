@@ -52,7 +52,7 @@ screenshots: install  ## Take the console's pictures in docs/ anew, from the dem
 
 # Three at a time: most of them wait for processes that they have started.
 test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" chooses
-	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py tests/serving/full_training_bench.py tests/console/full_pages.py -s --show-capture=no $(ARGS)

@@ -1,0 +1,43 @@
+"""How tests are shared out among processes: by file, the files that take longest first.
+
+What a module or a folder sets up for its tests is set up once so, and no process is left alone with
+a long file at the end.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import Producer
+
+TOGETHER = ("tests/console/",)
+"""Folders whose files share what is dear to set up."""
+LONGEST_FIRST = ("tests/test_end_to_end.py", "tests/console/")
+
+
+class ByFile(LoadScopeScheduling):
+    """Gives a process the tests of a file, or of a folder of `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return next(filter(file.startswith, TOGETHER), file)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order of the tests, which is not that of their number."""
+    config.option.loadscopereorder = False
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Share tests out so, whatever `--dist` says."""
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; each file's tests keep their order."""
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid: str) -> int:
+    ranks = (at for at, name in enumerate(LONGEST_FIRST) if nodeid.startswith(name))
+    return next(ranks, len(LONGEST_FIRST))
