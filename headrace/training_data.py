@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from headrace.errors import HeadraceError, InvalidEvent
-from headrace.importing.layout import Layout, Shaper
+from headrace.importing.layout import Hints, Layout, Shaper
 from headrace.importing.records import RecordMaker
 from headrace.importing.sources import COMPRESSED, FORMATS, Form, Malformed, open_source
 from headrace.records import Batch, Records
@@ -21,6 +22,14 @@ from headrace.topics import Topics
 _ROWS = 10_000
 """Rows of a batch."""
 _Column = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+_HINTS = Hints(
+    keep='schema: {{"columns": {{"{name}": "{column}"}}}}',
+    leave_out='schema: {{"leave_out": ["{column}"]}}',
+    kind="schema.type",
+    dates='schema: {"time_unit": "iso"}',
+)
 
 
 class DataSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -76,6 +85,14 @@ def kept_file(fields: object) -> DataFile | None:
     return None if fields is None else msgspec.convert(fields, DataFile)
 
 
+def check_schema(schema: DataSchema) -> None:
+    """Raise `InvalidEvent` for one by which no file could be read."""
+    try:
+        Shaper(_layout(schema), schema.type, cells_are_text=True)
+    except HeadraceError as exc:
+        raise InvalidEvent("schema", str(exc)) from exc
+
+
 def read_data(
     path: Path, schema: DataSchema, settings: Settings, received_at: float
 ) -> Iterator[tuple[Batch, int, InvalidEvent | None]]:
@@ -86,14 +103,9 @@ def read_data(
     Raises `HeadraceError` when the file is gone, damaged, or has columns that have no place.
     """
     topics = Topics(settings)
-    layout = Layout(
-        columns=schema.columns,
-        constants=schema.constants,
-        left_out=frozenset(schema.leave_out),
-        time_unit=schema.time_unit,
-    )
-    with open_source(path, Form(format=schema.format, delimiter=schema.delimiter)) as source:
-        shaper = Shaper(layout, schema.type, cells_are_text=source.cells_are_text)
+    form = Form(format=schema.format, delimiter=schema.delimiter)
+    with _unnamed(path), open_source(path, form) as source:
+        shaper = Shaper(_layout(schema), schema.type, cells_are_text=source.cells_are_text)
         columns = None if source.columns is None else shaper.check_columns(source.columns)
         if columns is not None and schema.type is None and not shaper.says_type(columns):
             raise HeadraceError("Nothing says what the rows of the data are; send `schema.type`.")
@@ -113,6 +125,25 @@ def read_data(
                 yield from _batches(rows, received_at, refused, why)
                 refused, why, waiting = 0, None, 0
         yield from _batches(rows, received_at, refused, why)
+
+
+@contextmanager
+def _unnamed(path: Path) -> Iterator[None]:
+    """Keep out of errors where the file lies: who sent it knows it by another name."""
+    try:
+        yield
+    except HeadraceError as exc:
+        raise HeadraceError(str(exc).replace(str(path), "The file of events")) from exc
+
+
+def _layout(schema: DataSchema) -> Layout:
+    return Layout(
+        columns=schema.columns,
+        constants=schema.constants,
+        left_out=frozenset(schema.leave_out),
+        time_unit=schema.time_unit,
+        hints=_HINTS,
+    )
 
 
 def _event_topic(topics: Topics, name: str) -> str:

@@ -60,12 +60,17 @@ def form_request(form: FormData) -> TrainingRequest:
     return request_of(fields)
 
 
-def form_file(form: FormData) -> UploadFile | None:
-    """Return the file of events, None when there is none. Raises `Problem` 422 for what is none."""
+def form_file(form: FormData, at_most: int) -> UploadFile | None:
+    """Return the file of events, None when there is none.
+
+    Raises `Problem` 422 for what is none, 413 for one of more than so many bytes.
+    """
     found = form.get(DATA)
     if isinstance(found, str):
         reason = "is a field; send it as a file, with a file name"
         raise Problem(422, f"{DATA}: {reason}", [wrong_field(DATA, reason, None)])
+    if found is not None and (found.size or 0) > at_most:
+        raise Problem(413, f"The file is longer than {at_most:,} bytes; send less of it.")
     return found
 
 

@@ -43,6 +43,26 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?
 
 
 @dataclass(frozen=True)
+class Hints:
+    """How a user says what a file's layout leaves open, in the words of where it was given."""
+
+    keep: str
+    """Of a column that is no field, with `{name}` under which it is kept, and `{column}`."""
+    leave_out: str
+    kind: str
+    """Of all rows."""
+    dates: str
+
+
+COMMAND_LINE = Hints(
+    keep="--map {name}={column}",
+    leave_out="--leave-out {column}",
+    kind="--kind",
+    dates="--time-unit iso",
+)
+
+
+@dataclass(frozen=True)
 class Layout:
     """How the rows of a file are to be read, as a user says it."""
 
@@ -56,6 +76,7 @@ class Layout:
     """Of the timestamp: `s`, `ms`, `us`, or `iso` for dates in words."""
     separator: str = "|"
     """Between the categories that stand in one cell."""
+    hints: Hints = COMMAND_LINE
 
 
 class _Place(NamedTuple):
@@ -89,6 +110,11 @@ class Shaper:
             )
         ]
         self._places: dict[str, tuple[_Place, ...]] = {}
+
+    @property
+    def hints(self) -> Hints:
+        """In whose words errors say what to do."""
+        return self._layout.hints
 
     def check_columns(self, columns: Iterable[str]) -> list[str]:
         """Return the columns that are read. Raises `HeadraceError` unless each one has a place."""
@@ -139,10 +165,12 @@ class Shaper:
         if EVERYTHING in self._layout.left_out:
             return ()
         own = "attributes" if self._fields == FIELDS[ITEM] else "context"
+        keep = self.hints.keep.format(name=f"{own}.{column}", column=column)
+        leave_out = self.hints.leave_out.format(column=column)
         raise InvalidEvent(
             column,
-            f"is not a field; keep it with `--map {own}.{column}={column}`, say which field it is, "
-            f"or leave it out with `--leave-out {column}`",
+            f"is not a field; keep it with `{keep}`, say which field it is, or leave it out with "
+            f"`{leave_out}`",
         )
 
     def _place(self, name: str, text: bool) -> _Place:
@@ -159,7 +187,7 @@ class Shaper:
         if inner:
             return _cell if text else _scalar
         if name == "timestamp":
-            return partial(_seconds, unit=self._layout.time_unit)
+            return partial(_seconds, unit=self._layout.time_unit, dates=self.hints.dates)
         if name == "categories":
             return partial(_texts, separator=self._layout.separator)
         return _CONVERSIONS.get(name, _text)
@@ -204,7 +232,7 @@ def _whole(value: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _seconds(value: Any, *, unit: str) -> Any:
+def _seconds(value: Any, *, unit: str, dates: str) -> Any:
     """Return Unix seconds. A date without a time zone is in UTC."""
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
@@ -219,7 +247,7 @@ def _seconds(value: Any, *, unit: str) -> Any:
         return value.replace(tzinfo=zone).timestamp()
     number = _number(value)
     if isinstance(number, str):
-        hint = "" if unit == "iso" else "; `--time-unit iso` reads dates"
+        hint = "" if unit == "iso" else f"; `{dates}` reads dates"
         raise InvalidEvent("timestamp", f"{value!r} is not a number{hint}")
     return number / _PER_SECOND.get(unit, 1.0) if isinstance(number, float) else number
 

@@ -60,9 +60,10 @@ class RecordMaker:
         said = fields.pop(TYPE, None)
         kind = said if self._kind is None else self._kind
         if kind is None:
-            raise InvalidEvent(TYPE, "is required, or `--kind` for all rows")
+            raise InvalidEvent(TYPE, f"is required, or `{self._shaper.hints.kind}` for all rows")
         if said not in (None, kind):
-            raise InvalidEvent(TYPE, f"{said!r} is not the {kind} that `--kind` says")
+            hint = self._shaper.hints.kind
+            raise InvalidEvent(TYPE, f"{said!r} is not the {kind} that `{hint}` says")
         if kind not in (*KINDS, ITEM):
             raise InvalidEvent(TYPE, f"{kind!r} is not one of {', '.join((*KINDS, ITEM))}")
         return str(kind)

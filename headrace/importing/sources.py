@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -34,6 +35,8 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _LONGEST = 4 * MAX_BYTES
 """Characters of a line: more than any record has, and no file without lines fills the memory."""
 _PARQUET_ROWS = 2_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What stands for a byte that is no text."""
 _DAMAGED = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
 """What reading a compressed file, or text, raises when the file is damaged."""
 
@@ -203,6 +206,10 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
         columns = next(reader, [])
     except csv.Error as exc:
         raise HeadraceError(f"{path}: its first line is not CSV: {exc}.") from exc
+    if any(_SURROGATE.search(column) for column in columns):
+        raise HeadraceError(
+            f"{path}: its first line is not text of its encoding (UTF-8, if not said)."
+        )
     if len(set(columns)) < len(columns) or not all(columns):
         raise HeadraceError(
             f"{path}: its first line does not name each column, but is {','.join(columns)!r}; "
@@ -218,7 +225,8 @@ def _parquet(path: Path, raw: BinaryIO) -> Source:
     try:
         file = pq.ParquetFile(raw)
     except pa.ArrowException as exc:
-        raise HeadraceError(f"{path} is not a Parquet file: {exc}.") from exc
+        reason = str(exc).rstrip(".")
+        raise HeadraceError(f"{path} is not a Parquet file: {reason}.") from exc
     total, size = max(file.metadata.num_rows, 1), path.stat().st_size
     count = 0
 

@@ -47,7 +47,8 @@ async def _asked(request: Request) -> AsyncIterator[tuple[TrainingRequest, Uploa
         return
     form = await read_form(request)
     try:
-        yield form_request(form), form_file(form)
+        at_most = services(request).settings.serving.upload_bytes
+        yield form_request(form), form_file(form, at_most)
     finally:
         await form.close()
 

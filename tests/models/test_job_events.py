@@ -125,6 +125,12 @@ def test_rows_that_are_no_events_are_passed_over_unless_all_are(
     ):
         with pytest.raises(HeadraceError, match=words):
             read(settings, kept(settings, "e.csv", CSV.encode(), schema))
+    every = kept(settings, "e.csv", b"user_id,stars\nu,4\n", DataSchema(type="click"))
+    with pytest.raises(HeadraceError, match=r'Column stars: .*schema: {"leave_out": \["stars"\]}'):
+        read(settings, every)
+    binary = kept(settings, "e.csv", b"PAR1\x96,b\n1,2\n", DataSchema(type="click"))
+    with pytest.raises(HeadraceError, match=r"^The file of events: its first line is not text"):
+        read(settings, binary)
     with pytest.raises(HeadraceError, match="is gone; send it again"):
         read(settings, DataFile(name="f" * 32 + ".csv", bytes=1, sha256="", schema=SCHEMA))
 

@@ -142,7 +142,7 @@ async def test_a_deleted_model_is_a_conflict_and_its_training_is_cancelled(
         ({"kind": "cube"}, "kind", 'is "cube"; it must be one of retrieval, items, ranking'),
         ({"model_id": "other"}, "model_id", "the path says 'default'"),
         ({"schema": {"type": "click"}}, "schema", "part `data` of a form"),
-        ({"params": {"width": "x"}}, "params[...]", ""),
+        ({"params": {"width": "x"}}, "params", "it must be numbers by the names of training"),
         ({"nothing": 1}, "nothing", "is not a field"),
     ],
 )
@@ -235,6 +235,8 @@ async def test_a_file_may_be_as_long_as_settings_say(settings: Settings, serve: 
     async with serve(small) as client:
         files = {"data": ("events.csv", b"x" * (2 << 20))}
         check_problem(await client.post(TRAIN, files=files), 413, "2,097,152 bytes")
+        files = {"data": ("events.csv", b"x" * (1 << 20) + b"x")}
+        check_problem(await client.post(TRAIN, files=files), 413, "file is longer than 1,048,576")
         assert (await client.get("/v1/tasks")).json() == {"tasks": []}
 
 
