@@ -7,18 +7,22 @@
 --       open     sorted set: ids of the tasks that have not ended
 --       deleted  set: ids of models that are deleted, or being deleted
 --       trained  hash: model id -> when it was last trained, in Unix seconds
+--       kinds    hash: model id -> of which kind its versions are
 -- ARGV  task id, model id, the task as JSON, the time in Unix seconds, seconds that must lie between
---       two trainings, how many tasks are kept, what the keys of a task and its log begin with
+--       two trainings, how many tasks are kept, what the keys of a task and its log begin with, the
+--       task's kind
 -- Returns what came of it and more about it: made or known or busy, and a task's id; deleted, '';
--- soon, and the seconds to wait.
+-- kind, and that of the model's versions; soon, and the seconds to wait.
 
-local by_key, active, task, newest, open, deleted, trained = unpack(KEYS)
-local id, model, value, now, interval, kept, stem = unpack(ARGV)
+local by_key, active, task, newest, open, deleted, trained, kinds = unpack(KEYS)
+local id, model, value, now, interval, kept, stem, kind = unpack(ARGV)
 local WEEK = 7 * 24 * 3600  -- seconds for which a key is remembered
 
 local known = redis.call('GET', by_key)
 if known then return {'known', known} end
 if redis.call('SISMEMBER', deleted, model) == 1 then return {'deleted', ''} end
+local own = redis.call('HGET', kinds, model)
+if own and own ~= kind then return {'kind', own} end
 local running = redis.call('HGET', active, model)
 if running then return {'busy', running} end
 local last = redis.call('HGET', trained, model)

@@ -7,12 +7,14 @@
 --       active     hash: model id -> the id of its task that has not ended
 --       trained    hash: model id -> when it was last trained, in Unix seconds
 --       succeeded  hash: model id -> what its last success was, as JSON
+--       kinds      hash: model id -> of which kind its versions are
 -- ARGV  task id, number, model id, the task as JSON, when the model was trained ('': it was not),
---       the success as JSON ('': it is none)
+--       the success as JSON ('': it is none), the task's kind
 -- Returns whether it was ended.
 
-local fences, leases, marks, attempts, task, open, active, trained, succeeded = unpack(KEYS)
-local id, number, model, value, trained_at, success = unpack(ARGV)
+local fences, leases, marks, attempts, task, open, active, trained, succeeded, kinds =
+  unpack(KEYS)
+local id, number, model, value, trained_at, success, kind = unpack(ARGV)
 
 if redis.call('HGET', fences, id) ~= number then return 0 end
 redis.call('SET', task, value)
@@ -22,6 +24,9 @@ redis.call('HDEL', fences, id)
 redis.call('HDEL', marks, id)
 redis.call('HDEL', attempts, id)
 if redis.call('HGET', active, model) == id then redis.call('HDEL', active, model) end
-if trained_at ~= '' then redis.call('HSET', trained, model, trained_at) end
+if trained_at ~= '' then
+  redis.call('HSET', trained, model, trained_at)
+  redis.call('HSET', kinds, model, kind)
+end
 if success ~= '' then redis.call('HSET', succeeded, model, success) end
 return 1

@@ -514,11 +514,17 @@ def training_settings(settings: Settings, params: Mapping[str, float]) -> Traini
     }
     merged = {**msgspec.to_builtins(settings.training), **given}
     try:
-        return msgspec.convert(merged, TrainingSettings, strict=False)
+        asked = msgspec.convert(merged, TrainingSettings, strict=False)
     except msgspec.ValidationError as exc:
         reason, _, where = str(exc).partition(" - at `$.")
         name = where.strip("`")
         raise InvalidSetting(f"params.{name} has value {merged[name]!r}. {reason}.") from exc
+    if asked.width % asked.heads:
+        raise InvalidSetting(
+            f"params.heads has value {asked.heads}, of which the width, {asked.width}, is no "
+            "multiple."
+        )
+    return asked
 
 
 def without_password(url: str) -> str:

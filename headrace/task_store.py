@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from headrace.commands.durations import seconds
 from headrace.errors import (
     HeadraceError,
+    InvalidEvent,
     ModelDeleted,
     TaskEnded,
     TaskNotFound,
@@ -28,7 +29,8 @@ from headrace.settings import Settings
 from headrace.store import load_script, text
 from headrace.tasks import Status, Task, new_task
 from headrace.training_data import DataFile
-from headrace.training_requests import TrainingRequest
+from headrace.training_kinds import Kind
+from headrace.training_requests import TrainingRequest, check_kind, usual_kind
 
 Held = Literal["held", "cancelled"]
 _MIN_INTERVAL = "HEADRACE_RETRAIN_MIN_INTERVAL"
@@ -101,9 +103,10 @@ class TaskStore:
         """Queue a task for a request that was checked, and return it.
 
         A request whose key is known gets the task that it got before. Raises `TrainingInProgress`,
-        `TooSoon` or `ModelDeleted`.
+        `TooSoon` or `ModelDeleted`, and `InvalidEvent` for what the model's kind does not allow.
         """
         model_id = request.model_id or self._settings.model_id
+        request = await self._of_kind(request, model_id)
         task = new_task(request, model_id, task_id, now=now)
         if data is not None:
             params = {**task.params, "data": msgspec.to_builtins(data)}
@@ -115,11 +118,11 @@ class TaskStore:
                 self._key("key", request.idempotency_key or task_id),
                 *self._keys("active"),
                 self._key("task", task_id),
-                *self._keys("newest", "open", "deleted", "trained"),
+                *self._keys("newest", "open", "deleted", "trained", "kinds"),
             ],
             args=[
                 task_id, model_id, msgspec.json.encode(task), repr(now), repr(wait_s), _KEPT,
-                self._stem,
+                self._stem, task.kind,
             ],
         )  # fmt: skip
         outcome, about = map(text, raw)
@@ -127,6 +130,12 @@ class TaskStore:
             raise ModelDeleted(
                 f"Model {model_id} was deleted, or is being deleted; "
                 f"`PUT /v1/models/{model_id}` creates it again."
+            )
+        if outcome == "kind":
+            raise InvalidEvent(
+                "kind",
+                f"is {task.kind}; the versions of model {model_id} are of the kind {about}. Train "
+                "it under another model's id, or delete the model first",
             )
         if outcome == "soon":
             raise TooSoon(
@@ -137,6 +146,16 @@ class TaskStore:
         if outcome == "busy":
             raise TrainingInProgress(await self.get(about))
         return await self.get(about)
+
+    async def _of_kind(self, request: TrainingRequest, model_id: str) -> TrainingRequest:
+        """Return the request with the kind that it is for. Raises `InvalidEvent`."""
+        kind = request.kind
+        if kind is None:
+            raw = await self._redis.hget(self._key("kinds"), model_id)
+            usual = usual_kind(self._settings, model_id)
+            kind = usual if raw is None else msgspec.convert(text(raw), Kind)
+            check_kind(request, kind)
+        return msgspec.structs.replace(request, kind=kind)
 
     async def ask_later(self, request: TrainingRequest) -> bool:
         """Let a request wait until its model can be trained; False when one waits already.
@@ -160,7 +179,7 @@ class TaskStore:
             try:
                 request = msgspec.json.decode(raw, type=TrainingRequest)
                 task = await self.create(request, new_id, now=now)
-            except ModelDeleted:
+            except (ModelDeleted, InvalidEvent):
                 pass
             except TrainingRefused:
                 continue
@@ -173,6 +192,7 @@ class TaskStore:
     async def refuse_model(self, model_id: str) -> None:
         """Take no more requests for a model: it is deleted, or being deleted."""
         await self._redis.sadd(self._key("deleted"), model_id)
+        await self._redis.hdel(self._key("kinds"), model_id)
 
     async def admit_model(self, model_id: str) -> None:
         """Take requests for a model again."""
@@ -316,12 +336,12 @@ class TaskStore:
             keys=[
                 *self._keys("fences", "leases", "marks", "attempts"),
                 self._key("task", task.id),
-                *self._keys("open", "active", "trained", "succeeded"),
+                *self._keys("open", "active", "trained", "succeeded", "kinds"),
             ],
             args=[
                 task.id, fence, task.model_id, msgspec.json.encode(task),
                 repr(task.updated_at) if trained else "",
-                "" if success is None else msgspec.json.encode(success),
+                "" if success is None else msgspec.json.encode(success), task.kind,
             ],
         )  # fmt: skip
         if not done:

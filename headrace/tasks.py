@@ -7,7 +7,7 @@ from typing import Any, Literal, Union
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from headrace.training_kinds import Kind
+from headrace.training_kinds import KINDS, Kind
 from headrace.training_requests import TrainingRequest
 
 Status = Literal["QUEUED", "RUNNING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED"]
@@ -54,12 +54,12 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 def new_task(request: TrainingRequest, model_id: str, task_id: str, *, now: float) -> Task:
-    """Return the task of a request that is queued."""
+    """Return the task of a request that is queued; its kind is to be known by now."""
     asked: dict[str, Any] = msgspec.to_builtins(request)
     return Task(
         id=task_id,
         model_id=model_id,
-        kind=request.kind,
+        kind=request.kind or KINDS[0],
         created_at=now,
         updated_at=now,
         requested_by=request.requested_by,

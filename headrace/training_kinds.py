@@ -28,4 +28,5 @@ MODES: tuple[Mode, ...] = ("incremental", "full")
 EPOCHS = (1, 1_000)
 LEARNING_RATE = (0.0001, 0.01)
 TRAIN_SPLIT_RATIO = (0.5, 0.99)
+SEED = (0, 2**31 - 1)
 """Least and most, both allowed."""

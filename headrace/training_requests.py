@@ -5,6 +5,7 @@ HTTP, the command line, the clock, the count of events and the `retrain` topic a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -16,13 +17,14 @@ from headrace.errors import InvalidEvent, InvalidSetting
 from headrace.events import EventId, decode
 from headrace.settings import ModelId, Settings, TrainingSettings, training_settings
 from headrace.topics import Topics
-from headrace.training_data import DataSchema
+from headrace.training_data import DataSchema, check_schema
 from headrace.training_kinds import (
     ALGORITHMS,
     EPOCHS,
     KINDS,
     LEARNING_RATE,
     MODES,
+    SEED,
     TRAIN_SPLIT_RATIO,
     Kind,
     Mode,
@@ -53,7 +55,8 @@ class TrainingRequest(
 
     model_id: ModelId | None = None
     """None: that of the path, or of the settings."""
-    kind: Kind = "retrieval"
+    kind: Kind | None = None
+    """None: that of the model's versions, or what a model of its id is for."""
     epochs: Annotated[int, Meta(ge=EPOCHS[0], le=EPOCHS[1])] | None = None
     learning_rate: Annotated[float, Meta(ge=LEARNING_RATE[0], le=LEARNING_RATE[1])] | None = None
     algorithm: Annotated[str, Meta(max_length=64)] | None = None
@@ -68,7 +71,7 @@ class TrainingRequest(
     """Whether to train on what users did with the lists they were served, too."""
     global_data: bool = False
     """Whether to train on the events of all models' topics."""
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=SEED[0], le=SEED[1])] | None = None
     from_: _Bound | None = None
     """Events from here on: a time of theirs, or offsets; None: everything archived and retained."""
     to: _Bound | None = None
@@ -113,9 +116,20 @@ _LIMITS: Mapping[str, str] = {
     "epochs": f"a whole number from {EPOCHS[0]} to {EPOCHS[1]:,}",
     "learning_rate": f"a number from {LEARNING_RATE[0]} to {LEARNING_RATE[1]}",
     "train_split_ratio": f"a number from {TRAIN_SPLIT_RATIO[0]} to {TRAIN_SPLIT_RATIO[1]}",
-    "seed": f"a whole number from 0 to {2**31 - 1:,}",
+    "seed": f"a whole number from {SEED[0]} to {SEED[1]:,}",
     "from": "Unix seconds, a time like 2026-11-01T00:00Z, or offsets by topic and partition",
     "to": "Unix seconds, a time like 2026-11-01T00:00Z, or offsets by topic and partition",
+    "with_feedback": "true or false",
+    "global_data": "true or false",
+    "force": "true or false",
+    "idempotency_key": "a text of 1 to 128 printable characters",
+    "reason": "a text of at most 512 characters",
+    "requested_by": "a text of at most 128 characters",
+    "params": "numbers by the names of training settings; 1 and 0 for yes and no",
+    "schema.format": "one of jsonl, csv, parquet",
+    "schema.type": "one of click, rating, purchase",
+    "schema.time_unit": "one of s, ms, us, iso",
+    "schema.delimiter": "one character",
 }
 """By field, what it may be."""
 
@@ -147,24 +161,43 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
     if request.model_id not in (None, *settings.model_ids):
         among = ", ".join(settings.model_ids)
         raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
-    if request.with_feedback and request.kind == "ranking":
+    if request.kind is not None:
+        check_kind(request, request.kind)
+    for name in _PARAMETERS:
+        if name in request.params:
+            raise InvalidEvent(f"params.{name}", f"is a field of its own; send it as {name}")
+    if request.schema is not None:
+        check_schema(request.schema)
+    of_model = settings.of_model(request.model_id or settings.model_id)
+    _check_bounds(request, Topics(of_model).to_train(global_data=request.global_data))
+    try:
+        request.parameters(settings)
+    except InvalidSetting as exc:
+        raise InvalidEvent("params", str(exc)) from exc
+
+
+def check_kind(request: TrainingRequest, kind: Kind) -> None:
+    """Raise `InvalidEvent` for what no training of this kind can be asked for with."""
+    if request.with_feedback and kind == "ranking":
         raise InvalidEvent(
             "with_feedback",
             "is true; a second stage learns from lists made anew for it, retrieval and items from "
             "those that were served",
         )
-    algorithms = ALGORITHMS[request.kind]
+    algorithms = ALGORITHMS[kind]
     if request.algorithm is not None and request.algorithm not in algorithms:
-        among = f"{request.kind} has {', '.join(algorithms)}"
+        among = f"{kind} has {', '.join(algorithms)}"
         raise InvalidEvent("algorithm", f"is {request.algorithm!r}; {among}")
-    for name in _PARAMETERS:
-        if name in request.params:
-            raise InvalidEvent(f"params.{name}", f"is a field of its own; send it as {name}")
-    _check_bounds(request, Topics(settings).all_kinds)
-    try:
-        request.parameters(settings)
-    except InvalidSetting as exc:
-        raise InvalidEvent("params", str(exc)) from exc
+
+
+def usual_kind(settings: Settings, model_id: str) -> Kind:
+    """Return what a model without versions is trained to be, where nobody says."""
+    of_id: dict[str, Kind] = {
+        settings.serving.ranking_model_id: "ranking",
+        settings.serving.similar_model_id: "items",
+        settings.model_id: "retrieval",
+    }
+    return of_id.get(model_id, "retrieval")
 
 
 def _check_bounds(request: TrainingRequest, topics: Collection[str]) -> None:
@@ -178,39 +211,51 @@ def _check_bounds(request: TrainingRequest, topics: Collection[str]) -> None:
     begin, end = request.between()
     if begin is not None and end is not None and end <= begin:
         raise InvalidEvent("to", f"is {request.to!r}, which is not after `from`")
+    first, last = request.offsets()
+    for topic, by_partition in (first or {}).items():
+        for partition, offset in by_partition.items():
+            if (last or {}).get(topic, {}).get(partition, offset) < offset:
+                raise InvalidEvent(f"to.{topic}.{partition}", f"is before `from`, {offset:,}")
 
 
 def _check_offsets(name: str, offsets: Offsets, topics: Collection[str]) -> None:
     for topic, by_partition in offsets.items():
         if topic not in topics:
             among = ", ".join(topics)
-            raise InvalidEvent(name, f"{topic[:_SHOWN]!r} is no topic of events; there are {among}")
+            reason = f"{topic[:_SHOWN]!r} is no topic that is trained on; there are {among}"
+            raise InvalidEvent(name, reason)
         for partition in by_partition:
             if not (partition.isascii() and partition.isdigit()):
                 raise InvalidEvent(f"{name}.{topic}", f"{partition[:_SHOWN]!r} is no partition")
 
 
 def _seconds(bound: float | str | Offsets | None) -> float | None:
-    """Return a bound that is a time in Unix seconds. Raises `ValueError` for text that is none."""
+    """Return a bound that is a time in Unix seconds. Raises `ValueError` for what is none."""
     if isinstance(bound, dict) or bound is None:
         return None
-    if not isinstance(bound, str):
-        return float(bound)
     try:
-        return float(bound)
+        seconds = float(bound)
     except ValueError:
         # Python 3.10 does not know the Z of UTC.
-        moment = datetime.fromisoformat(bound.replace("Z", "+00:00"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+        moment = datetime.fromisoformat(str(bound).replace("Z", "+00:00"))
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{seconds} is no time")
+    return seconds
 
 
 def _in_words(error: InvalidEvent, raw: bytes) -> InvalidEvent:
     """Return the error with the value and all that the field may be, where there is a range."""
-    limits = _LIMITS.get(error.field)
+    # What is wrong inside of a mapping bears no key.
+    field = error.field.partition("[")[0]
+    limits = _LIMITS.get(field)
     if limits is None or error.reason.startswith("is "):
         return error
-    value = msgspec.json.encode(msgspec.json.decode(raw)[error.field]).decode()
-    return InvalidEvent(error.field, f"is {value[:_SHOWN]}; it must be {limits}")
+    value: Any = msgspec.json.decode(raw)
+    for name in field.split("."):
+        value = value[name]
+    shown = msgspec.json.encode(value).decode()[:_SHOWN]
+    return InvalidEvent(field, f"is {shown}; it must be {limits}")
 
 
 _SHOWN = 100

@@ -107,14 +107,20 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["train", "--epochs", "0"], "epochs: is 0; it must be a whole number from 1 to 1,000"),
+        (
+            ["train", "--learning-rate", "0.02"],
+            "learning_rate: is 0.02; it must be a number from 0.0001 to 0.01",
+        ),
+        (
+            ["train", "--train-split-ratio", "0.4"],
+            "train_split_ratio: is 0.4; it must be a number from 0.5 to 0.99",
+        ),
         (["train", "--from", "yesterday"], "--from yesterday is no time"),
         (["train", "--param", "width"], "--param width is not NAME=NUMBER"),
+        (["train", "--param", "width=nan"], "--param width=nan is not NAME=NUMBER"),
         (["train", "--schema", "{"], "--schema { is not JSON"),
         (["train", "--data", "/nothing/here"], "/nothing/here cannot be read"),
-        (
-            ["train", "--epochs", "0"],
-            "Invalid value for '--epochs': ",
-        ),
         (["train", "--kind", "cube"], "'retrieval', 'items', 'ranking'"),
         (["tasks", "--log"], "Name the task"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack
 from datetime import datetime
@@ -14,7 +15,14 @@ import typer
 
 from headrace.commands.extras import extra
 from headrace.errors import HeadraceError
-from headrace.training_kinds import EPOCHS, KINDS, LEARNING_RATE, MODES, TRAIN_SPLIT_RATIO
+from headrace.training_kinds import (
+    EPOCHS,
+    KINDS,
+    LEARNING_RATE,
+    MODES,
+    SEED,
+    TRAIN_SPLIT_RATIO,
+)
 
 if TYPE_CHECKING:
     from headrace.client import Client
@@ -23,6 +31,11 @@ Kind = Enum("Kind", {name: name for name in KINDS}, type=str)  # type: ignore[mi
 Mode = Enum("Mode", {name: name for name in MODES}, type=str)  # type: ignore[misc]
 _STATUSES = ("QUEUED", "RUNNING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED")
 Status = Enum("Status", {name: name for name in _STATUSES}, type=str)  # type: ignore[misc]
+
+
+def _number(limits: tuple[float, float], help_: str) -> Any:
+    """Return an option whose text is read, and refused, as a field of the request is."""
+    return typer.Option(metavar="NUMBER", help=f"{help_} From {limits[0]:,} to {limits[1]:,}.")
 
 
 def train(
@@ -35,23 +48,12 @@ def train(
         Mode | None, typer.Option(help="From the live version's weights, or from nothing.")
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="One of the kind's.")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=EPOCHS[0], max=EPOCHS[1], help="At the most.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=LEARNING_RATE[0], max=LEARNING_RATE[1], help="At its peak.")
-    ] = None,
+    epochs: Annotated[str | None, _number(EPOCHS, "At the most.")] = None,
+    learning_rate: Annotated[str | None, _number(LEARNING_RATE, "At its peak.")] = None,
     train_split_ratio: Annotated[
-        float | None,
-        typer.Option(
-            min=TRAIN_SPLIT_RATIO[0],
-            max=TRAIN_SPLIT_RATIO[1],
-            help="Share of the events before the hold-out.",
-        ),
+        str | None, _number(TRAIN_SPLIT_RATIO, "Share of the events before the hold-out.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Same data and seed: same version.")
-    ] = None,
+    seed: Annotated[str | None, _number(SEED, "Same data and seed: same version.")] = None,
     begin: Annotated[
         str | None,
         typer.Option("--from", metavar="TIME", help="Events from then on: 2026-11-01T00:00."),
@@ -87,9 +89,11 @@ def train(
 
     Times are local ones unless they have an offset.
     """
+    import msgspec
     from rich.console import Console
 
     from headrace.commands import show
+    from headrace.training_requests import request_of
 
     fields: dict[str, Any] = {
         "reason": reason or None,
@@ -110,7 +114,8 @@ def train(
         "idempotency_key": key,
         "requested_by": "headrace train",
     }
-    asked = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None}
+    asked = msgspec.to_builtins(request_of(given))
     console = Console()
     with _client() as client:
         task = _ask(client, f"/v1/models/{_model(model)}/train", asked, data)
@@ -197,8 +202,10 @@ def _params(given: list[str]) -> dict[str, float] | None:
         name, _, number = each.partition("=")
         try:
             found[name] = float(number)
-        except ValueError as exc:
-            raise HeadraceError(f"--param {each} is not NAME=NUMBER.") from exc
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise HeadraceError(f"--param {each} is not NAME=NUMBER.")
     return found or None
 
 

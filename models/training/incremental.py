@@ -68,7 +68,7 @@ def base_of(
     request = job.request
     if request.mode == "full":
         return None
-    if request.kind == "ranking":
+    if job.kind == "ranking":
         return "a second stage is trained on all events each time"
     if job.data is not None or request.from_ is not None or request.to is not None:
         return "the events are those of a file, or of a part of the log"
@@ -79,7 +79,7 @@ def base_of(
         manifest = store.manifest(job.model_id, job.base)
         if manifest is None:
             return f"version {job.base} is not there"
-        why = unfit(manifest, request.kind, parameters, job.through, job.topic_ids)
+        why = unfit(manifest, job.kind, parameters, job.through, job.topic_ids)
         return why or load_base(store.fetch(job.model_id, job.base, check), check)
     except HeadraceError as exc:
         return f"version {job.base} cannot be read: {exc}"

@@ -131,7 +131,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     items, live = asyncio.run(_known(settings, job.model_id)) if is_chief else ((), None)
     origin = Origin(
         cluster=cluster,
-        kind=job.request.kind,
+        kind=job.kind,
         topic_ids=job.topic_ids,
         notes=notes,
         feedback=feedback,
@@ -142,7 +142,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     made = (store.local, job.model_id, job.version, training, origin)
     if isinstance(base, Base):
         train_onward(base, new, items, parameters, *made)
-    elif job.request.kind == "ranking":
+    elif job.kind == "ranking":
         train_ranking(columns, items, parameters, *made)
     else:
         train_in_full(columns, items, parameters, *made)
@@ -167,7 +167,7 @@ def _live(
 
     A second stage is measured beside retrieval alone.
     """
-    if version is None or job.request.kind == "ranking":
+    if version is None or job.kind == "ranking":
         return None
     check = partial(TrustedKeys.of(settings.versions).check, version)
     try:

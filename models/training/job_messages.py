@@ -9,6 +9,7 @@ from msgspec import Struct
 from headrace.log import Offsets
 from headrace.task_store import Success
 from headrace.training_data import DataFile
+from headrace.training_kinds import KINDS, Kind
 from headrace.training_requests import TrainingRequest
 from headrace.versions import ListsSpan
 
@@ -37,6 +38,11 @@ class Job(Struct, frozen=True, kw_only=True):
     """Whether the processes that TF_CONFIG names run this job together."""
     last: Success | None = None
     """The model's last success whose version is still there, unless it is to be trained anyway."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is trained."""
+        return self.request.kind or KINDS[0]
 
 
 class Report(Struct, frozen=True, kw_only=True):

@@ -92,6 +92,9 @@ class JobProcess:
         """Pass on what the training reports, until it ends; return its last report."""
         report = Report(step="starting", fraction=0.0)
         async for report in _reports(process):
+            if report.error is not None:
+                # What it was at, and how far it had come, stay with the task.
+                continue
             try:
                 await self._note(report)
             except (RedisError, OSError) as exc:

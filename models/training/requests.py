@@ -30,7 +30,7 @@ async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float)
     """Queue a task for a request; while its model is busy the request waits.
 
     One that comes while another of its model waits already is left out: the training that waits
-    reads the log as far as it goes when it starts.
+    reads the log as far as it goes when it starts. Raises `InvalidEvent`.
     """
     key = request.idempotency_key
     try:
@@ -105,6 +105,11 @@ class RetrainRequests:
         try:
             request = parse_request(message.value)
             check_request(request, self._settings)
+            if request.idempotency_key is None:
+                # It may be read twice.
+                place = f"retrain-{topic.id}-{message.partition}-{message.offset}"
+                request = msgspec.structs.replace(request, idempotency_key=place)
+            await ask_or_wait(self._tasks, request, now=self._clock())
         except InvalidEvent as error:
             logger.warning("a retrain event is invalid: %s", error)
             record = Record(
@@ -116,9 +121,3 @@ class RetrainRequests:
                 message.value,
             )
             await self._dead_letters.send(record, error)
-            return
-        if request.idempotency_key is None:
-            # It may be read twice.
-            place = f"retrain-{topic.id}-{message.partition}-{message.offset}"
-            request = msgspec.structs.replace(request, idempotency_key=place)
-        await ask_or_wait(self._tasks, request, now=self._clock())

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from headrace.errors import ModelDeleted, TaskEnded, TaskNotFound, TooSoon
+from headrace.errors import InvalidEvent, ModelDeleted, TaskEnded, TaskNotFound, TooSoon
 from headrace.settings import RetrainSettings, Settings, TrainerSettings
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore, TrainingInProgress
 from headrace.tasks import Task
@@ -65,9 +65,31 @@ async def test_a_new_task_says_what_was_asked(store: TaskStore) -> None:
     assert (task.reason, task.requested_by, task.created_at) == ("r", "me", NOW)
     assert task.params == {"epochs": 3, "params": {"width": 32}, "from": "2026-11-01"}
     assert task.request == TrainingRequest(
-        model_id="default", epochs=3, params={"width": 32}, from_="2026-11-01"
+        model_id="default", kind="retrieval", epochs=3, params={"width": 32}, from_="2026-11-01"
     )
     assert await store.get(task.id) == task
+
+
+async def test_a_model_keeps_the_kind_of_its_versions(store: TaskStore) -> None:
+    # Without versions it is what settings name it for.
+    assert [(await ask(store, name)).kind for name in ("default", "items", "ranking")] == [
+        "retrieval", "items", "ranking",
+    ]  # fmt: skip
+    for _ in range(3):
+        await end(store, await claimed(store), "CANCELLED")
+    films = await ask(store, "films", kind="items", idempotency_key="k")
+    await end(store, await claimed(store), "REJECTED", trained=True)
+    with pytest.raises(InvalidEvent, match="is ranking; the versions of model films are of the k"):
+        await ask(store, "films", kind="ranking")
+    with pytest.raises(InvalidEvent, match="items has two-tower"):
+        await ask(store, "films", algorithm="transformer")
+    assert (await ask(store, "films", kind="ranking", idempotency_key="k")).id == films.id
+    # As the clock and the count ask.
+    assert (await ask(store, "films")).kind == "items"
+    await end(store, await claimed(store))
+    await store.refuse_model("films")
+    await store.admit_model("films")
+    assert (await ask(store, "films", kind="ranking")).kind == "ranking"
 
 
 async def test_the_same_key_always_gives_the_same_task(store: TaskStore) -> None:

@@ -154,7 +154,8 @@ async def test_what_is_over_its_limits_fails_and_the_trainer_survives(
         assert "longer than 6 s" in words
         assert "HEADRACE_TRAINER_TIMEOUT_S" in words
         after = await reaches(tasks, await ask(tasks, "fails"), "FAILED")
-        assert after.error == "it was to fail"
+        # At what it failed stays with it.
+        assert (after.error, after.step, after.progress) == ("it was to fail", "fit", 0.5)
         assert trainer.runs
         log = await tasks.log(after.id)
         assert "password ***" in log

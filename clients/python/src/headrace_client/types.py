@@ -630,7 +630,7 @@ class TrainingRequest(
     """Asks for a training: the body of `POST …/train`, a message of the `retrain` topic."""
 
     model_id: str | None = None
-    kind: Literal["items", "ranking", "retrieval"] = "retrieval"
+    kind: Literal["items", "ranking", "retrieval"] | None = None
     epochs: int | None = None
     learning_rate: float | None = None
     algorithm: str | None = None
