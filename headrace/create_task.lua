@@ -19,7 +19,8 @@ local id, model, value, now, interval, kept, stem, kind = unpack(ARGV)
 local WEEK = 7 * 24 * 3600  -- seconds for which a key is remembered
 
 local known = redis.call('GET', by_key)
-if known then return {'known', known} end
+-- Of the tasks that are no longer kept the keys are forgotten, too.
+if known and redis.call('EXISTS', stem .. ':task:' .. known) == 1 then return {'known', known} end
 if redis.call('SISMEMBER', deleted, model) == 1 then return {'deleted', ''} end
 local own = redis.call('HGET', kinds, model)
 if own and own ~= kind then return {'kind', own} end

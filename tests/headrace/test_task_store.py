@@ -70,6 +70,18 @@ async def test_a_new_task_says_what_was_asked(store: TaskStore) -> None:
     assert await store.get(task.id) == task
 
 
+async def test_a_key_is_forgotten_with_its_task(
+    store: TaskStore, redis: Redis, settings: Settings
+) -> None:
+    task = await ask(store, idempotency_key="k")
+    await end(store, await claimed(store))
+    # As a thousand newer ones do.
+    await redis.delete(settings.key("{tasks}", "task", task.id))
+    again = await ask(store, idempotency_key="k")
+    assert again.id != task.id
+    assert (await ask(store, idempotency_key="k")).id == again.id
+
+
 async def test_a_model_keeps_the_kind_of_its_versions(store: TaskStore) -> None:
     # Without versions it is what settings name it for.
     assert [(await ask(store, name)).kind for name in ("default", "items", "ranking")] == [
