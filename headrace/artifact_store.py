@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.model_settings import ModelId
 from headrace.remote_files import RemoteFiles, local_artifacts, remote_artifacts
-from headrace.settings import ModelId, Settings
+from headrace.settings import Settings
 from headrace.versions import (
     MANIFEST,
     SIGNATURE,

@@ -14,7 +14,8 @@ from headrace.dead_letters import NO_KEY, RESENT, RESENT_FROM
 from headrace.erasures import Erasure
 from headrace.events import AnyEvent, Click, ItemId, Purchase, Rating, UserId
 from headrace.impressions import Asked, Impression, Newest, SessionState
-from headrace.settings import ModelId, Settings
+from headrace.model_settings import ModelId
+from headrace.settings import Settings
 from headrace.topics import (
     COMPACTED,
     DEAD_LETTERS,

@@ -503,7 +503,7 @@ def settings() -> None:
 
 def _settings(chosen: Mapping[str, str] | None = None) -> Settings:
     """Return the settings, with what options say in place of variables."""
-    from headrace.settings import load_settings
+    from headrace.settings_source import load_settings
 
     return load_settings({**os.environ, **(chosen or {})})
 

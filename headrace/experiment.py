@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from headrace.errors import InvalidSetting
-from headrace.settings import ExperimentSettings, variable_of
+from headrace.setting_variables import variable_of
+from headrace.settings import ExperimentSettings
 from headrace.versions import VersionName
 
 

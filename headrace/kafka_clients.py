@@ -6,7 +6,8 @@ import ssl
 from typing import Any
 
 from headrace.errors import InvalidSetting
-from headrace.settings import Settings, variable_of
+from headrace.setting_variables import variable_of
+from headrace.settings import Settings
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

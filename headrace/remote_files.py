@@ -11,7 +11,9 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 
 from headrace.errors import InvalidSetting, StoreUnavailable
-from headrace.settings import Settings, variable_of, without_password
+from headrace.secrets import without_password
+from headrace.setting_variables import variable_of
+from headrace.settings import Settings
 
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://")
 

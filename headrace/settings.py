@@ -7,34 +7,24 @@ Models are tables of tables, `[models.books]`; their variable holds all of them,
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from headrace.errors import InvalidSetting, UnknownModel
-from headrace.model_settings import SHARED, EventTopicNames, ModelSettings, parse_models, topics_of
-from headrace.model_settings import ModelId as ModelId
-
-PREFIX = "HEADRACE_"
-CONFIG_VARIABLE = "HEADRACE_CONFIG"
-KAFKA_JARS_VARIABLE = "HEADRACE_KAFKA_JARS"
-_NO_SETTINGS = frozenset({CONFIG_VARIABLE, KAFKA_JARS_VARIABLE, "HEADRACE_BENCH_DATA"})
-"""Variables that say where files are; a command reads each by itself."""
-
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
-PositiveNumber = Annotated[float, Meta(gt=0)]
-Duration = Annotated[str, Meta(pattern=r"^[0-9]*\.?[0-9]+(ms|s|m|h|d)?(?!\n)$")]
-"""As `headrace.commands.durations` reads it: `90m`, `24h`; seconds without a unit."""
-Share = Annotated[float, Meta(ge=0, lt=1)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?!\n)$")]
-TopicPrefix = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?(?!\n)$")]
+from headrace.errors import UnknownModel
+from headrace.model_settings import SHARED, EventTopicNames, ModelId, ModelSettings, topics_of
+from headrace.setting_types import (
+    Count,
+    Duration,
+    Name,
+    Port,
+    Seconds,
+    Share,
+    TopicPrefix,
+)
+from headrace.setting_variables import shown, value_at, variables
+from headrace.training_settings import TrainingSettings
 
 
 class KafkaSecuritySettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,99 +252,6 @@ class ExperimentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     the live version has the rest."""
 
 
-class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a model is made with. The defaults were chosen on MovieLens-100k's validation part."""
-
-    positive_threshold: float = 4.0
-    """An event whose rating is at least this is positive, and may be what is to be predicted."""
-    click_rating: float = 4.0
-    """What a click without a rating counts as."""
-    purchase_rating: float = 5.0
-    """What a purchase without a rating counts as."""
-
-    width: Annotated[int, Meta(ge=8, le=512)] = 64
-    """Of item and query vectors, the last coordinate being the item's bias."""
-    session_length: Annotated[int, Meta(ge=2, le=200)] = 50
-    """Interactions that the query tower looks at, the newest ones."""
-    blocks: Count = 1
-    """Transformer blocks; a second one overfits below some hundred thousand events."""
-    heads: Count = 1
-    """Attention heads of a block; they share the width, which is a multiple of them."""
-    temperature: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Above 0, a score is the cosine of two vectors over this; 0: their dot product."""
-    dropout: Share = 0.2
-    """Of attention weights, hidden units and input vectors."""
-    id_dropout: Share = 0.1
-    """Share of items that a step knows by their features alone, so that a cold item can be told."""
-
-    repeats: bool = False
-    """Whether an event is to be predicted whose item its user has met before, too."""
-    future: Count = 3
-    """Positive events after each position that it learns to predict; 1: the next one alone."""
-    future_decay: Annotated[float, Meta(gt=0, le=1)] = 0.7
-    """Weight of each further one of them, relative to the one before."""
-    negatives: Annotated[int, Meta(ge=256)] = 1024
-    """Items drawn for each step, uniformly, when the catalogue is too large to take whole."""
-    full_softmax_items: Count = 50_000
-    """Up to so many items the loss runs over the whole catalogue."""
-
-    context: Share = 0.5
-    """Share of a window of a long history that is context alone, and no example."""
-    batch_size: Count = 16
-    """Windows of `session_length` positions a step."""
-    learning_rate: PositiveNumber = 0.003
-    """Adam's, at its highest; it falls along a cosine."""
-    epochs: Count = 8
-    """At the most, on the events before the hold-out."""
-    min_steps: Count = 400
-    """Little data is gone through more often, until so many steps are made."""
-    patience: Count = 3
-    """Epochs without a better NDCG@10 on the hold-out after which the training stops."""
-    final_epochs: Annotated[int, Meta(ge=0)] = 2
-    """On all events, the held-out ones too, so that the version shipped knows the newest."""
-
-    feedback_weight: Annotated[float, Meta(ge=0, le=10)] = 0.2
-    """Of what users did with the lists they were served, in the loss, when a training is asked to
-    learn from it."""
-    feedback_window_s: Seconds = 3600.0
-    """How long after a list was served an event of its user's counts as an act on it."""
-
-    rules_share: Annotated[float, Meta(ge=-1, le=1)] = -1.0
-    """Share of the sequential rules in a score, the rest being the towers'; 0: towers alone; below
-    0: the share that lists best on the hold-out."""
-    rules_last: Annotated[int, Meta(ge=1, le=50)] = 10
-    """Items of the session that rules look from, the newest ones."""
-    rules_decay: Annotated[float, Meta(gt=0, le=1)] = 0.85
-    """Weight of each further one of them, relative to the one after it."""
-    rules_smoothing: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
-    """Added to an item's total weight, so that few observations say little."""
-    blend_candidates: Annotated[int, Meta(ge=10, le=2_000)] = 200
-    """Items that the towers contribute to a list, the best ones."""
-
-    train_split_ratio: Annotated[float, Meta(gt=0, lt=1)] = 0.9
-    """Share of the events, in time order, before the hold-out."""
-    validation_events: Count = 2_000
-    """Held-out events looked at after each epoch, evenly spaced."""
-    evaluation_events: Count = 20_000
-    """Held-out events that the metrics and the calibrations come from, evenly spaced."""
-    min_events: Annotated[int, Meta(ge=10)] = 100
-    """Fewer than these are refused: nothing could be learnt or measured."""
-    session_gap_s: Seconds = 1_800.0
-    """A pause after which a user's next event begins another session, for item-to-item towers."""
-    basket_s: Seconds = 24 * 3600.0
-    """What a user buys within so long of a basket's first purchase is bought together."""
-    incremental_sample: Annotated[float, Meta(ge=0, le=1_000)] = 2.0
-    """Old events gone through again for each new one, when a training goes on from a version."""
-    incremental_least: Count = 20_000
-    """Old events gone through again at the least, if there are so many."""
-    incremental_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    """Of the learning rate: at its highest where a training goes on from a version."""
-    scann_from_items: Count = 20_000
-    """From so many items on the version carries a ScaNN index."""
-    seed: int = 0
-    """Same data, parameters and seed: same version."""
-
-
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of all parts."""
 
@@ -459,187 +356,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def environ(self) -> dict[str, str]:
         """Return the variables from which a child process reads these same settings."""
         raw = msgspec.to_builtins(self)
-        return {variable: _shown(_get(raw, path)) for variable, path in _variables()}
-
-
-_PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "strict": {"retrain": {"min_interval": "24h"}},
-}
-"""By profile, the defaults that differ, by table and name."""
-
-
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the settings from variables and the file that `HEADRACE_CONFIG` names, if any.
-
-    Raises `InvalidSetting`, naming the variable or the file's key, its value and what it must be.
-    """
-    raw = _read_file(environ.get(CONFIG_VARIABLE, ""))
-    known = dict(_variables())
-    for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
-            continue
-        if variable not in known:
-            raise InvalidSetting(f"{variable} is not a setting{_suggestion(variable, known)}")
-        _put(raw, known[variable], value)
-    return _convert(_with_profile(raw))
-
-
-def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with those of their profile that are not given."""
-    merged = dict(raw)
-    for name, own in _PROFILES.get(str(raw.get("profile")), {}).items():
-        given = raw.get(name, {})
-        # What is no table is refused as such.
-        merged[name] = {**own, **given} if isinstance(given, dict) else given
-    return merged
-
-
-def training_settings(settings: Settings, params: Mapping[str, float]) -> TrainingSettings:
-    """Return the settings of a training with a task's own in their place.
-
-    A task's are numbers; what is either so or not is 1 or 0. Raises `InvalidSetting` for one that
-    there is not, or whose value cannot be used.
-    """
-    types = {field.name: field.type for field in msgspec.structs.fields(TrainingSettings)}
-    for name in params:
-        if name not in types:
-            close = difflib.get_close_matches(name, types, n=1)
-            hint = (
-                f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(types))}."
-            )
-            raise InvalidSetting(f"params.{name} is not a training setting; {hint}")
-    given = {
-        name: _yes_or_no(name, value) if types[name] is bool else value
-        for name, value in params.items()
-    }
-    merged = {**msgspec.to_builtins(settings.training), **given}
-    try:
-        asked = msgspec.convert(merged, TrainingSettings, strict=False)
-    except msgspec.ValidationError as exc:
-        reason, _, where = str(exc).partition(" - at `$.")
-        name = where.strip("`")
-        raise InvalidSetting(f"params.{name} has value {merged[name]!r}. {reason}.") from exc
-    if asked.width % asked.heads:
-        raise InvalidSetting(
-            f"params.heads has value {asked.heads}, of which the width, {asked.width}, is no "
-            "multiple."
-        )
-    return asked
-
-
-def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
-    return re.sub(r"(?<=//)[^/]*@|(?<=[?&]password=)[^&]*", _hidden, url)
-
-
-def without_secrets(text: str, settings: Settings) -> str:
-    """Return a text with every password and key of these settings hidden."""
-    security, serving = settings.kafka_security, settings.serving
-    secrets = [
-        settings.api_key,
-        security.sasl_password,
-        security.ssl_key_password,
-        serving.tls_key_password,
-    ]
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
-    return text.replace(settings.redis, without_password(settings.redis))
-
-
-def _hidden(secret: re.Match[str]) -> str:
-    return "***@" if secret[0].endswith("@") else "***"
-
-
-def variable_of(path: tuple[str, ...]) -> str:
-    """Return the environment variable of the setting at this path."""
-    return PREFIX + "_".join(path).upper()
-
-
-def _yes_or_no(name: str, value: float) -> bool:
-    if value not in (0, 1):
-        raise InvalidSetting(f"params.{name} has value {value!r}. It is 1 for yes or 0 for no.")
-    return bool(value)
-
-
-def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:
-    for field in msgspec.structs.fields(Settings):
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
-            for inner in msgspec.structs.fields(field.type):
-                path = (field.name, inner.name)
-                yield variable_of(path), path
-        else:
-            yield variable_of((field.name,)), (field.name,)
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    if not path:
-        return {}
-    try:
-        return dict(msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, Any]))
-    except OSError as exc:
-        raise InvalidSetting(
-            f"{CONFIG_VARIABLE} is {path!r}, which cannot be read: {exc.strerror}."
-        ) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise InvalidSetting(f"{path} is not valid TOML: {exc}.") from exc
-
-
-def _convert(raw: dict[str, Any]) -> Settings:
-    models = parse_models(raw.get("models", {}))
-    raw = {**raw, "models": {}}
-    try:
-        return msgspec.structs.replace(msgspec.convert(raw, Settings, strict=False), models=models)
-    except msgspec.ValidationError as exc:
-        reason, _, where = str(exc).partition(" - at `$")
-        if reason.startswith("Object contains unknown field"):
-            unknown = reason.split("`")[1]
-            path = (*_path(where), unknown)
-            raise InvalidSetting(
-                f"{'.'.join(path)} in the file is not a setting{_suggestion_in_file(path)}"
-            ) from exc
-        path = _path(where)
-        raise InvalidSetting(
-            f"{variable_of(path)} has value {_get(raw, path)!r}. {reason}."
-        ) from exc
-
-
-def _shown(value: Any) -> str:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
-
-
-def _path(where: str) -> tuple[str, ...]:
-    return tuple(part for part in where.strip("`.").split(".") if part)
-
-
-def _suggestion(variable: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(variable, known, n=1)
-    return f"; did you mean {close[0]}?" if close else "; `headrace settings` lists them all."
-
-
-def _suggestion_in_file(path: tuple[str, ...]) -> str:
-    known = dict(_variables())
-    name = variable_of(path).replace(PREFIX * 2, PREFIX)
-    close = difflib.get_close_matches(name, known, n=1)
-    if not close:
-        return "; `headrace settings` lists them all."
-    *table, field = known[close[0]]
-    where = f"`{field}` under `[{table[0]}]`" if table else f"`{field}`, before any table"
-    return f"; did you mean {where}?"
-
-
-def _get(raw: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = raw
-    for part in path:
-        value = value[part]
-    return value
-
-
-def _put(raw: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    for part in path[:-1]:
-        table = raw.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InvalidSetting(
-                f"{part} has value {table!r} in the file. It is a table: write [{part}]."
-            )
-        raw = table
-    raw[path[-1]] = value
+        return {variable: shown(value_at(raw, path)) for variable, path in variables(Settings)}

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from headrace.errors import ArtifactInvalid, HeadraceError, InvalidSetting
-from headrace.settings import VersionSettings, variable_of
+from headrace.setting_variables import variable_of
+from headrace.settings import VersionSettings
 from headrace.versions import SIGNATURE
 
 _PREFIX = "ed25519:"

@@ -15,7 +15,8 @@ from msgspec import Meta, Struct
 
 from headrace.errors import InvalidEvent, InvalidSetting
 from headrace.events import EventId, decode
-from headrace.settings import ModelId, Settings, TrainingSettings, training_settings
+from headrace.model_settings import ModelId
+from headrace.settings import Settings
 from headrace.topics import Topics
 from headrace.training_data import DataSchema, check_schema
 from headrace.training_kinds import (
@@ -29,6 +30,7 @@ from headrace.training_kinds import (
     Kind,
     Mode,
 )
+from headrace.training_settings import TrainingSettings, training_settings
 
 if TYPE_CHECKING:
     from headrace.log import Offsets
@@ -91,7 +93,7 @@ class TrainingRequest(
         """Return the settings of the training that is asked for. Raises `InvalidSetting`."""
         own = {name: getattr(self, name) for name in _PARAMETERS}
         given = {name: value for name, value in own.items() if value is not None}
-        return training_settings(settings, {**self.params, **given})
+        return training_settings(settings.training, {**self.params, **given})
 
     def between(self) -> tuple[float | None, float | None]:
         """Return from and to which time of the events, in Unix seconds; None: not by time."""

@@ -9,7 +9,9 @@ from redis.exceptions import RedisError
 
 from headrace.errors import InvalidSetting
 from headrace.keys import KeyStore, split_key
-from headrace.settings import Settings, variable_of, without_password
+from headrace.secrets import without_password
+from headrace.setting_variables import variable_of
+from headrace.settings import Settings
 from headrace.store import connect
 
 

@@ -16,7 +16,8 @@ from starlette.applications import Starlette
 from headrace.errors import InvalidSetting
 from headrace.experiment import experiment_of
 from headrace.logs import configure_logging
-from headrace.settings import Settings, variable_of
+from headrace.setting_variables import variable_of
+from headrace.settings import Settings
 from serving.app import create_app
 from serving.exposure import check_exposure
 from serving.version_loader import VersionLoader

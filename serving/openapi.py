@@ -15,9 +15,9 @@ from headrace.catalog import Item
 from headrace.events import AnyEvent, ItemId, UserId
 from headrace.figures import WINDOWS
 from headrace.impressions import ImpressionId
+from headrace.model_settings import ModelId
 from headrace.popularity import STEP_S
 from headrace.replaying.queue import ReplayTask
-from headrace.settings import ModelId
 from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.training_kinds import KINDS

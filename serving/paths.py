@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.settings import ModelId
+from headrace.model_settings import ModelId
 from serving.problems import Problem, wrong_field
 from serving.values import cut
 

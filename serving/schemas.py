@@ -11,10 +11,11 @@ from headrace.catalog import Item, ShortText
 from headrace.events import Context, ItemId, UserId
 from headrace.impressions import Asked, Impression, ImpressionId
 from headrace.keys import Scope
+from headrace.model_settings import ModelId
 from headrace.replaying.queue import ReplayTask
 from headrace.replaying.window import BEGINNING, NOW
 from headrace.sessions import Interaction
-from headrace.settings import ModelId, Name
+from headrace.setting_types import Name
 from headrace.tasks import Task
 from headrace.tokens import TokenText
 from headrace.versions import LiveVersion

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from headrace.logs import configure_logging
-from headrace.settings import load_settings
+from headrace.settings_source import load_settings
 from serving.main import serve_on
 from serving.worker_metrics import WorkerMetrics
 

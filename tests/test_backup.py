@@ -117,7 +117,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import headrace.backup
 from headrace.erasures import Erasures
-from headrace.settings import load_settings
+from headrace.settings_source import load_settings
 
 def progress(done, total):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -17,14 +17,9 @@ from kafka_tools import send_events
 from parts import Part, eventually
 
 from headrace.local.ports import claim_port
-from headrace.settings import (
-    RetrainSettings,
-    ServingSettings,
-    Settings,
-    TrainerSettings,
-    TrainingSettings,
-)
+from headrace.settings import RetrainSettings, ServingSettings, Settings, TrainerSettings
 from headrace.topics import ensure_topics
+from headrace.training_settings import TrainingSettings
 
 RING = 40
 """Items in a ring: who met item n meets item n + 1 next."""

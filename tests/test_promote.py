@@ -85,7 +85,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from headrace.erasures import Erasures
 from headrace.promote import promote
-from headrace.settings import load_settings
+from headrace.settings_source import load_settings
 
 async def none():
     return Erasures()

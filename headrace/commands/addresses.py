@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.local import DEFAULT_DATA
-from headrace.settings import CONFIG_VARIABLE, Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import CONFIG_VARIABLE, load_settings
 
 _ADDRESSES = ("HEADRACE_URL", "HEADRACE_API_KEY", "HEADRACE_KAFKA", "HEADRACE_REDIS")
 

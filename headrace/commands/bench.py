@@ -26,7 +26,7 @@ def dataset(
     from rich.console import Console
 
     from headrace.reports import check_writable, write_json
-    from headrace.settings import load_settings
+    from headrace.settings_source import load_settings
 
     with extra("training"):
         from headrace.commands.bench_dataset import bench_dataset, show

@@ -8,7 +8,8 @@ import socket
 import ssl
 
 from headrace.errors import HeadraceError
-from headrace.settings import Settings, without_password
+from headrace.secrets import without_password
+from headrace.settings import Settings
 
 _TIMEOUT_S = 3.0
 

@@ -18,7 +18,7 @@ from headrace.commands.addresses import find_settings
 from headrace.commands.durations import seconds
 from headrace.errors import HeadraceError
 from headrace.keys import SCOPES, ApiKey, KeyStore, Scope, make_key
-from headrace.settings import without_password
+from headrace.secrets import without_password
 from headrace.store import connect
 
 _Found = TypeVar("_Found")

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from headrace.errors import StackError
 from headrace.local.folder import DataFolder, StackState
-from headrace.settings import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE, without_password
+from headrace.secrets import without_password
+from headrace.settings_source import CONFIG_VARIABLE, KAFKA_JARS_VARIABLE
 
 if TYPE_CHECKING:
     from headrace.local.stack import StackOptions

@@ -12,8 +12,11 @@ from msgspec import Struct
 from rich.markup import escape
 from rich.table import Table
 
-from headrace import settings as module
-from headrace.settings import Settings, variable_of, without_password
+from headrace import settings as parts
+from headrace import training_settings as training
+from headrace.secrets import without_password
+from headrace.setting_variables import shown, variable_of
+from headrace.settings import Settings
 
 _SECRETS = ("_PASSWORD", "_API_KEY")
 """How the variables end whose values are hidden."""
@@ -64,23 +67,23 @@ def _rows(
         secret = variable.endswith(_SECRETS) and own
         yield Row(
             variable=variable,
-            value="(set)" if secret else without_password(_shown(own)),
-            default=_shown(usual),
+            value="(set)" if secret else without_password(shown(own)),
+            default=shown(usual),
             meaning=meanings.get((type(value).__name__, field.name), ""),
         )
 
 
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
-
-
 def _meanings() -> dict[tuple[str, str], str]:
     """Return the docstring of each field, by class and name; only the source has them."""
-    tree = ast.parse(inspect.getsource(module))
+    classes = [
+        struct
+        for module in (parts, training)
+        for struct in ast.parse(inspect.getsource(module)).body
+        if isinstance(struct, ast.ClassDef)
+    ]
     return {
         (struct.name, field.target.id): " ".join(str(text.value.value).split())
-        for struct in tree.body
-        if isinstance(struct, ast.ClassDef)
+        for struct in classes
         for field, text in zip(struct.body, struct.body[1:], strict=False)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)

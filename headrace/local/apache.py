@@ -14,7 +14,7 @@ from pathlib import Path
 from headrace.errors import StackError
 from headrace.local import apache_node
 from headrace.local.movielens import cache_folder
-from headrace.settings import KAFKA_JARS_VARIABLE
+from headrace.settings_source import KAFKA_JARS_VARIABLE
 
 VERSION = "4.1.0"
 STOP_WITHIN_S = 10.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from headrace.local import readiness
 from headrace.local.parts import Part, PartStatus
-from headrace.settings import PREFIX
+from headrace.setting_variables import PREFIX
 
 NAME = "console"
 GET_IT = "There is no console: `pip install 'headrace[console]'` brings it."

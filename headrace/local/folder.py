@@ -18,7 +18,8 @@ from msgspec import Struct
 from headrace.errors import StackError
 from headrace.local import DEFAULT_DATA
 from headrace.local.parts import PartStatus
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 
 _NEEDED_BYTES = 200_000_000
 """Free space without which a stack is not started: a model version and the log of Redis."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from headrace.local.parts import Part
 from headrace.local.stack import LocalStack, Plan, StackOptions, default_parts
-from headrace.settings import PREFIX, Settings
+from headrace.setting_variables import PREFIX
+from headrace.settings import Settings
 from headrace.store import connect
 
 

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from headrace.errors import HeadraceError
 from headrace.heartbeats import Heartbeat, HeartbeatStore
 from headrace.local.parts import Check
-from headrace.settings import Settings, without_password
+from headrace.secrets import without_password
+from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import ensure_topics
 

@@ -23,14 +23,9 @@ from headrace.local.keeper import RestartPolicy
 from headrace.local.parts import Check, Part, PartStatus
 from headrace.local.ports import claim_port
 from headrace.local.supervisor import Supervisor
-from headrace.settings import (
-    KAFKA_JARS_VARIABLE,
-    PREFIX,
-    Settings,
-    WorkerSettings,
-    load_settings,
-    variable_of,
-)
+from headrace.setting_variables import PREFIX, variable_of
+from headrace.settings import Settings, WorkerSettings
+from headrace.settings_source import KAFKA_JARS_VARIABLE, load_settings
 
 _HOST = "127.0.0.1"
 _WORKER_PORT = variable_of(("worker", "port"))

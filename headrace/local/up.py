@@ -14,7 +14,7 @@ from rich.markup import escape
 from headrace.local.console import welcome
 from headrace.local.parts import PartStatus
 from headrace.local.stack import LocalStack, PartsOf, StackOptions, default_parts
-from headrace.settings import without_password
+from headrace.secrets import without_password
 
 
 async def run_up(

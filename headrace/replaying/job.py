@@ -35,7 +35,9 @@ from headrace.replaying.queue import (
     ended,
 )
 from headrace.replaying.shadow import ReplayRecord, shadow_settings
-from headrace.settings import Settings, load_settings, without_secrets
+from headrace.secrets import without_secrets
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from headrace.state import state_hash
 from headrace.store import connect
 

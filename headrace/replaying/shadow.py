@@ -12,7 +12,8 @@ from headrace.errors import HeadraceError
 from headrace.identity import generation_key
 from headrace.model_settings import SHARED
 from headrace.replaying.window import Cursor, Window
-from headrace.settings import Name, Settings
+from headrace.setting_types import Name
+from headrace.settings import Settings
 from headrace.state import delete_keys, scan_of_model
 
 Counts = dict[str, dict[str, int]]

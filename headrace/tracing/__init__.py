@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.errors import HeadraceError
-from headrace.settings import Settings, variable_of
+from headrace.setting_variables import variable_of
+from headrace.settings import Settings
 
 if TYPE_CHECKING:
     from headrace.tracing.spans import Tracing

@@ -7,8 +7,8 @@ import hashlib
 import msgspec
 
 from headrace.events import EventColumns
-from headrace.settings import TrainingSettings
 from headrace.training_requests import TrainingRequest
+from headrace.training_settings import TrainingSettings
 
 
 def fingerprint(columns: EventColumns) -> str:

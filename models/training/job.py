@@ -21,7 +21,8 @@ from headrace.catalog import CatalogStore, Item
 from headrace.errors import ArtifactInvalid, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
 from headrace.producer import Producer
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.version_store import VersionStore

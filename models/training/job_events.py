@@ -14,9 +14,10 @@ from headrace.events import EventColumns
 from headrace.log import Offsets, read_columns
 from headrace.log_sample import NewEvents, read_new
 from headrace.served_lists import read_served_lists
-from headrace.settings import Settings, TrainingSettings
+from headrace.settings import Settings
 from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
+from headrace.training_settings import TrainingSettings
 from headrace.uploads import Uploads
 from headrace.versions import ListsSpan
 from models.training.feedback import Feedback

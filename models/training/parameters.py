@@ -1,5 +1,5 @@
 """The hyperparameters of a training, as settings give them."""
 
-from headrace.settings import TrainingSettings as Parameters
+from headrace.training_settings import TrainingSettings as Parameters
 
 __all__ = ["Parameters"]

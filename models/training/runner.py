@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import ChangeRefused, HeadraceError
 from headrace.log import Offsets, end_offsets
-from headrace.settings import Settings, without_secrets
+from headrace.secrets import without_secrets
+from headrace.settings import Settings
 from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
 from headrace.tasks import Status, Task

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.events import KINDS
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from headrace.versions import Manifest, TrainingData
 from models.retrieval import artifact as layout
 from models.retrieval.blend import Blend

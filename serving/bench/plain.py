@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headrace.settings import load_settings
+from headrace.settings_source import load_settings
 from serving.main import listen, uvicorn_config
 
 PATH = "/v1/recommendations"

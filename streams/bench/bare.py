@@ -15,7 +15,8 @@ import faust
 import numpy as np
 from faust.types import TP
 
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from headrace.topics import Topics
 from streams.reading import raw_topic, reading_app
 from streams.worker import run_app

@@ -20,7 +20,7 @@ from headrace.commands.bars import Phases, phases
 from headrace.local.own_servers import own_servers, server_versions
 from headrace.measuring import machine
 from headrace.reports import check_writable, write_json
-from headrace.settings import variable_of
+from headrace.setting_variables import variable_of
 from headrace.topics import delete_topics
 from streams.bench.freshness import freshness
 from streams.bench.ground import Ground

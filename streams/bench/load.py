@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from streams.bench.events import MadeUpEvents, Piece
 from streams.bench.filling import filler
 

@@ -20,11 +20,11 @@ from headrace.settings import (
     Settings,
     TopicSettings,
     TrainerSettings,
-    TrainingSettings,
     WorkerSettings,
 )
 from headrace.store import connect
 from headrace.topics import ensure_topics
+from headrace.training_settings import TrainingSettings
 from headrace_client import Client, Item, Rating
 
 KEY = "a key of the console's own tests"

@@ -8,7 +8,8 @@ import pytest
 
 from headrace.errors import InvalidSetting, UnknownModel
 from headrace.model_settings import RESERVED_TOPICS, EventTopicNames
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from headrace.topics import ALL, EVENT_TOPICS, Topics
 
 FILE = """

@@ -9,13 +9,10 @@ import msgspec
 import pytest
 
 from headrace.errors import InvalidSetting
-from headrace.settings import (
-    Settings,
-    TrainingSettings,
-    load_settings,
-    training_settings,
-    without_secrets,
-)
+from headrace.secrets import without_secrets
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
+from headrace.training_settings import TrainingSettings, training_settings
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -173,18 +170,18 @@ def test_settings_are_frozen() -> None:
 )
 def test_what_is_wrong_in_a_tasks_params_is_named(params: dict[str, float], named: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
-        training_settings(Settings(), params)
+        training_settings(TrainingSettings(), params)
     assert str(caught.value) == named
 
 
 def test_a_tasks_params_stand_in_for_the_settings() -> None:
-    assert training_settings(Settings(), {"epochs": 3.0}).epochs == 3
+    assert training_settings(TrainingSettings(), {"epochs": 3.0}).epochs == 3
 
 
 @pytest.mark.parametrize(("number", "meant"), [(1.0, True), (0.0, False)])
 def test_a_number_answers_yes_or_no(number: float, meant: bool) -> None:
     settings = Settings(training=TrainingSettings(repeats=not meant))
-    assert training_settings(settings, {"repeats": number}).repeats is meant
+    assert training_settings(settings.training, {"repeats": number}).repeats is meant
 
 
 def test_variables_that_say_where_files_are_are_no_settings() -> None:

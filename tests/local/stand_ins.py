@@ -14,7 +14,8 @@ import sys
 import time
 
 from headrace.heartbeats import Heartbeat, HeartbeatStore
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings
+from headrace.settings_source import load_settings
 from headrace.store import connect
 
 

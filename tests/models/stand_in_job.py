@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.local.launch import die_with_parent
-from headrace.settings import load_settings
+from headrace.settings_source import load_settings
 from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 

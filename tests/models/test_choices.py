@@ -12,7 +12,7 @@ from logs import RATING, columns
 
 from headrace.events import EventColumns
 from headrace.served_lists import ServedLists
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from models.training.choices import PASSED, Choices, choices_of
 from models.training.dataset import before
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from logs import CLICK, PURCHASE, RATING, columns
 
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,10 @@ from task_tools import ask, fits, reaches
 
 from headrace.local.ports import claim_port
 from headrace.model_settings import ModelSettings
-from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
+from headrace.settings import RetrainSettings, Settings, TrainerSettings
 from headrace.task_store import TaskStore
 from headrace.topics import ensure_topics
+from headrace.training_settings import TrainingSettings
 from models.retrieval import load_artifact
 from models.training.job import train
 from models.training.job_messages import Job, Report

@@ -12,7 +12,7 @@ from toy import RING, TOY, toy_columns
 
 from headrace.events import EventColumns
 from headrace.served_lists import ServedLists
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from headrace.versions import ListsSpan
 from models.training.choices import ACTED, PASSED, Choices
 from models.training.feedback import Feedback

@@ -11,7 +11,8 @@ import pytest
 from toy import RING, TOY, toy_columns, toy_items
 
 from headrace.events import EventColumns
-from headrace.settings import GateSettings, TrainingSettings
+from headrace.settings import GateSettings
+from headrace.training_settings import TrainingSettings
 from headrace.versions import POPULARITY
 from models.retrieval import Artifact, load_artifact
 from models.training.bootstrap import paired_difference

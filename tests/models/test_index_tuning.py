@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy import TOY, toy_columns, toy_items
 
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from models.retrieval import Retriever, ScannIndex, load_artifact
 from models.retrieval.index import SETTINGS, count_leaves
 

@@ -9,7 +9,7 @@ import pytest
 from logs import CLICK, columns
 from toy import RING, TOY, item_id, toy_columns, toy_items
 
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from headrace.versions import Manifest
 from models.retrieval import Retriever, load_artifact
 

@@ -13,10 +13,11 @@ from kafka_tools import send_events
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
-from headrace.settings import Settings, TrainingSettings
+from headrace.settings import Settings
 from headrace.task_store import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
+from headrace.training_settings import TrainingSettings
 from headrace.versions import FeedbackData
 from models.retrieval import load_artifact
 from models.training.fingerprint import fingerprint, made_with

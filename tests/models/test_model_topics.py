@@ -12,9 +12,10 @@ from kafka_tools import send_events
 
 from headrace.log import end_offsets, read_columns
 from headrace.model_settings import EventTopicNames, ModelSettings
-from headrace.settings import Settings, TrainingSettings
+from headrace.settings import Settings
 from headrace.topics import Topics, ensure_topics, topic_ids
 from headrace.training_requests import TrainingRequest
+from headrace.training_settings import TrainingSettings
 from models.retrieval import load_artifact
 from models.training.job import train
 from models.training.job_messages import Job

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from logs import RATING, columns
 
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from models.retrieval.blend import Blend
 from models.retrieval.rules import count_rules
 

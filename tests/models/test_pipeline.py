@@ -10,7 +10,7 @@ from toy import RING, TOY, item_id, toy_columns, toy_items
 
 from headrace.catalog import Item
 from headrace.errors import TooFewEvents
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 from headrace.versions import Manifest, read_manifests
 from models.retrieval import load_artifact
 from models.retrieval.features import item_features

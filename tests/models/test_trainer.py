@@ -20,10 +20,11 @@ from task_tools import ask, fits, reaches
 
 from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
-from headrace.settings import RetrainSettings, Settings, TrainerSettings, TrainingSettings
+from headrace.settings import RetrainSettings, Settings, TrainerSettings
 from headrace.task_store import TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
+from headrace.training_settings import TrainingSettings
 from headrace.version_store import VersionStore
 from headrace.versions import ROLLED_BACK, read_manifests
 

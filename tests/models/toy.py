@@ -7,7 +7,7 @@ import numpy as np
 from headrace.catalog import Item
 from headrace.events import KINDS, EventColumns
 from headrace.sessions import Session
-from headrace.settings import TrainingSettings
+from headrace.training_settings import TrainingSettings
 
 WORLDS = ("alpha", "beta")
 RING = 12

@@ -19,8 +19,9 @@ from serving_tools import RING, USERS, V1, Serve, activate, ring
 from headrace.catalog import Item
 from headrace.events import KINDS, EventColumns
 from headrace.sessions import SessionStore
-from headrace.settings import Settings, TrainingSettings
+from headrace.settings import Settings
 from headrace.topics import ensure_topics
+from headrace.training_settings import TrainingSettings
 from headrace.versions import Manifest
 from serving.app import create_app
 

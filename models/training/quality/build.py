@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from headrace.catalog import Item
-from headrace.settings import Settings, TrainingSettings, training_settings
+from headrace.training_settings import TrainingSettings, training_settings
 from models.training.quality.model import Build, Model, ProtocolMode
 
 LEAVE_ONE_OUT = TrainingSettings(
@@ -72,7 +72,7 @@ def product_model(
     one training to the next. TensorFlow is imported
     when the first model is built, so that baselines need none. Raises `InvalidSetting`.
     """
-    parameters = training_settings(Settings(training=_PARAMETERS[protocol]), params)
+    parameters = training_settings(_PARAMETERS[protocol], params)
 
     def build(seed: int) -> Model:
         from models.training.quality.product import ProductModel
