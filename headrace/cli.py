@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,11 +18,12 @@ from headrace.commands.extras import extra as _extra
 from headrace.commands.import_options import import_
 from headrace.commands.keys import keys
 from headrace.commands.models import models
-from headrace.commands.of_model import of_model as _of_model
+from headrace.commands.options import BrokerOption, HttpPort, ModelOption
+from headrace.commands.stack import down, env, status, up
+from headrace.commands.state import archive, backup, promote, replay, restore, state_hash
 from headrace.commands.topics import topics
 from headrace.commands.training import tasks, train
 from headrace.errors import HeadraceError
-from headrace.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from headrace.client import Client
@@ -46,17 +47,6 @@ app.add_typer(topics, name="topics", rich_help_panel=RUN)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=RUN)
 app.add_typer(keys, name="keys", rich_help_panel=RUN)
 app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
-
-Data = Annotated[Path, typer.Option("--data", help="Folder of the stack's data.")]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="The model's id; of the settings if not given.")
-]
-BrokerOption = Annotated[
-    Literal["embedded", "apache"],
-    typer.Option(help="embedded: topics in memory. apache: on disk; needs `make kafka` once."),
-]
-_PORT = {"min": 0, "max": 65535}
-HttpPort = Annotated[int, typer.Option("--port", help="Port of the HTTP server; 0: any.", **_PORT)]
 
 
 def main() -> None:
@@ -127,76 +117,10 @@ def demo(
 # Run the local stack
 
 
-@app.command(rich_help_panel=STACK)
-def up(
-    data: Data = DEFAULT_DATA,
-    broker: BrokerOption = "embedded",
-    port: HttpPort = 8080,
-    kafka_port: Annotated[int, typer.Option(help="Port of that broker; 0: any.", **_PORT)] = 19092,
-    redis_port: Annotated[int, typer.Option(help="Port of Redis; 0: any.", **_PORT)] = 16379,
-    kafka: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Use this Kafka and start no broker."),
-    ] = None,
-    redis: Annotated[
-        str | None, typer.Option(metavar="URL", help="Use this Redis and start none.")
-    ] = None,
-    console_port: Annotated[
-        int | None,
-        typer.Option(help="Port of the console; 0: any. Not given: one above --port.", **_PORT),
-    ] = None,
-    console: Annotated[
-        bool, typer.Option(help="Start the browser console too, if it is installed.")
-    ] = True,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Leave it in the background once it is ready.")
-    ] = False,
-) -> None:
-    """Start everything on this machine; Ctrl-C ends it."""
-    from headrace.commands import local
-
-    with _extra("local"):
-        from headrace.local.stack import StackOptions, console_port_beside
-    options = StackOptions(
-        data=data,
-        broker=broker,
-        port=port,
-        kafka_port=kafka_port,
-        redis_port=redis_port,
-        kafka=kafka,
-        redis=redis,
-        console_port=(console_port_beside(port) if console_port is None else console_port)
-        if console
-        else None,
-    )
-    if detach:
-        local.up_detached(options, os.environ)
-    else:
-        local.up(options, os.environ)
-
-
-@app.command(rich_help_panel=STACK)
-def status(data: Data = DEFAULT_DATA) -> None:
-    """Show how each part fares; exit code 1 unless all are well."""
-    from headrace.commands import local
-
-    raise typer.Exit(0 if local.status(data) else 1)
-
-
-@app.command(rich_help_panel=STACK)
-def env(data: Data = DEFAULT_DATA) -> None:
-    """Set address and key in a shell: [bold]eval "$(headrace env)"[/]."""
-    from headrace.commands import local
-
-    typer.echo(local.exports(data))
-
-
-@app.command(rich_help_panel=STACK)
-def down(data: Data = DEFAULT_DATA) -> None:
-    """End the stack that runs in the background; its data stays."""
-    from headrace.commands import local
-
-    local.down(data)
+app.command(rich_help_panel=STACK)(up)
+app.command(rich_help_panel=STACK)(status)
+app.command(rich_help_panel=STACK)(env)
+app.command(rich_help_panel=STACK)(down)
 
 
 # Run one part
@@ -367,128 +291,12 @@ def asyncapi() -> None:
 
 app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(tasks)
-
-
-@app.command(rich_help_panel=RUN)
-def archive(
-    topics: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Which topics; if not given, events and erasures."),
-    ] = None,
-    every: Annotated[
-        float | None,
-        typer.Option(
-            min=1, max=2_678_400, metavar="SECONDS", help="Go on, once in so long, until Ctrl-C."
-        ),
-    ] = None,
-) -> None:
-    """Archive what is new in the topics, as Parquet files by day."""
-    from rich.console import Console
-
-    with _extra("training"):
-        from headrace.commands.archive import archive_once, archive_over_and_over, chosen_topics
-        from headrace.topics import Topics
-    settings = _found_settings()
-    names = chosen_topics(topics, Topics(settings))
-    if every is None:
-        archive_once(settings, names, Console())
-    else:
-        archive_over_and_over(settings, names, every, Console())
-
-
-@app.command(rich_help_panel=RUN)
-def replay(
-    topics: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", help="Which of the model's topics of events; all if not given."
-        ),
-    ] = None,
-    begin: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="2026-11-01T00:00, or beginning.")
-    ] = "beginning",
-    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Exclusive; or now.")] = "now",
-    into: Annotated[
-        str | None,
-        typer.Option(metavar="NAMESPACE", help="Rebuild the state there, from nothing."),
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(min=0, help="Records a second at the most; 0: as fast as it goes.")
-    ] = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; write nothing.")] = False,
-    anew: Annotated[
-        bool, typer.Option("--anew", help="Delete first what an earlier replay left there.")
-    ] = False,
-    model: ModelOption = None,
-) -> None:
-    """Apply a window of the log once more, live or in a shadow.
-
-    Into the live state nothing changes that was applied before. Stopped in the middle, the same
-    command goes on. Times are the records' own, local ones unless they have an offset.
-    """
-    from rich.console import Console
-
-    from headrace.commands.replay import replay_command
-    from headrace.replaying.course import ReplayOptions
-
-    options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
-    replay_command(_of_model(_found_settings(), model), options, Console())
-
-
-Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Of `replay --into`.")]
-
-
-@app.command(rich_help_panel=RUN)
-def promote(namespace: Namespace, model: ModelOption = None) -> None:
-    """Make a replayed shadow the live state; workers go on from it."""
-    from rich.console import Console
-
-    from headrace.commands.backup import promote_command
-
-    promote_command(_of_model(_found_settings(), model), namespace, Console())
-
-
-@app.command("state-hash", rich_help_panel=RUN)
-def state_hash(
-    namespace: Annotated[
-        str | None, typer.Argument(metavar="[NAMESPACE]", help="The live one if not given.")
-    ] = None,
-    model: ModelOption = None,
-) -> None:
-    """Print a digest of the state: equal states, equal digests."""
-    from rich.console import Console
-
-    from headrace.commands.replay import state_hash_command
-
-    state_hash_command(_of_model(_found_settings(), model), namespace, Console())
-
-
-@app.command(rich_help_panel=RUN)
-def backup(file: Annotated[Path, typer.Argument(help="Written whole or not at all.")]) -> None:
-    """Write to a file what stands in Redis, while workers run."""
-    from rich.console import Console
-
-    from headrace.commands.backup import backup_command
-
-    backup_command(_found_settings(), file, Console())
-
-
-@app.command(rich_help_panel=RUN)
-def restore(
-    file: Annotated[Path, typer.Argument(help="Of `headrace backup`.")],
-    into: Annotated[
-        str | None, typer.Option(metavar="NAMESPACE", help="The live one if not given.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Delete first what stands there.")
-    ] = False,
-) -> None:
-    """Put a backup back into Redis; workers go on from it."""
-    from rich.console import Console
-
-    from headrace.commands.backup import restore_command
-
-    restore_command(_found_settings(), file, into, replace, Console())
+app.command(rich_help_panel=RUN)(archive)
+app.command(rich_help_panel=RUN)(replay)
+app.command(rich_help_panel=RUN)(promote)
+app.command("state-hash", rich_help_panel=RUN)(state_hash)
+app.command(rich_help_panel=RUN)(backup)
+app.command(rich_help_panel=RUN)(restore)
 
 
 @app.command(rich_help_panel=RUN)
