@@ -104,6 +104,8 @@ def losses(reports: Sequence[Report]) -> list[float]:
     return [report.figures["loss"] for report in reports if "loss" in report.figures]
 
 
+# Five times TensorFlow starts, which takes long where others are at work.
+@pytest.mark.timeout(600)
 def test_two_processes_have_the_loss_curve_of_one_also_when_killed_on_the_way(
     settings: Settings, tf_configs: Sequence[str], tmp_path: Path
 ) -> None:
