@@ -112,6 +112,8 @@ class LiveModel:
         self._refusal: Refusal | None = None
         self.refusals = 0
         """Versions refused since this server started."""
+        self.failures = 0
+        """Requests since then that a version failed to answer."""
 
     @property
     def retriever(self) -> Retriever | None:
@@ -128,6 +130,14 @@ class LiveModel:
             if arm is not None:
                 return arm.retriever
         return self.retriever
+
+    def stand_ins(self, failing: Retriever | None) -> list[Retriever]:
+        """Return which versions may answer in place of one that fails, the first to try first.
+
+        They are the live one, where that one is an arm of the experiment, and the one before it.
+        """
+        others = (loaded.retriever for loaded in (self._live, self._former) if loaded is not None)
+        return [other for other in others if failing is not None and other is not failing]
 
     @property
     def shelf(self) -> ItemTable:

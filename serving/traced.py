@@ -73,5 +73,5 @@ class TracedRecommender(Recommender):
     async def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         with self._tracing.span("rank") as span:
             ranked = await super()._ranked(asked, retriever)
-            span.set_attribute("headrace.ranked", ranked is not None and ranked.from_model)
+            span.set_attribute("headrace.ranked", ranked is not None and ranked.by is not None)
         return ranked
