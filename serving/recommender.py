@@ -21,6 +21,7 @@ from models.retrieval.retriever import ListRequest, Recommendations, Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
+from serving.outage import Outage
 from serving.schemas import (
     ModelInfo,
     Reason,
@@ -108,6 +109,7 @@ class Recommender:
         self._trending = trending
         self._new_id = new_id
         self._shared = SharedRanking()
+        self._away = Outage(logger, "sessions cannot be read")
 
     async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
@@ -161,10 +163,11 @@ class Recommender:
             return Session.from_interactions(request.user_interactions or {}, self._limit), None
         try:
             [session] = await self._live.read(self._sessions.reading(request.user_id))
-            return session, None
         except (RedisError, OSError) as exc:
-            logger.warning("a session cannot be read: %r", exc)
+            self._away.met(exc)
             return Session(), NO_SESSION
+        self._away.over()
+        return session, None
 
     async def _met_before(
         self, request: RecommendationRequest, session: Session

@@ -411,10 +411,13 @@ class Ready(Struct, frozen=True):
     """Answer of `GET /readyz`."""
 
     ready: bool
+    """Whether requests may come."""
     redis: bool
     kafka: bool
     model: str | None
     """The version that this server has live."""
+    loading: bool = False
+    """Whether it has just started, and has yet to take up the version that is live."""
     refused: Refusal | None = None
     """The version that should be, and why it is not; the one in `model` goes on serving."""
     arms: dict[str, str] = {}
