@@ -58,7 +58,9 @@ async def test_when_the_tower_fails_popular_items_stand_in(
     assert not {ring(3), ring(4)} & {*ids(answer)}
     assert answer["session"]["interactions"] == 2
     asked = {"candidate_ids": ["nothing", ring(9), ring(4), ring(8)]}
-    answer = await recommend(client, **asked, filter={"item_id": {"in": [ring(9), ring(4), ring(8)]}})
+    answer = await recommend(
+        client, **asked, filter={"item_id": {"in": [ring(9), ring(4), ring(8)]}}
+    )
     assert ids(answer) == [ring(9), ring(8)]
     assert answer["message"] == "The model fails to answer: scores are 0."
     told = (await client.get("/metrics")).text
