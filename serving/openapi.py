@@ -23,7 +23,7 @@ from headrace.tokens import TokenText
 from headrace.training_kinds import KINDS
 from headrace.training_requests import TrainingRequest
 from headrace.versions import LiveVersion, VersionName
-from serving import examples, schemas
+from serving import examples
 from serving.bodies import MAX_BULK
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.problems import MEDIA_TYPE
@@ -32,6 +32,35 @@ from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routing import OF_MODEL, Guarded
+from serving.schemas.dead_letters import (
+    DeadLetter,
+    DeadLetterList,
+    LetterId,
+    ResendRequest,
+    ResentLetter,
+)
+from serving.schemas.events import EventsAnswer
+from serving.schemas.figures import Figures
+from serving.schemas.items import FoundItems, ItemBody, ItemMap, ItemPopularity, ItemsAccepted
+from serving.schemas.models import Model, ModelList, VersionList
+from serving.schemas.recommendations import (
+    ItemList,
+    RecommendationAnswer,
+    RecommendationRequest,
+    ServedList,
+)
+from serving.schemas.replays import ReplayId, ReplayList, ReplayRequest
+from serving.schemas.server import KeyInfo, Ready
+from serving.schemas.tasks import TaskId, TaskList
+from serving.schemas.topics import TopicList
+from serving.schemas.users import (
+    HiddenItems,
+    MergeAnswer,
+    MergeRequest,
+    TokenAnswer,
+    TokenRequest,
+    UserInteractions,
+)
 from serving.uploads import DATA, REQUEST
 
 _JSON = "application/json"
@@ -40,9 +69,9 @@ _PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "user_id": ("The user's id.", UserId, examples.USER_ID),
     "item_id": ("The item's id.", ItemId, examples.ITEM_ID),
     "model_id": ("The model's id.", ModelId, examples.MODEL_ID),
-    "letter_id": ("The dead letter's id.", schemas.LetterId, examples.LETTER_ID),
-    "replay_id": ("The replay's id.", schemas.ReplayId, examples.REPLAY_ID),
-    "task_id": ("The task's id.", schemas.TaskId, examples.TASK_ID),
+    "letter_id": ("The dead letter's id.", LetterId, examples.LETTER_ID),
+    "replay_id": ("The replay's id.", ReplayId, examples.REPLAY_ID),
+    "task_id": ("The task's id.", TaskId, examples.TASK_ID),
     "version": ("The version's name.", VersionName, examples.VERSION),
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
 }
@@ -98,7 +127,7 @@ class Problem(Struct, frozen=True):
     """`stale`: the session has not seen an event in time, of `after` or of those to be merged."""
     missing: list[TokenText] = []
     """Of `stale`: the tokens of the events not seen."""
-    answer: schemas.RecommendationAnswer | None = None
+    answer: RecommendationAnswer | None = None
     """Of `stale` recommendations: what there is without them."""
     task: Task | None = None
     """Of a model that is being trained already: that training."""
@@ -252,7 +281,7 @@ _Events = Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_BULK)]
 _Items = Annotated[list[Item], Meta(min_length=1, max_length=MAX_BULK)]
 # JSON Schema's way to say: a user or a session, never both.
 _OneOfTwo = Annotated[
-    schemas.RecommendationRequest,
+    RecommendationRequest,
     Meta(
         extra_json_schema={
             "oneOf": [
@@ -268,19 +297,19 @@ _OneOfTwo = Annotated[
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/events"): Operation(
         202,
-        schemas.EventsAnswer,
+        EventsAnswer,
         Union[AnyEvent, _Events],
         example=examples.EVENT,
         errors=(413, 422, 503),
     ),
     ("POST", "/v1/recommendations"): Operation(
-        answer=schemas.RecommendationAnswer,
+        answer=RecommendationAnswer,
         body=_OneOfTwo,
         example={"user_id": "42", "k": 10},
         errors=(409, 413, 422),
     ),
     ("POST", "/v1/models/{model_id}/recommendations"): Operation(
-        answer=schemas.RecommendationAnswer,
+        answer=RecommendationAnswer,
         body=_OneOfTwo,
         example={
             "user_id": "42",
@@ -292,16 +321,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=(404, 409, 413, 422),
     ),
     ("GET", "/v1/recommendations/{recommendation_id}"): Operation(
-        answer=schemas.ServedList, errors=(404, 422, 503)
+        answer=ServedList, errors=(404, 422, 503)
     ),
-    ("GET", "/v1/figures"): Operation(
-        answer=schemas.Figures, parameters=(_WINDOW,), errors=(422, 503)
-    ),
-    ("GET", "/v1/replays"): Operation(answer=schemas.ReplayList, errors=(503,)),
+    ("GET", "/v1/figures"): Operation(answer=Figures, parameters=(_WINDOW,), errors=(422, 503)),
+    ("GET", "/v1/replays"): Operation(answer=ReplayList, errors=(503,)),
     ("POST", "/v1/replays"): Operation(
         202,
         ReplayTask,
-        schemas.ReplayRequest,
+        ReplayRequest,
         needs_body=False,
         example={"into": "shadow", "dry_run": True},
         errors=(404, 409, 413, 422, 503),
@@ -316,101 +343,97 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/replays/{replay_id}/promote"): Operation(
         202, ReplayTask, errors=(404, 409, 422, 503)
     ),
-    ("GET", "/v1/topics"): Operation(answer=schemas.TopicList, errors=(503,)),
+    ("GET", "/v1/topics"): Operation(answer=TopicList, errors=(503,)),
     ("GET", "/v1/dead-letters"): Operation(
-        answer=schemas.DeadLetterList,
+        answer=DeadLetterList,
         parameters=(_REASON, _FROM_TOPIC, _LETTERS),
         errors=(422, 503),
     ),
-    ("GET", "/v1/dead-letters/{letter_id}"): Operation(
-        answer=schemas.DeadLetter, errors=(404, 422, 503)
-    ),
+    ("GET", "/v1/dead-letters/{letter_id}"): Operation(answer=DeadLetter, errors=(404, 422, 503)),
     ("POST", "/v1/dead-letters/{letter_id}/resend"): Operation(
-        answer=schemas.ResentLetter,
-        body=schemas.ResendRequest,
+        answer=ResentLetter,
+        body=ResendRequest,
         needs_body=False,
         example={"set": {"rating": "4.5"}, "dry_run": True},
         errors=(404, 409, 413, 422, 503),
     ),
-    ("GET", "/v1/key"): Operation(answer=schemas.KeyInfo),
-    ("GET", "/v1/trending"): Operation(
-        answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
-    ),
+    ("GET", "/v1/key"): Operation(answer=KeyInfo),
+    ("GET", "/v1/trending"): Operation(answer=ItemList, parameters=(_K, _CATEGORY), errors=(422,)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
-        answer=schemas.UserInteractions, errors=(422, 503)
+        answer=UserInteractions, errors=(422, 503)
     ),
     ("GET", "/v1/users/{user_id}/recommendations/stream"): Operation(
-        answer=schemas.RecommendationAnswer,
+        answer=RecommendationAnswer,
         media="text/event-stream",
         parameters=(_K, _RECOMMEND_SEEN, _STABILITY, _LAST_EVENT_ID),
         errors=(422, 503),
     ),
-    ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=schemas.HiddenItems, errors=(422, 503)),
+    ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=HiddenItems, errors=(422, 503)),
     ("PUT", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(409, 422, 503)),
     ("DELETE", "/v1/users/{user_id}/hidden/{item_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/users/{user_id}/token"): Operation(
-        answer=schemas.TokenAnswer,
-        body=schemas.TokenRequest,
+        answer=TokenAnswer,
+        body=TokenRequest,
         needs_body=False,
         example={"scopes": ["recommend"], "expires_s": 900},
         errors=(413, 422),
     ),
     ("POST", "/v1/users/{user_id}/merge"): Operation(
-        answer=schemas.MergeAnswer,
-        body=schemas.MergeRequest,
+        answer=MergeAnswer,
+        body=MergeRequest,
         example={"from": "anon-7d1f"},
         errors=(409, 413, 422, 503),
     ),
     ("DELETE", "/v1/users/{user_id}"): Operation(204, errors=(422, 503)),
     ("POST", "/v1/items"): Operation(
         202,
-        schemas.ItemsAccepted,
+        ItemsAccepted,
         Union[Item, _Items],
         example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
     ("GET", "/v1/items"): Operation(
-        answer=schemas.FoundItems,
+        answer=FoundItems,
         parameters=(_QUERY, _CATEGORY, _IDS, _FOUND, _OFFSET),
         errors=(422, 503),
     ),
     ("GET", "/v1/items/{item_id}"): Operation(answer=Item, errors=(404, 422, 503)),
     ("PUT", "/v1/items/{item_id}"): Operation(
         202,
-        schemas.ItemsAccepted,
-        schemas.ItemBody,
+        ItemsAccepted,
+        ItemBody,
         needs_body=False,
         example={"title": "Toy Story", "categories": ["Animation"], "price": 9.99},
         errors=(413, 422, 503),
     ),
-    ("DELETE", "/v1/items/{item_id}"): Operation(202, schemas.ItemsAccepted, errors=(422, 503)),
+    ("DELETE", "/v1/items/{item_id}"): Operation(202, ItemsAccepted, errors=(422, 503)),
     ("GET", "/v1/items/{item_id}/similar"): Operation(
-        answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+        answer=ItemList, parameters=(_K,), errors=(404, 422)
     ),
     ("GET", "/v1/items/{item_id}/bought-together"): Operation(
-        answer=schemas.ItemList, parameters=(_K,), errors=(404, 422)
+        answer=ItemList, parameters=(_K,), errors=(404, 422)
     ),
     ("GET", "/v1/items/{item_id}/popularity"): Operation(
-        answer=schemas.ItemPopularity, parameters=(_STEP,), errors=(422, 503)
+        answer=ItemPopularity, parameters=(_STEP,), errors=(422, 503)
     ),
     ("GET", "/v1/models/{model_id}/map"): Operation(
-        answer=schemas.ItemMap, parameters=(_ON_MAP,), errors=(404, 409, 422, 503)
+        answer=ItemMap, parameters=(_ON_MAP,), errors=(404, 409, 422, 503)
     ),
-    ("GET", "/v1/models"): Operation(answer=schemas.ModelList, errors=(503,)),
+    ("GET", "/v1/models"): Operation(answer=ModelList, errors=(503,)),
     ("GET", "/v1/models/{model_id}/versions"): Operation(
-        answer=schemas.VersionList, errors=(404, 422, 503)
+        answer=VersionList, errors=(404, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/versions/{version}/activate"): Operation(
         answer=LiveVersion, errors=(404, 409, 422, 503)
     ),
     ("PUT", "/v1/models/{model_id}/versions/{version}/pin"): Operation(
-        answer=schemas.Model, errors=(404, 409, 422, 503)
+        answer=Model, errors=(404, 409, 422, 503)
     ),
     ("DELETE", "/v1/models/{model_id}/pin"): Operation(204, errors=(409, 422, 503)),
     ("DELETE", "/v1/models/{model_id}/versions/{version}"): Operation(
         204, errors=(404, 409, 422, 503)
     ),
-    ("PUT", "/v1/models/{model_id}"): Operation(answer=schemas.Model, errors=(422, 503)),
+    ("PUT", "/v1/models/{model_id}"): Operation(answer=Model, errors=(422, 503)),
     ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
         answer=LiveVersion, errors=(409, 422, 503)
@@ -425,7 +448,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=(404, 409, 413, 422, 429, 503),
     ),
     ("GET", "/v1/tasks"): Operation(
-        answer=schemas.TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
+        answer=TaskList, parameters=(_OF_KIND, _IN_STATUS, _LIMIT), errors=(422, 503)
     ),
     ("GET", "/v1/tasks/{task_id}"): Operation(answer=Task, errors=(404, 422, 503)),
     ("DELETE", "/v1/tasks/{task_id}"): Operation(
@@ -434,7 +457,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/tasks/{task_id}/log"): Operation(
         answer=str, media="text/plain", errors=(404, 422, 503)
     ),
-    ("GET", "/readyz"): Operation(answer=schemas.Ready, also=(503,)),
+    ("GET", "/readyz"): Operation(answer=Ready, also=(503,)),
 }
 
 

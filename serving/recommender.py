@@ -22,7 +22,7 @@ from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
 from serving.outage import Outage
-from serving.schemas import (
+from serving.schemas.recommendations import (
     ModelInfo,
     Reason,
     Recommendation,

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headrace.tracing.spans import Tracing, propagator
 from models.retrieval.retriever import Retriever
 from serving.recommender import Prepared, RankedList, Recommender
-from serving.schemas import RecommendationRequest
+from serving.schemas.recommendations import RecommendationRequest
 
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 """What machines ask for every few seconds."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from serving.bodies import json_response
-from serving.schemas import Ready
+from serving.schemas.server import Ready
 from serving.services import Services, services
 
 _ANSWER_WITHIN_S = 1.0

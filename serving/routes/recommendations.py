@@ -21,9 +21,9 @@ from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
 from serving.queries import category_of, number, one_of, yes_or_no
-from serving.schemas import (
+from serving.schemas.items import ItemPopularity
+from serving.schemas.recommendations import (
     ItemList,
-    ItemPopularity,
     Recommendation,
     RecommendationRequest,
     ServedList,
