@@ -272,7 +272,7 @@ def openapi() -> None:
 
     with _extra("serving"):
         from serving.app import ROUTES
-        from serving.openapi import document
+        from serving.openapi.document import document
     typer.echo(msgspec.json.format(msgspec.json.encode(document(ROUTES)), indent=2))
 
 

@@ -35,7 +35,8 @@ _FreeId = Annotated[
 ]
 ExactInt = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """What every JSON reader holds exactly; a larger one could be read here and never written again."""
-_NOT_ALLOWED = "has a character, or a form, that is not allowed"
+NOT_ALLOWED = "has a character, or a form, that is not allowed"
+"""What is said in place of the expression that a text does not match."""
 Scalar = Union[str, ExactInt, float, bool, None]
 Context = Annotated[dict[str, Scalar], Meta(max_length=64)]
 
@@ -130,7 +131,7 @@ def _check_ids(event: AnyEvent) -> None:
     for field in ("event_id", "user_id", "item_id", "recommendation_id"):
         value = getattr(event, field)
         if value is not None and _printable.search(value) is None:
-            raise InvalidEvent(field, _NOT_ALLOWED)
+            raise InvalidEvent(field, NOT_ALLOWED)
 
 
 def decode(
@@ -153,7 +154,7 @@ def decode(
             hint = f"; data of your own goes into `{own}`" if own else ""
             reason = f"is not a field of this{hint}"
         elif reason.startswith("Expected `str` matching regex"):
-            reason = _NOT_ALLOWED
+            reason = NOT_ALLOWED
         elif field == "type" and reason.startswith("Invalid value"):
             reason = f"{reason}; it is one of {', '.join(KINDS)}"
         raise error(field, reason) from exc

@@ -33,9 +33,14 @@ async def read_json(request: Request, of: type[_Body]) -> _Body:
     try:
         body: _Body = decode(_decoder(cast(Hashable, of)), raw.strip() or b"{}", InvalidEvent)
     except InvalidEvent as error:
-        told = wrong_field(error.field, error.reason, value_at(raw, error.field))
-        raise Problem(422, _in_words(error, told), [told]) from error
+        raise invalid_body(raw, error) from error
     return body
+
+
+def invalid_body(raw: bytes, error: InvalidEvent) -> Problem:
+    """Return the problem that names what is wrong with this body, and its value."""
+    told = wrong_field(error.field, error.reason, value_at(raw, error.field))
+    return Problem(422, _in_words(error, told), [told])
 
 
 @cache
@@ -67,7 +72,7 @@ async def read_raw(request: Request) -> bytes:
 
 
 def _split(raw: bytes, content_type: str) -> list[bytes]:
-    if content_type.partition(";")[0].strip() == NDJSON:
+    if content_type.partition(";")[0].strip().lower() == NDJSON:
         return [line for line in raw.split(b"\n") if line.strip()]
     if not raw.lstrip().startswith(b"["):
         return [raw] if raw.strip() else []

@@ -16,7 +16,25 @@ from headrace.sessions import Interaction
 from headrace.tasks import Task
 from headrace.tokens import Token
 from headrace.versions import LiveVersion, Manifest, ModelState, TrainingData, describe
-from serving import schemas
+from serving.schemas.dead_letters import DeadLetter, DeadLetterList, ResentLetter
+from serving.schemas.events import AcceptedEvent, EventsAnswer, RefusedEvent, UnknownEvent
+from serving.schemas.figures import Figures, Percentiles, Quality, QualitySeries, RouteFigures, Swap
+from serving.schemas.items import FoundItems, ItemMap, ItemPopularity, ItemsAccepted
+from serving.schemas.models import Model, ModelList, VersionList
+from serving.schemas.recommendations import (
+    ItemList,
+    ModelInfo,
+    Recommendation,
+    RecommendationAnswer,
+    ServedList,
+    ServedSession,
+    SessionInfo,
+)
+from serving.schemas.replays import ReplayList
+from serving.schemas.server import KeyInfo, Ready
+from serving.schemas.tasks import TaskList
+from serving.schemas.topics import PartitionInfo, TopicInfo, TopicList
+from serving.schemas.users import HiddenItems, MergeAnswer, TokenAnswer, UserInteractions
 
 NOW = 1704060026.0
 """Unix seconds."""
@@ -37,11 +55,11 @@ _ITEM = Item(
     price=9.99,
     attributes={"year": 1995},
 )
-_ITEMS = [schemas.Recommendation("318", 0.41), schemas.Recommendation("50", 0.37, cold=True)]
+_ITEMS = [Recommendation("318", 0.41), Recommendation("50", 0.37, cold=True)]
 _LIVE = LiveVersion(
     model_id=MODEL_ID, version=VERSION, live_since=NOW, sequence=7, reason="trained"
 )
-_MODEL = schemas.Model(MODEL_ID, _LIVE)
+_MODEL = Model(MODEL_ID, _LIVE)
 _MANIFEST = Manifest(
     model_id=MODEL_ID,
     version=VERSION,
@@ -69,31 +87,31 @@ _TASK = Task(
     requested_by="http",
     reason="a new season",
 )
-_LIST = schemas.RecommendationAnswer(
+_LIST = RecommendationAnswer(
     id=LIST_ID,
     recommendations=_ITEMS,
     message=None,
-    model=schemas.ModelInfo(MODEL_ID, VERSION),
-    session=schemas.SessionInfo(12, 14, NOW, {"ratings/3": 4711}),
+    model=ModelInfo(MODEL_ID, VERSION),
+    session=SessionInfo(12, 14, NOW, {"ratings/3": 4711}),
     cursor="eAEzNjQAAAEsAJQ",
 )
 
-_SERVED = schemas.ServedList(
+_SERVED = ServedList(
     id=LIST_ID,
     user_id=USER_ID,
     served_at=NOW,
     by="request",
     recommendations=_ITEMS,
     message=None,
-    model=schemas.ModelInfo(MODEL_ID, VERSION),
+    model=ModelInfo(MODEL_ID, VERSION),
     experiment=None,
     asked=Asked(k=2),
-    session=schemas.ServedSession(
+    session=ServedSession(
         12, 14, NOW, {"ratings/3": 4711}, {ITEM_ID: Interaction(NOW, 4.5, "rating")}
     ),
 )
 
-_LETTER = schemas.DeadLetter(
+_LETTER = DeadLetter(
     id=LETTER_ID,
     buried_at=NOW,
     topic="ratings",
@@ -107,7 +125,7 @@ _LETTER = schemas.DeadLetter(
     value='{"event_id":"3f6c","user_id":"42","item_id":"21253","timestamp":1704060026,"rating":4500}',
     value_base64=None,
 )
-_TOPIC = schemas.TopicInfo(
+_TOPIC = TopicInfo(
     topic="ratings",
     name="ratings",
     id="QpBnlhrFTSuHFfjBHJYcqw",
@@ -116,7 +134,7 @@ _TOPIC = schemas.TopicInfo(
     lag=3,
     rate_in=12.4,
     rate_out=12.0,
-    partitions=[schemas.PartitionInfo(3, 0, 4_712, NOW, 4_709, 3, 12.4, 12.0)],
+    partitions=[PartitionInfo(3, 0, 4_712, NOW, 4_709, 3, 12.4, 12.0)],
 )
 
 _REPLAY = ReplayTask(
@@ -141,43 +159,43 @@ _ANSWERS: tuple[Struct, ...] = (
     _LIVE,
     _LIST,
     _TASK,
-    schemas.TaskList([_TASK]),
-    schemas.EventsAnswer(
+    TaskList([_TASK]),
+    EventsAnswer(
         1,
         1,
         1,
         [
-            schemas.AcceptedEvent("3f6c", "ratings", 3, 4711, TOKEN),
-            schemas.RefusedEvent("3f6d", "rating", "Expected `float` <= 1000.0"),
-            schemas.UnknownEvent("3f6e", "Kafka has not acknowledged it; send it again."),
+            AcceptedEvent("3f6c", "ratings", 3, 4711, TOKEN),
+            RefusedEvent("3f6d", "rating", "Expected `float` <= 1000.0"),
+            UnknownEvent("3f6e", "Kafka has not acknowledged it; send it again."),
         ],
     ),
-    schemas.Figures(
+    Figures(
         window="1h",
         step_s=10,
         at=[int(NOW) - 20, int(NOW) - 10],
         events_per_s={"ratings": [None, 12.4]},
         lag={"ratings": [None, 3]},
-        freshness_ms=schemas.Percentiles([None, 8.1], [None, 21.0], [None, 40.2]),
+        freshness_ms=Percentiles([None, 8.1], [None, 21.0], [None, 40.2]),
         requests_per_s=[0.0, 31.5],
         client_errors_per_s=[0.0, 0.1],
         server_errors_per_s=[0.0, 0.0],
-        latency_ms=schemas.Percentiles([None, 1.9], [None, 3.4], [None, 6.0]),
-        routes=[schemas.RouteFigures("/v1/recommendations", "POST", 315, 1, 0, 1.9, 3.4, 6.0)],
-        quality=schemas.Quality(
+        latency_ms=Percentiles([None, 1.9], [None, 3.4], [None, 6.0]),
+        routes=[RouteFigures("/v1/recommendations", "POST", 315, 1, 0, 1.9, 3.4, 6.0)],
+        quality=Quality(
             10,
             300,
             {
-                VERSION: schemas.QualitySeries([0, 50], [None, 0.2], [None, 0.11]),
-                "popularity": schemas.QualitySeries([0, 50], [None, 0.08], [None, 0.04]),
+                VERSION: QualitySeries([0, 50], [None, 0.2], [None, 0.11]),
+                "popularity": QualitySeries([0, 50], [None, 0.08], [None, 0.04]),
             },
         ),
-        swaps=[schemas.Swap(MODEL_ID, VERSION, NOW - 15, "trained")],
+        swaps=[Swap(MODEL_ID, VERSION, NOW - 15, "trained")],
         told_at={"worker": NOW - 2, "server": NOW - 1},
     ),
-    schemas.ItemPopularity(ITEM_ID, 86_400, [int(NOW) - 86_426, int(NOW) - 26], [12, 3]),
-    schemas.ItemMap(
-        model=schemas.ModelInfo(MODEL_ID, VERSION),
+    ItemPopularity(ITEM_ID, 86_400, [int(NOW) - 86_426, int(NOW) - 26], [12, 3]),
+    ItemMap(
+        model=ModelInfo(MODEL_ID, VERSION),
         explained=0.34,
         count=1_682,
         ids=[ITEM_ID],
@@ -188,27 +206,25 @@ _ANSWERS: tuple[Struct, ...] = (
     ),
     _LETTER,
     _REPLAY,
-    schemas.ReplayList([_REPLAY]),
-    schemas.DeadLetterList(1, [_LETTER]),
-    schemas.ResentLetter(
+    ReplayList([_REPLAY]),
+    DeadLetterList(1, [_LETTER]),
+    ResentLetter(
         id=LETTER_ID, topic="ratings", key=USER_ID, value='{"rating":4.5}', sent=False, token=None
     ),
-    schemas.TopicList(NOW, 2.1, "", [_TOPIC]),
-    schemas.FoundItems(1, 0, [_ITEM], {"Animation": 1, "Comedy": 1}),
-    schemas.KeyInfo("3f6c9a7be2d4", "the feed", ["recommend"], NOW + 86_400),
-    schemas.HiddenItems(USER_ID, {ITEM_ID: NOW}),
-    schemas.ItemList(_ITEMS),
-    schemas.ItemsAccepted(1),
-    schemas.MergeAnswer(USER_ID, "anon-7d1f", 3, 1, [TOKEN]),
+    TopicList(NOW, 2.1, "", [_TOPIC]),
+    FoundItems(1, 0, [_ITEM], {"Animation": 1, "Comedy": 1}),
+    KeyInfo("3f6c9a7be2d4", "the feed", ["recommend"], NOW + 86_400),
+    HiddenItems(USER_ID, {ITEM_ID: NOW}),
+    ItemList(_ITEMS),
+    ItemsAccepted(1),
+    MergeAnswer(USER_ID, "anon-7d1f", 3, 1, [TOKEN]),
     _MODEL,
     _SERVED,
-    schemas.ModelList([_MODEL]),
-    schemas.Ready(ready=True, redis=True, kafka=True, model=VERSION),
-    schemas.TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
-    schemas.UserInteractions(
-        USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}
-    ),
-    schemas.VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
+    ModelList([_MODEL]),
+    Ready(ready=True, redis=True, kafka=True, model=VERSION),
+    TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
+    UserInteractions(USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}),
+    VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
 )
 _BY_TYPE: dict[type, Any] = {type(answer): answer for answer in _ANSWERS}
 _BY_TYPE[str] = "epoch 1 of 8: loss 6.1\n"
@@ -248,7 +264,7 @@ def problem_of(status: int, answer: Any) -> dict[str, Any]:
     }
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         problem["errors"] = [_WRONG_K]
-    if status == HTTPStatus.CONFLICT and answer is schemas.RecommendationAnswer:
+    if status == HTTPStatus.CONFLICT and answer is RecommendationAnswer:
         problem |= {
             "detail": f"The session has not seen {TOKEN} within 500 ms; `answer` is from the "
             "session as it is. Ask again.",

@@ -21,7 +21,7 @@ from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 from serving.problems import RETRY_AFTER_S, Problem
 from serving.recommender import Made, Recommender
-from serving.schemas import Recommendation, RecommendationRequest
+from serving.schemas.recommendations import Recommendation, RecommendationRequest
 from serving.stability import settle
 from serving.user_changes import UserChanges
 

@@ -28,7 +28,7 @@ from headrace.figures import (
     percentile,
 )
 from headrace.version_store import VersionStore
-from serving.schemas import Figures, Percentiles, Quality, QualitySeries, RouteFigures, Swap
+from serving.schemas.figures import Figures, Percentiles, Quality, QualitySeries, RouteFigures, Swap
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.topics import IMPRESSIONS, Topics
 from serving.cursor import read_cursor
-from serving.schemas import RecommendationAnswer, RecommendationRequest
+from serving.schemas.recommendations import RecommendationAnswer, RecommendationRequest
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.settings import Settings
 from headrace.topics import Topics
 from serving.problems import RETRY_AFTER_S, Problem
-from serving.schemas import PartitionInfo, TopicInfo, TopicList
+from serving.schemas.topics import PartitionInfo, TopicInfo, TopicList
 
 if TYPE_CHECKING:
     from headrace.letters import Found, Letter

@@ -38,6 +38,7 @@ from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
+from serving.outage import Outage
 from serving.shared_reads import SharedReads
 from serving.version_loader import VersionLoader
 
@@ -112,6 +113,11 @@ class LiveModel:
         self._refusal: Refusal | None = None
         self.refusals = 0
         """Versions refused since this server started."""
+        self.has_looked = False
+        """Whether the version that is live was looked for, and taken up if there was one."""
+        self._catalogue_away = Outage(logger, "the catalogue cannot be read")
+        self.failures = 0
+        """Requests since then that a version failed to answer."""
 
     @property
     def retriever(self) -> Retriever | None:
@@ -128,6 +134,14 @@ class LiveModel:
             if arm is not None:
                 return arm.retriever
         return self.retriever
+
+    def stand_ins(self, failing: Retriever | None) -> list[Retriever]:
+        """Return which versions may answer in place of one that fails, the first to try first.
+
+        They are the live one, where that one is an arm of the experiment, and the one before it.
+        """
+        others = (loaded.retriever for loaded in (self._live, self._former) if loaded is not None)
+        return [other for other in others if failing is not None and other is not failing]
 
     @property
     def shelf(self) -> ItemTable:
@@ -188,24 +202,29 @@ class LiveModel:
         try:
             await self.read()
         except (RedisError, OSError) as exc:
-            logger.warning("the catalogue cannot be read: %r", exc)
+            self._catalogue_away.met(exc)
+        else:
+            self._catalogue_away.over()
 
     async def follow(self) -> None:
         """Take up new versions, changes of the catalogue and transitions, until cancelled."""
         # Side by side: loading a large version takes seconds, for which changes must not wait.
         await side_by_side(
-            self._repeat(self._follow_version),
-            self._repeat(self._follow_experiment),
-            self._repeat(self._follow_changes),
-            self._repeat(self._follow_rules),
+            self._repeat(self._follow_version, "what is live"),
+            self._repeat(self._follow_experiment, "the experiment's versions"),
+            self._repeat(self._follow_changes, "the catalogue's changes"),
+            self._repeat(self._follow_rules, "what users do"),
         )
 
-    async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, look: Callable[[], Awaitable[None]], what: str) -> None:
+        away = Outage(logger, f"{what} cannot be read; serving goes on")
         while True:
             try:
                 await look()
             except (RedisError, OSError) as exc:
-                logger.warning("what is live cannot be read: %r; serving goes on", exc)
+                away.met(exc)
+            else:
+                away.over()
             await asyncio.sleep(self._settings.serving.follow_s)
 
     async def _follow_version(self) -> None:
@@ -220,6 +239,7 @@ class LiveModel:
             taken = await self._take_up(live)
             if not taken and self._live is None and live.sequence == self._refused:
                 await self._fall_back()
+        self.has_looked = True
 
     async def _follow_experiment(self) -> None:
         """Look once whether versions of the experiment can be taken up that are not served yet."""

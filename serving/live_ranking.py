@@ -11,6 +11,7 @@ from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.settings import Settings
 from headrace.version_store import VersionStore
 from models.retrieval.ranker import Ranker
+from serving.outage import Outage
 from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,14 @@ class LiveRanking:
 
     async def follow(self) -> None:
         """Take up new versions, until cancelled."""
+        away = Outage(logger, "what ranking is live cannot be read; serving goes on")
         while True:
             try:
                 await self._look()
             except (RedisError, OSError) as exc:
-                logger.warning("what ranking is live cannot be read: %r; serving goes on", exc)
+                away.met(exc)
+            else:
+                away.over()
             await asyncio.sleep(self._settings.serving.follow_s)
 
     async def _look(self) -> None:

@@ -204,6 +204,11 @@ class _Refusals(Collector):
             "Versions that this server did not take up.",
             value=sum(live.refusals for live in self._lives.values()),
         )
+        yield CounterMetricFamily(
+            "headrace_version_failures",
+            "Requests that a version failed to answer; another one did, or popular items stood in.",
+            value=sum(live.failures for live in self._lives.values()),
+        )
         family = InfoMetricFamily(
             "headrace_refused_model",
             "The version that is live and not served here, and why, of each model.",

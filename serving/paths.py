@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.events import NOT_ALLOWED
 from headrace.model_settings import ModelId
 from serving.problems import Problem, wrong_field
 from serving.values import cut
@@ -32,7 +33,7 @@ class EncodedPath:
         if scope["type"] == "http" and not _PLAIN(scope.get("raw_path") or b""):
             segments = scope["raw_path"].decode("latin-1").split("/")
             # Decoded and encoded again: there are several ways to encode one path.
-            path = "/".join(quote(unquote(segment), safe="") for segment in segments)
+            path = "/".join(quote(unquote_to_bytes(segment), safe="") for segment in segments)
             scope = {**scope, "path": path}
         await self._app(scope, receive, send)
 
@@ -42,7 +43,12 @@ def path_id(request: Request, name: str, of: Any, reason: str = "") -> str:
 
     `reason` says in words what that is, if the type does not.
     """
-    return check_id(unquote(request.path_params[name]), name, of, reason)
+    raw = request.path_params[name]
+    try:
+        value = unquote(raw, errors="strict")
+    except UnicodeDecodeError as exc:
+        raise _wrong_id(name, "is not UTF-8", raw) from exc
+    return check_id(value, name, of, reason)
 
 
 def check_id(value: str, name: str, of: Any, reason: str = "") -> str:
@@ -50,11 +56,15 @@ def check_id(value: str, name: str, of: Any, reason: str = "") -> str:
     try:
         return str(msgspec.convert(value, of))
     except msgspec.ValidationError as exc:
-        reason = (reason or str(exc)).partition(" - at ")[0]
-        shown = cut(value)
-        raise Problem(
-            422, f"{name}: {reason}; it is {shown!r}", [wrong_field(name, reason, shown)]
-        ) from exc
+        said = str(exc).partition(" - at ")[0]
+        if said.startswith("Expected `str` matching regex"):
+            said = NOT_ALLOWED
+        raise _wrong_id(name, reason or said, value) from exc
+
+
+def _wrong_id(name: str, reason: str, value: str) -> Problem:
+    shown = cut(value)
+    return Problem(422, f"{name}: {reason}; it is {shown!r}", [wrong_field(name, reason, shown)])
 
 
 def model_id_of(request: Request) -> str:

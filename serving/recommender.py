@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from itertools import compress
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from redis.exceptions import RedisError
@@ -20,7 +21,8 @@ from models.retrieval.retriever import ListRequest, Recommendations, Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
-from serving.schemas import (
+from serving.outage import Outage
+from serving.schemas.recommendations import (
     ModelInfo,
     Reason,
     Recommendation,
@@ -38,6 +40,8 @@ _POOL = (100, 1_000)
 _REASONS = 5
 """Interactions named for an item."""
 NO_MODEL = "There is no model yet: these are trending items."
+MODEL_FAILS = "The model fails to answer: these are popular items."
+STAND_IN = "The version that is to answer fails to: another one has made this list."
 NO_SESSION = "The session store is away: these are popular items."
 UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
 UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
@@ -81,7 +85,8 @@ class RankedList(Struct, frozen=True):
 
     found: Recommendations
     message: str | None = None
-    from_model: bool = True
+    by: Retriever | None = None
+    """The version that made it; None for a list of trending or unscored items."""
 
 
 class Recommender:
@@ -104,6 +109,7 @@ class Recommender:
         self._trending = trending
         self._new_id = new_id
         self._shared = SharedRanking()
+        self._away = Outage(logger, "sessions cannot be read")
 
     async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
@@ -114,19 +120,15 @@ class Recommender:
         # One version answers the whole request, whatever is swapped in meanwhile; it is chosen now
         # that the catalogue's news is known.
         retriever = self._live.retriever_for(request.user_id)
-        ranked = await self._ranked(asked, retriever)
-        if ranked is None:
-            shares = dict(await self._trending.items())
-            retriever = self._live.retriever_for(request.user_id)
-            ranked = self._trending_list(asked, retriever, shares)
-        page = _page(asked, ranked.found, retriever)
+        ranked = await self._listed(asked, retriever)
+        page = _page(asked, ranked.found, ranked.by or retriever)
         more = len(ranked.found.item_ids) > len(page.item_ids)
         answer = RecommendationAnswer(
             id=self._new_id(),
-            recommendations=await _explained(asked, page, retriever if ranked.from_model else None),
+            recommendations=await _explained(asked, page, ranked.by),
             message=ranked.message,
-            model=ModelInfo(self._model_id, retriever.manifest.version)
-            if retriever is not None and ranked.from_model
+            model=ModelInfo(self._model_id, ranked.by.manifest.version)
+            if ranked.by is not None
             else None,
             session=SessionInfo(
                 interactions=len(asked.session.item_ids),
@@ -161,10 +163,11 @@ class Recommender:
             return Session.from_interactions(request.user_interactions or {}, self._limit), None
         try:
             [session] = await self._live.read(self._sessions.reading(request.user_id))
-            return session, None
         except (RedisError, OSError) as exc:
-            logger.warning("a session cannot be read: %r", exc)
+            self._away.met(exc)
             return Session(), NO_SESSION
+        self._away.over()
+        return session, None
 
     async def _met_before(
         self, request: RecommendationRequest, session: Session
@@ -179,8 +182,31 @@ class Recommender:
             logger.warning("seen items cannot be read: %r", exc)
             return ()
 
+    async def _listed(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
+        """Return the list of this version or, where it fails, the best there is without it."""
+        for version in (retriever, *self._live.stand_ins(retriever)):
+            try:
+                ranked = await self._ranked(asked, version)
+            except Exception:
+                # Whatever a version runs into, there is an answer.
+                logger.exception("version %s fails to answer", version and version.manifest.version)
+                self._live.failures += 1
+                continue
+            if ranked is None:
+                return await self._trending_list(asked)
+            if version is not retriever:
+                return msgspec.structs.replace(ranked, message=ranked.message or STAND_IN)
+            return ranked
+        asked = msgspec.structs.replace(asked, trouble=asked.trouble or MODEL_FAILS)
+        if asked.request.candidate_ids is None:
+            return await self._trending_list(asked)
+        return _unranked(asked, self._candidates(asked, retriever), retriever)
+
     async def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
-        """Return the best items by the model; None when it cannot say and trending ones must do."""
+        """Return the best items by the model; None when it cannot say and trending ones must do.
+
+        Raises what a version runs into that is not what it should be.
+        """
         if asked.request.candidate_ids is not None:
             return self._ranked_candidates(asked, retriever)
         if retriever is None:
@@ -188,7 +214,7 @@ class Recommender:
         found = await self._best(asked, retriever)
         if found is None:
             return None
-        return RankedList(found, _shortage(asked, len(found.item_ids)))
+        return RankedList(found, _shortage(asked, len(found.item_ids)), retriever)
 
     async def _best(self, asked: Prepared, retriever: Retriever) -> Recommendations | None:
         """Return the best items, reordered by the second stage where there is one."""
@@ -206,28 +232,30 @@ class Recommender:
 
     def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""
+        candidate_ids = self._candidates(asked, retriever)
+        scored = retriever and retriever.score(asked.session, candidate_ids, exclude=asked.met)
+        if not scored:
+            return _unranked(asked, candidate_ids, retriever)
+        order = np.argsort(-np.array(scored.scores), kind="stable")[: asked.pool]
+        return RankedList(scored.at(order.tolist()), None, retriever)
+
+    def _candidates(self, asked: Prepared, retriever: Retriever | None) -> list[str]:
+        """Return those of the request's own candidates that it allows, in its order."""
         left_out = {*asked.met, *asked.limits.exclude}
         candidate_ids = [
             item_id
             for item_id in dict.fromkeys(asked.request.candidate_ids or ())
             if item_id not in left_out
         ]
-        if asked.limits.filter is not None:
-            items = retriever or self._live.shelf
-            candidate_ids = list(
-                compress(candidate_ids, items.holding(candidate_ids, asked.limits.filter))
-            )
-        scored = retriever and retriever.score(asked.session, candidate_ids, exclude=asked.met)
-        if scored:
-            order = np.argsort(-np.array(scored.scores), kind="stable")[: asked.pool]
-            return RankedList(scored.at(order.tolist()))
-        why = _without_model(asked, retriever).partition(":")[0]
-        return RankedList(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.", False)
+        if asked.limits.filter is None:
+            return candidate_ids
+        items = retriever or self._live.shelf
+        return list(compress(candidate_ids, items.holding(candidate_ids, asked.limits.filter)))
 
-    def _trending_list(
-        self, asked: Prepared, retriever: Retriever | None, shares: dict[str, float]
-    ) -> RankedList:
+    async def _trending_list(self, asked: Prepared) -> RankedList:
         """Return trending items, then popular ones of the version, then any of the catalogue."""
+        shares = dict(await self._trending.items())
+        retriever = self._live.retriever_for(asked.request.user_id)
         trending = [item_id for item_id in shares if item_id not in self._live.deleted]
         if retriever is not None:
             item_ids = retriever.popular_items(
@@ -237,9 +265,9 @@ class Recommender:
             item_ids = self._without_version(asked, trending)
         found = _unscored(item_ids, shares)
         if item_ids:
-            return RankedList(found, _without_model(asked, retriever), False)
+            return RankedList(found, _without_model(asked, retriever))
         some = bool(trending or len(self._live.shelf) or retriever is not None)
-        return RankedList(found, _shortage(asked, 0) if some else NO_ITEMS, False)
+        return RankedList(found, _shortage(asked, 0) if some else NO_ITEMS)
 
     def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
         """Return trending items, known to the catalogue or not, then others of the catalogue."""
@@ -253,6 +281,14 @@ class Recommender:
             np.zeros(0, np.int64), asked.pool - len(first), limits, [*asked.met, *first]
         )
         return first + shelf.ids(rest)
+
+
+def _unranked(
+    asked: Prepared, candidate_ids: Sequence[str], retriever: Retriever | None
+) -> RankedList:
+    """Return the request's own candidates in their order, for there is nothing to rank them by."""
+    why = _without_model(asked, retriever).partition(":")[0]
+    return RankedList(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.")
 
 
 def _page(asked: Prepared, found: Recommendations, retriever: Retriever | None) -> Recommendations:

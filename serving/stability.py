@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serving.schemas import Recommendation
+from serving.schemas.recommendations import Recommendation
 
 
 def settle(

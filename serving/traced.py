@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headrace.tracing.spans import Tracing, propagator
 from models.retrieval.retriever import Retriever
 from serving.recommender import Prepared, RankedList, Recommender
-from serving.schemas import RecommendationRequest
+from serving.schemas.recommendations import RecommendationRequest
 
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 """What machines ask for every few seconds."""
@@ -73,5 +73,5 @@ class TracedRecommender(Recommender):
     async def _ranked(self, asked: Prepared, retriever: Retriever | None) -> RankedList | None:
         with self._tracing.span("rank") as span:
             ranked = await super()._ranked(asked, retriever)
-            span.set_attribute("headrace.ranked", ranked is not None and ranked.from_model)
+            span.set_attribute("headrace.ranked", ranked is not None and ranked.by is not None)
         return ranked

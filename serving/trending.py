@@ -15,6 +15,7 @@ from headrace.settings import Settings
 from headrace.trending import TrendingStore
 from models.retrieval.attributes import Mask
 from models.retrieval.filters import Filter, parse_filter
+from serving.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class TrendingCache:
         self._of_category: dict[str, Shares] = {}
         self._read_at = -float("inf")
         self._reading = asyncio.Lock()
+        self._away = Outage(logger, "trending items cannot be read")
 
     async def items(self) -> Shares:
         """Return the most trending items, at most `trending.limit`."""
@@ -75,12 +77,17 @@ class TrendingCache:
         return found
 
     async def _read(self) -> Shares:
+        if self._away.lasts and self._reading.locked():
+            # One finds out whether Redis is back; nobody else waits for that.
+            return self._all
         async with self._reading:
             if self._clock() - self._read_at >= self._max_age_s:
                 try:
                     self._all = await self._store.top()
                 except (RedisError, OSError) as exc:
-                    logger.warning("trending items cannot be read: %r", exc)
+                    self._away.met(exc)
+                else:
+                    self._away.over()
                 self._of_category.clear()
                 self._read_at = self._clock()
             return self._all

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from serving.app import ROUTES
-from serving.openapi import document
+from serving.openapi.document import document
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "clients" / "python" / "src" / "headrace_client"

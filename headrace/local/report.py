@@ -38,7 +38,7 @@ class Health:
         if part.name.partition("-")[0] in _BEATING and part.pid not in self.heartbeats:
             return "gives no sign of life"
         if part.name == "server" and not self.server_ready:
-            return "is not ready: Kafka or Redis does not answer it"
+            return "is not ready: it is loading the live version, or Kafka or Redis does not answer"
         return None
 
 

@@ -36,7 +36,8 @@ class QueryTower:
 
         `vectors`: `[n, session_length, width]`, the item vectors; `features`:
         `[n, session_length, INTERACTION_FEATURES]`; `lengths`: `[n]`, 1 to `session_length`; before
-        them is padding.
+        them is padding. Raises `FloatingPointError` when a vector is not of numbers, and whatever
+        LiteRT does.
         """
         interpreter = self._interpreter
         queries = np.empty((len(vectors), self.width), np.float32)
@@ -46,6 +47,8 @@ class QueryTower:
             interpreter.set_tensor(self._length, lengths[row : row + 1])
             interpreter.invoke()
             queries[row] = interpreter.get_tensor(self._query)[0]
+        if not np.isfinite(queries).all():
+            raise FloatingPointError("the query tower's answer is not of numbers")
         return queries
 
 

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from headrace import asyncapi as topics
 from serving.bodies import json_response
-from serving.openapi import document
+from serving.openapi.document import document
 from serving.services import services
 
 _PAGE = """<!doctype html>

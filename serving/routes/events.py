@@ -16,7 +16,13 @@ from headrace.topics import Topics
 from serving.bodies import json_response, read_bulk, refuse_invalid
 from serving.callers import act_for
 from serving.problems import RETRY_AFTER_S, Problem
-from serving.schemas import AcceptedEvent, EventOutcome, EventsAnswer, RefusedEvent, UnknownEvent
+from serving.schemas.events import (
+    AcceptedEvent,
+    EventOutcome,
+    EventsAnswer,
+    RefusedEvent,
+    UnknownEvent,
+)
 from serving.services import Services, services
 
 _NONE_ACKNOWLEDGED = "Kafka cannot be reached; send it all again, under the same event_id."

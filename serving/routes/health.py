@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from serving.bodies import json_response
-from serving.schemas import Ready
+from serving.schemas.server import Ready
 from serving.services import Services, services
 
 _ANSWER_WITHIN_S = 1.0
@@ -22,12 +22,17 @@ async def livez(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 when Redis and Kafka answer, else 503; the body says which one does not."""
+    """Answer 200 when requests may come, else 503; the body says why not.
+
+    Redis and Kafka answer, and the version that was live when this server started is taken up, or
+    refused: until then it would show trending items.
+    """
     server = services(request)
     redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
-    ready = redis and kafka
     live = server.live
-    state = Ready(ready, redis, kafka, live.version, live.refusal, dict(live.arms))
+    loading = not all(each.live.has_looked for each in server.models.values())
+    ready = redis and kafka and not loading
+    state = Ready(ready, redis, kafka, live.version, loading, live.refusal, dict(live.arms))
     return json_response(state, 200 if ready else 503)
 
 

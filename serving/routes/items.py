@@ -17,7 +17,7 @@ from serving.bodies import json_response, read_bulk, read_json, refuse_invalid
 from serving.paths import check_id, path_id
 from serving.problems import RETRY_AFTER_S, Problem, wrong_field
 from serving.queries import category_of, number, words
-from serving.schemas import FoundItems, ItemBody, ItemsAccepted
+from serving.schemas.items import FoundItems, ItemBody, ItemsAccepted
 from serving.services import services
 
 MAX_FOUND, MAX_OFFSET, MAX_QUERY = 500, 999_999, 200

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from serving.bodies import json_response
 from serving.callers import caller_of
-from serving.schemas import KeyInfo
+from serving.schemas.server import KeyInfo
 from serving.services import services
 
 

@@ -12,12 +12,13 @@ from headrace.catalog import Item
 from headrace.errors import TaskEnded, VersionNotFound
 from headrace.evaluation import NOT_THE_MODELS
 from headrace.versions import ROLLED_BACK, describe
-from serving import schemas
 from serving.bodies import json_response
 from serving.paths import model_id_of
 from serving.problems import Problem
 from serving.queries import number
-from serving.schemas import Evaluation, Model, ModelInfo, ModelList, VersionList
+from serving.schemas.items import ItemMap
+from serving.schemas.models import Evaluation, Model, ModelList, VersionList
+from serving.schemas.recommendations import ModelInfo
 from serving.services import Services, services
 
 MAX_MAP, _MAP = 10_000, 2_000
@@ -83,7 +84,7 @@ async def get_map(request: Request) -> Response:
     items = {item.item_id: item for item in await server.catalog.get_many(ids)}
     shown = [items.get(item_id) or Item(item_id=item_id) for item_id in ids]
     x, y = found.points[there].T.round(5).tolist()
-    answer = schemas.ItemMap(
+    answer = ItemMap(
         model=ModelInfo(model_id, live.version),
         explained=found.explained,
         count=len(found.item_ids),

@@ -9,20 +9,21 @@ from typing import cast
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.errors import InvalidCursor, InvalidFilter
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
 from headrace.popularity import STEP_S, Step
 from headrace.tokens import Token, newest
 from models.retrieval.retriever import Recommendations, Retriever
-from serving.bodies import json_response, read_json
+from serving.bodies import MAX_BULK, invalid_body, json_response, read_json
 from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
 from serving.queries import category_of, number, one_of, yes_or_no
-from serving.schemas import (
+from serving.schemas.items import ItemPopularity
+from serving.schemas.recommendations import (
     ItemList,
-    ItemPopularity,
     Recommendation,
     RecommendationRequest,
     ServedList,
@@ -34,6 +35,8 @@ NOT_TRENDING = "No item of this category is trending."
 NO_SUCH_CATEGORY = "No item of the catalogue has this category."
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
 _MAX_K = 500
+_MAX_TOKENS = MAX_BULK
+"""A call's events are as many at the most."""
 _DEFAULT_K = 10
 
 
@@ -47,11 +50,14 @@ async def post_recommendations(request: Request) -> Response:
             [{"field": "user_id", "reason": "exactly one of user_id and user_interactions"}],
         )
     act_for(request, asked.user_id)
-    if asked.user_id is None and asked.after:
+    if asked.user_id is None and asked.after != []:
         reason = "only a user's session can have seen events: send user_id"
         raise Problem(422, f"after: {reason}", [wrong_field("after", reason, None)])
     missing = await _unseen(request, asked)
-    made = await services(request).recommender.answer(asked)
+    try:
+        made = await services(request).recommender.answer(asked)
+    except (InvalidCursor, InvalidFilter) as error:
+        raise invalid_body(await request.body(), error) from error
     answer = made.answer
     services(request).impressions.note(asked, answer, made.session)
     if missing:
@@ -66,9 +72,14 @@ async def post_recommendations(request: Request) -> Response:
 
 async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
     """Wait for the events that the request names; return the tokens of those not seen in time."""
-    if asked.user_id is None or not asked.after:
-        return []
     texts = [asked.after] if isinstance(asked.after, str) else asked.after
+    if asked.user_id is None or not texts:
+        return []
+    if len(texts) > _MAX_TOKENS:
+        reason = f"Expected at most {_MAX_TOKENS:,} tokens"
+        raise Problem(
+            422, f"after: {reason}; there are {len(texts):,}", [wrong_field("after", reason, None)]
+        )
     server = services(request)
     tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
     # While it waits it is no work for this server.

@@ -18,7 +18,7 @@ from serving.bodies import json_response, read_json
 from serving.callers import caller_of
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.schemas import ReplayId, ReplayList, ReplayRequest
+from serving.schemas.replays import ReplayId, ReplayList, ReplayRequest
 from serving.services import services
 from serving.values import cut
 

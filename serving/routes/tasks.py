@@ -14,7 +14,7 @@ from headrace.training_kinds import KINDS
 from serving.bodies import json_response
 from serving.paths import path_id
 from serving.queries import number, one_of
-from serving.schemas import TaskId
+from serving.schemas.tasks import TaskId
 from serving.services import services
 
 _REASON = "32 hexadecimal digits"

@@ -10,7 +10,7 @@ from serving.bodies import json_response, read_json
 from serving.callers import caller_of
 from serving.paths import path_id
 from serving.problems import Problem
-from serving.schemas import TokenAnswer, TokenRequest
+from serving.schemas.users import TokenAnswer, TokenRequest
 from serving.services import services
 from serving.user_tokens import UserToken
 

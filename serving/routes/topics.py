@@ -17,7 +17,7 @@ from serving.bodies import json_response, read_json
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
 from serving.queries import number, words
-from serving.schemas import (
+from serving.schemas.dead_letters import (
     DeadLetter,
     DeadLetterList,
     LetterId,

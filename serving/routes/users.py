@@ -11,7 +11,7 @@ from serving.bodies import json_response, read_json
 from serving.callers import caller_of
 from serving.paths import path_id
 from serving.problems import RETRY_AFTER_S, Problem, wrong_field
-from serving.schemas import HiddenItems, MergeAnswer, MergeRequest, UserInteractions
+from serving.schemas.users import HiddenItems, MergeAnswer, MergeRequest, UserInteractions
 from serving.services import services
 
 NOTHING_TO_MERGE = "Nothing is held of that user: it is not known, or has been merged already."

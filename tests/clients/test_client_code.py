@@ -11,7 +11,7 @@ import pytest
 
 from headrace_client._async import OF_MODEL
 from serving.app import ROUTES
-from serving.openapi import document
+from serving.openapi.document import document
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

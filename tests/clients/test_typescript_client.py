@@ -13,7 +13,7 @@ from client_parts import KEY
 from npm_packages import TYPESCRIPT, npm_package
 
 from serving.app import ROUTES
-from serving.openapi import document
+from serving.openapi.document import document
 
 
 @pytest.fixture(scope="module")

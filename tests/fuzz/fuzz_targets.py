@@ -26,12 +26,9 @@ from models.retrieval.filters import parse_filter
 from serving.cursor import read_cursor, write_cursor
 from serving.nesting import is_too_deep
 from serving.problems import Problem, respond, wrong_field
-from serving.schemas import (
-    ItemBody,
-    MergeRequest,
-    RecommendationRequest,
-    TokenRequest,
-)
+from serving.schemas.items import ItemBody
+from serving.schemas.recommendations import RecommendationRequest
+from serving.schemas.users import MergeRequest, TokenRequest
 from serving.user_tokens import read_token
 from serving.values import value_at
 

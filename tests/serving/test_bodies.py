@@ -83,6 +83,8 @@ def test_the_value_of_a_field_is_found_and_cut(field: str, shown: str | None) ->
         ({"user_id": "a\n"}, "user_id", "not allowed", '"a\\n"'),
         ({"user_interactions": {"\x00": {"timestamp": 1}}}, "user_interactions", "allowed", None),
         ({"other": [1]}, "other", "is not a field", "[1]"),
+        ({"user_id": "a", "filter": {"year": {"gt": "new"}}}, "filter.year.gt", "int", '"new"'),
+        ({"user_id": "a", "cursor": "no"}, "cursor", "is not one", '"no"'),
     ],
 )
 async def test_a_problem_names_the_field_the_limit_and_the_value(
@@ -95,6 +97,14 @@ async def test_a_problem_names_the_field_the_limit_and_the_value(
     if value is not None:
         assert error["value"] == value
         assert value in problem["detail"]
+
+
+async def test_an_id_in_a_path_is_told_in_words(client: httpx.AsyncClient) -> None:
+    problem = check_problem(await client.get("/v1/items/%07"), 422, "item_id: has a character")
+    assert "regex" not in problem["detail"]
+    # Not the replacement character, which is another id.
+    check_problem(await client.get("/v1/items/%ff"), 422, "item_id: is not UTF-8")
+    check_problem(await client.get("/v1/items/%EF%BF%BD"), 404)
 
 
 async def test_of_many_rows_each_wrong_value_is_named(client: httpx.AsyncClient) -> None:

@@ -164,6 +164,8 @@ async def test_offsets_of_a_topic_that_was_made_anew_say_nothing(
         ({"user_id": "ann", "after": "clicks.1"}, "after"),
         ({"user_id": "ann", "after": ["clicks.1.2", "views.1.2"]}, "after"),
         ({"user_id": "ann", "after": "clicks.1.2", "timeout_ms": 10_001}, "timeout_ms"),
+        ({"user_id": "ann", "after": ""}, "after"),
+        ({"user_id": "ann", "after": ["clicks.1.2"] * 5_001}, "after"),
         ({"user_interactions": {}, "after": "clicks.1.2"}, "after"),
     ],
 )

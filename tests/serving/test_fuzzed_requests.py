@@ -18,7 +18,9 @@ from headrace.keys import split_key
 from headrace.training_requests import TrainingRequest
 from serving.bodies import NDJSON, read_bulk, read_json
 from serving.problems import Problem, respond
-from serving.schemas import ItemBody, RecommendationRequest, TokenRequest
+from serving.schemas.items import ItemBody
+from serving.schemas.recommendations import RecommendationRequest
+from serving.schemas.users import TokenRequest
 from serving.user_tokens import UserToken, read_token, write_token
 
 BODIES = (ItemBody, RecommendationRequest, TokenRequest, TrainingRequest)

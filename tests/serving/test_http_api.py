@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from events_log import logged
 from kafka_tools import read_topic
+from parts import eventually
 from serving_tools import Serve, check_problem, walk
 
 from headrace.catalog import Item
@@ -235,18 +236,19 @@ async def test_requests_are_counted_under_their_route(
 async def test_a_server_is_ready_when_redis_and_kafka_answer(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    ready = await client.get("/readyz")
-    assert (ready.status_code, ready.json()) == (
-        200,
-        {
-            "ready": True,
-            "redis": True,
-            "kafka": True,
-            "model": None,
-            "refused": None,
-            "arms": {},
-        },
-    )
+    async def is_ready() -> bool:
+        return (await client.get("/readyz")).status_code == 200
+
+    await eventually(is_ready, "the server is ready")
+    assert (await client.get("/readyz")).json() == {
+        "ready": True,
+        "redis": True,
+        "kafka": True,
+        "model": None,
+        "loading": False,
+        "refused": None,
+        "arms": {},
+    }
     models = (await client.get("/v1/models")).json()
     nothing = {"live": None, "pinned": None, "rollback": None, "deleted": False}
     topics = list(Topics(settings).events)

@@ -71,7 +71,7 @@ async def test_an_array_of_all_kinds(client: httpx.AsyncClient, settings: Settin
     await check_in_log(settings, await client.post("/v1/events", json=events), events)
 
 
-@pytest.mark.parametrize("media", ["application/x-ndjson", "application/x-ndjson; charset=utf-8"])
+@pytest.mark.parametrize("media", ["application/x-ndjson", "Application/X-NDJSON; charset=utf-8"])
 async def test_ndjson(client: httpx.AsyncClient, settings: Settings, media: str) -> None:
     events = [event(n, user_id="Ærø 用户") for n in range(5)]
     lines = "\n".join(json.dumps(each, ensure_ascii=False) for each in events) + "\n\n"

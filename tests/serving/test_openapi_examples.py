@@ -17,7 +17,7 @@ from serving_tools import check_problem
 from headrace.settings import Settings
 from serving import examples
 from serving.app import ROUTES
-from serving.openapi import document
+from serving.openapi.document import document
 
 DOCUMENT = document(ROUTES)
 OPERATIONS = [

@@ -22,7 +22,7 @@ from headrace.producer import partition_of
 from headrace.sessions import SessionStore
 from headrace.settings import ImpressionSettings, Settings
 from headrace.topics import IMPRESSIONS, ensure_topics
-from serving.schemas import RecommendationRequest
+from serving.schemas.recommendations import RecommendationRequest
 from serving.services import create_services
 
 FILTER = {"categories": {"any": ["ring"]}}

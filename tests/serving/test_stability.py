@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.schemas import Recommendation
+from serving.schemas.recommendations import Recommendation
 from serving.stability import settle
 
 

@@ -22,7 +22,7 @@ from headrace.local.ports import claim_port
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
 from headrace.topics import ensure_topics
-from serving.schemas import RecommendationRequest
+from serving.schemas.recommendations import RecommendationRequest
 from serving.services import create_services
 
 WITHIN_S = 30.0

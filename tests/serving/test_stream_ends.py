@@ -26,7 +26,7 @@ from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
 from headrace.topics import Place, ensure_topics, event_topic_ids
 from serving.callers import Caller
-from serving.schemas import RecommendationRequest
+from serving.schemas.recommendations import RecommendationRequest
 from serving.services import Services, create_services
 from serving.user_tokens import UserToken
 

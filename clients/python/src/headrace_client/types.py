@@ -351,6 +351,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
     redis: bool
     kafka: bool
     model: str | None
+    loading: bool = False
     refused: Refusal | None = None
     arms: dict[str, str] = {}
 

@@ -1,0 +1,1 @@
+"""The OpenAPI document: of parameters, operations and types, put together."""

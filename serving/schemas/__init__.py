@@ -1,0 +1,1 @@
+"""What requests hold and answers show: a module for each thing that they are about."""

@@ -1,0 +1,36 @@
+"""What a server says of itself and of who asks."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from headrace.keys import Scope
+from serving.live_model import Refusal
+
+
+class Ready(Struct, frozen=True):
+    """Answer of `GET /readyz`."""
+
+    ready: bool
+    """Whether requests may come."""
+    redis: bool
+    kafka: bool
+    model: str | None
+    """The version that this server has live."""
+    loading: bool = False
+    """Whether it has just started, and has yet to take up the version that is live."""
+    refused: Refusal | None = None
+    """The version that should be, and why it is not; the one in `model` goes on serving."""
+    arms: dict[str, str] = {}
+    """By version of the A/B test: `ready`, or why its users get the live version."""
+
+
+class KeyInfo(Struct, frozen=True):
+    """Answer of `GET /v1/key`."""
+
+    id: str | None
+    """None where no key is needed, and of the key in the server's settings."""
+    name: str
+    scopes: list[Scope]
+    expires_at: float | None
+    """Unix seconds; None: never."""
