@@ -208,6 +208,7 @@ _ANSWERS: tuple[Struct, ...] = (
     schemas.UserInteractions(
         USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}
     ),
+    schemas.UserList([schemas.KnownUser(USER_ID, 12)]),
     schemas.VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
 )
 _BY_TYPE: dict[type, Any] = {type(answer): answer for answer in _ANSWERS}

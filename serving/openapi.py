@@ -31,6 +31,7 @@ from serving.routes.items import MAX_FOUND, MAX_IDS, MAX_OFFSET, MAX_QUERY
 from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
+from serving.routes.users import MAX_USERS
 from serving.routing import OF_MODEL, Guarded
 from serving.uploads import DATA, REQUEST
 
@@ -180,6 +181,13 @@ _FROM_TOPIC = {
     "description": "Those that came from this topic, with or without the prefix.",
     "example": "ratings",
     "schema": {"type": "string", "maxLength": MAX_TOPIC},
+}
+_USERS = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_USERS, "default": 10},
+    "example": 5,
 }
 _LETTERS = {
     "name": "limit",
@@ -335,6 +343,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/key"): Operation(answer=schemas.KeyInfo),
     ("GET", "/v1/trending"): Operation(
         answer=schemas.ItemList, parameters=(_K, _CATEGORY), errors=(422,)
+    ),
+    ("GET", "/v1/users"): Operation(
+        answer=schemas.UserList, parameters=(_USERS,), errors=(422, 503)
     ),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=schemas.UserInteractions, errors=(422, 503)

@@ -67,6 +67,7 @@ from headrace_client.types import (
     TopicList,
     TrainingRequest,
     UserInteractions,
+    UserList,
     VersionList,
 )
 
@@ -80,6 +81,7 @@ OF_MODEL = frozenset(
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
         "/v1/items/{item_id}/popularity",
+        "/v1/users",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -288,6 +290,10 @@ class AsyncClient:
         )
 
     # Users
+
+    async def users(self, *, limit: int = 10) -> UserList:
+        """Return some users whose sessions are held, to try things out with."""
+        return await self._call("GET", "/v1/users", UserList, params={"limit": str(limit)})
 
     async def interactions(self, user_id: str) -> UserInteractions:
         """Return the user's session dictionary."""
