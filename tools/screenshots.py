@@ -18,8 +18,10 @@ from headrace.local.folder import DataFolder
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH, HEIGHT = 1280, 860
-USER, FOUND = "42", "Toy Story"
-"""Of MovieLens: one with a session of some length, and a film."""
+USER = "42"
+"""Of MovieLens: one with a session of some length."""
+SOUGHT, FOUND = "story", "Toy Story"
+"""Words that several films have in their titles, and one of these."""
 
 
 def main(data: Path) -> None:
@@ -79,7 +81,7 @@ def _page(page: Page, console: str, name: str, drawn: str) -> None:
 def _items(page: Page, console: str) -> None:
     """Choose an item, and show it beside the list that it was found in, with what is like it."""
     page.goto(f"{console}/items")
-    page.get_by_label("Search").fill(FOUND)
+    page.get_by_label("Search").fill(SOUGHT)
     page.locator(".found-item", has_text=FOUND).first.click()
     page.get_by_role("region", name="Like it").locator(".found-item").first.wait_for()
     page.get_by_role("img", name="Map of").wait_for()

@@ -46,7 +46,7 @@ function dressed(options, unit) {
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
     animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
     animationDuration: 200,
-    grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
+    grid: { left: 16, right: 16, top: 32, bottom: 8, containLabel: true },
     ...rest,
     legend: options.legend && {
       textStyle: { color: text },

@@ -262,7 +262,7 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     system.server.end(signal.SIGTERM)
     for each in (page, models):
         await expect(each.locator(".pill.bad")).to_contain_text("does not answer")
-    await expect(models.locator(".trouble-card").first).to_contain_text("headrace up")
+        await expect(each.locator(".trouble-card").first).to_contain_text("headrace up")
     # What was shown stays, and what is done says what is broken.
     assert await models.locator(".version").count() > 0
     await page.locator(".card").first.get_by_role("button", name="Open").click()
@@ -275,7 +275,7 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     system.server.start()
     for each in (page, models):
         await expect(each.locator(".pill.good")).to_be_visible()
-    for each in (models, *late.values()):
+    for each in (page, models, *late.values()):
         await expect(each.locator(".trouble-card")).to_have_count(0)
     await expect(late["/models"].get_by_label("Epochs")).to_be_visible()
     await expect(late["/items"].locator(".pager")).to_contain_text("1 to 20 of")

@@ -176,7 +176,9 @@ class Feed:
         """Show each list that the stream brings, for as long as this is the user."""
         while True:
             try:
-                stream = self._visit.api.stream(self._user_id, k=self._k, recommend_seen=self._seen)
+                stream = self._visit.api.stream(
+                    self._user_id, k=self._k, recommend_seen=self._seen, on_state=self._tell_state
+                )
                 # It is a generator, though its type does not say so.
                 async with contextlib.aclosing(cast("AsyncGenerator[Update]", stream)) as updates:
                     async for update in updates:
@@ -184,8 +186,13 @@ class Feed:
             except HeadraceError as error:
                 self._panel.tell(self._visit.trouble(error))
                 if is_final(error):
+                    self._session.body.clear()
                     return
             await asyncio.sleep(AGAIN_S)
+
+    def _tell_state(self, error: HeadraceError | None) -> None:
+        """Say why no lists come; what is shown stays."""
+        self._panel.tell(None if error is None else self._visit.trouble(error))
 
     async def _take(self, answer: RecommendationAnswer) -> None:
         """Show a list that came over the stream; within limits, the list that these make of it."""

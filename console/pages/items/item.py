@@ -240,15 +240,15 @@ class _Form:
             self._title = Field("Title", value=given.title or "", on_change=self._check)
             price = "" if given.price is None else repr(given.price).removesuffix(".0")
             self._price = Field("Price", kind="number", value=price, on_change=self._check)
-        self._categories = Field(
-            "Categories", kind="textarea", value="\n".join(given.categories),
-            hint="One a line; those with a comma, too", on_change=self._check,
-        )  # fmt: skip
-        attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
-        self._attributes = Field(
-            "Attributes", kind="textarea", value=attributes if given.attributes else "",
-            hint='A flat JSON object: {"year": 1995}', on_change=self._check,
-        )  # fmt: skip
+            self._categories = Field(
+                "Categories", kind="textarea", value="\n".join(given.categories),
+                hint="One a line", on_change=self._check,
+            )  # fmt: skip
+            attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
+            self._attributes = Field(
+                "Attributes", kind="textarea", value=attributes if given.attributes else "",
+                hint='A flat JSON object: {"year": 1995}', on_change=self._check,
+            )  # fmt: skip
         with box("actions"):
             if item is not None:
                 button("Delete …", delete, kind="danger")
