@@ -260,7 +260,7 @@ class Feed:
     async def _offer_users(self) -> None:
         found = (await self._visit.api.users(limit=_MET_USERS)).users[:_OFFERED_USERS]
         with self._known:
-            text("Or one of your data:", "muted")
+            text("Or one of your data, and how many items they have met:", "muted")
             for each in found:
                 words = f"{each.user_id} · {formats.count(each.interactions)}"
                 items = "item" if each.interactions == 1 else "items"
