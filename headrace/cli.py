@@ -261,7 +261,7 @@ def console(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = 8081,
 ) -> None:
-    """Run the browser console: the feed, live figures, models, streams, items.
+    """Run the browser console: see the system work, and run it.
 
     It is a client of the server like any other, and asks whoever comes for a key.
     """
