@@ -91,7 +91,7 @@ async def _look(http: httpx.AsyncClient, url: str) -> Health:
     try:
         answer = await http.get(f"{url}/readyz", timeout=TIMEOUT_S)
         ready = msgspec.json.decode(answer.content, type=Ready)
-    except httpx.TransportError:
+    except httpx.RequestError:
         return Health(False, False, "Server does not answer", time.time())
     except msgspec.DecodeError:
         return Health(False, False, "No server of Headrace answers", time.time())

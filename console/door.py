@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
@@ -48,11 +49,12 @@ _PAGE = """<!doctype html>
 class Door:
     """Lets browsers in that bring a key the server knows."""
 
-    def __init__(self, server: Server, sessions: Sessions, pages: frozenset[str]) -> None:
-        """`pages`: the paths that one may come in for."""
+    def __init__(self, server: Server, sessions: Sessions, pages: Mapping[str, str]) -> None:
+        """`pages`: by path that one may come in for, the scope that it needs."""
         self._server = server
         self._sessions = sessions
         self._pages = pages
+        self._needed = frozenset(pages.values())
 
     async def ask(self, request: Request) -> Response:
         """Ask for the key."""
@@ -73,6 +75,9 @@ class Door:
             trouble = trouble_of(error, self._server.url)
             status = 401 if getattr(error, "status", 0) == 401 else 502
             return self._page(to, f"{trouble.what} {trouble.cure}", status)
+        if self._needed.isdisjoint(found.scopes):
+            has, needs = (" or ".join(sorted(each)) for each in (found.scopes, self._needed))
+            return self._page(to, f"This key is for {has} alone; a page needs {needs}.", 403)
         session_id = self._sessions.open(key=key, name=found.name, scopes=frozenset(found.scopes))
         answer = RedirectResponse(self._where(to), 303)
         # No lifetime: the browser forgets it at its end.

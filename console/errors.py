@@ -26,6 +26,11 @@ class Trouble:
 _AGAIN = "It is asked again by itself."
 
 
+def is_final(error: HeadraceError) -> bool:
+    """Return whether the same call would fail again: it is the call that is wrong."""
+    return isinstance(error, Refused) and error.status < 500 and error.status != 429
+
+
 def trouble_of(error: HeadraceError, url: str) -> Trouble:
     """Return what a failed call to the server at `url` means."""
     if isinstance(error, Unreachable):

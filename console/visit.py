@@ -12,7 +12,7 @@ from nicegui.client import Client
 
 from console.calls import CallLog
 from console.connection import Server, Watch
-from console.errors import Trouble, trouble_of
+from console.errors import Trouble, is_final, trouble_of
 from console.sessions import Session
 from console.widgets.html import Tag, box, text
 from headrace_client import AsyncClient, HeadraceError
@@ -99,6 +99,22 @@ class Visit:
                 await asyncio.sleep(seconds)
 
         self.run(again_and_again())
+
+    def insist(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something now, and again that long after each failed call, until it is done."""
+
+        async def until_done() -> None:
+            while True:
+                try:
+                    await work()
+                except HeadraceError as error:
+                    if is_final(error):
+                        return
+                    await asyncio.sleep(seconds)
+                else:
+                    return
+
+        self.run(until_done())
 
     def at_end(self, ending: Callable[[], None]) -> None:
         """Call this when the page is closed."""

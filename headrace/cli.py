@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -182,15 +183,20 @@ def console(
         typer.Option(help="The server's address; of the settings or the local stack if not given."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8081,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any.", min=0, max=65535)] = 8081,
 ) -> None:
-    """Run the browser console: the feed, live figures, models.
+    """Run the browser console: see the system work, and run it.
 
     It is a client of the server like any other, and asks whoever comes for a key.
     """
+    from headrace.local.ports import claim_port
+
+    if url is not None and not re.match(r"https?://[^/?#]+", url):
+        raise typer.BadParameter(f"{url!r} is no address of a server: http://HOST:PORT is one.")
+    free = claim_port(port, host=host, use="the console", option="--port")
     with _extra("console"):
         from console.main import run
-    run(_found_settings().url if url is None else url, host=host, port=port)
+    run(_found_settings().url if url is None else url, host=host, port=free)
 
 
 class _Part(str, Enum):

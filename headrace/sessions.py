@@ -42,6 +42,8 @@ ERASED_S = 24 * 3600
 _NO_MARKS = frozenset((b"applied", b"erased"))
 """Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+_SCAN, _SCANS = 1_000, 50
+"""Keys looked at in one step, and steps at the most, to meet some users: a few milliseconds."""
 MAX_HIDDEN = 5_000
 """Items that a user may have hidden: all of them are read with the session."""
 _EVENTS_A_CALL = 100
@@ -227,6 +229,29 @@ class SessionStore:
             lambda pipeline: pipeline.hgetall(key), lambda answers: _read_marks(answers[0])
         )
 
+    async def some_users(self, most: int) -> dict[str, int]:
+        """Return users with a session, the first ones met, and how many interactions each has.
+
+        There may be none although there are users, where nearly all keys are of something else.
+        Raises `redis.exceptions.RedisError`.
+        """
+        found: dict[str, str] = {}
+        cursor = 0
+        for _ in range(_SCANS):
+            cursor, keys = await self._redis.scan(
+                cursor, match=f"{self._prefix}{{*}}:items", count=_SCAN
+            )
+            found |= {_user_of(text(key)[len(self._prefix) :]): text(key) for key in keys}
+            if int(cursor) == 0 or len(found) >= most:
+                break
+        chosen = list(found)[:most]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for user_id in chosen:
+                pipeline.hlen(found[user_id])
+            counts = await pipeline.execute() if chosen else []
+        # One may have been erased, or expired, since it was met.
+        return {each: count for each, count in zip(chosen, counts, strict=True) if count}
+
     async def seen(self, user_id: str, item_ids: Sequence[str]) -> list[bool]:
         """Return of each item whether the user has met it, beyond the session dictionary too."""
         if not item_ids:
@@ -364,6 +389,12 @@ def _slot(user_id: str) -> str:
     What stands in the braces is hashed, so it holds no brace.
     """
     return f"{{{user_id.translate(_WITHOUT_BRACES)}}}"
+
+
+def _user_of(key: str) -> str:
+    """Return the user of a key of a session dictionary, without the prefix."""
+    stem = key[1 : -len("}:items")]
+    return stem.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
 
 
 _Value = tuple[float, str, int, int, Union[float, None]]

@@ -63,6 +63,7 @@ ROUTES = [
         for_users=True,
     ),
     *of_models("/trending", recommendations.get_trending, "recommend"),
+    *of_models("/users", users.get_users, "recommend"),
     *of_models("/users/{user_id}/interactions", users.get_interactions, "recommend"),
     *of_models(
         "/users/{user_id}/recommendations/stream", recommendations.get_stream, "recommend",

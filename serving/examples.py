@@ -34,7 +34,14 @@ from serving.schemas.replays import ReplayList
 from serving.schemas.server import KeyInfo, Ready
 from serving.schemas.tasks import TaskList
 from serving.schemas.topics import PartitionInfo, TopicInfo, TopicList
-from serving.schemas.users import HiddenItems, MergeAnswer, TokenAnswer, UserInteractions
+from serving.schemas.users import (
+    HiddenItems,
+    KnownUser,
+    MergeAnswer,
+    TokenAnswer,
+    UserInteractions,
+    UserList,
+)
 
 NOW = 1704060026.0
 """Unix seconds."""
@@ -224,6 +231,7 @@ _ANSWERS: tuple[Struct, ...] = (
     Ready(ready=True, redis=True, kafka=True, model=VERSION),
     TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
     UserInteractions(USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}),
+    UserList([KnownUser(USER_ID, 12)]),
     VersionList([dict(describe(_MANIFEST, ModelState(live=_LIVE)))]),
 )
 _BY_TYPE: dict[type, Any] = {type(answer): answer for answer in _ANSWERS}

@@ -64,6 +64,7 @@ def test_version() -> None:
         (["up", "--prot", "1"], "--port"),
         (["recommend"], "Missing argument 'user_id'"),
         (["up", "--port", "70000"], "less than or equal to 65535"),
+        (["console", "--url", "shop"], "'shop' is no address of a server: http://HOST:PORT is one"),
         (["health", "broker"], "is not one of 'worker', 'trainer', 'serve'"),
     ],
 )
@@ -71,6 +72,15 @@ def test_wrong_use_is_told_the_right_one(arguments: list[str], cure: str) -> Non
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert cure in result.output
+
+
+def test_a_console_whose_port_is_taken_says_how_to_choose_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = headrace("console", "--port", str(port))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"headrace: Port {port}, for the console, is taken")
+    assert "--port PORT" in ended.stderr
 
 
 def test_a_wrong_setting_ends_in_one_line() -> None:

@@ -20,6 +20,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH, HEIGHT = 1280, 860
 USER = "42"
 """Of MovieLens: one with a session of some length."""
+SOUGHT, FOUND = "story", "Toy Story"
+"""Words that several films have in their titles, and one of these."""
 
 
 def main(data: Path) -> None:
@@ -45,6 +47,8 @@ def main(data: Path) -> None:
                 _feed(page)
                 _page(page, console, "live", ".chart canvas")
                 _page(page, console, "models", ".version")
+                _page(page, console, "streams", ".table td")
+                _items(page, console)
             else:
                 _feed(page, "-dark")
         browser.close()
@@ -74,9 +78,20 @@ def _page(page: Page, console: str, name: str, drawn: str) -> None:
     _shoot(page, f"console-{name}")
 
 
-def _shoot(page: Page, name: str) -> None:
+def _items(page: Page, console: str) -> None:
+    """Choose an item, and show it beside the list that it was found in, with what is like it."""
+    page.goto(f"{console}/items")
+    page.get_by_label("Search").fill(SOUGHT)
+    page.locator(".found-item", has_text=FOUND).first.click()
+    page.get_by_role("region", name="Like it").locator(".found-item").first.wait_for()
+    page.get_by_role("img", name="Map of").wait_for()
+    _shoot(page, "console-items", whole=True)
+
+
+def _shoot(page: Page, name: str, *, whole: bool = False) -> None:
+    """Take a picture of the window, or of the `whole` page."""
     page.wait_for_timeout(1_000)
-    page.screenshot(path=DOCS / f"{name}.png")
+    page.screenshot(path=DOCS / f"{name}.png", full_page=whole)
     print(f"docs/{name}.png")
 
 

@@ -3,8 +3,17 @@ import { echarts } from "nicegui-echart";
 
 const SERIES = ["--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6"];
 
+// With a point above and below, as tall as a line of text: a legend with pages is cut to its symbols' height.
+const BAR = "path://M0 0L0 0ZM0 5H12V9H0ZM0 14L0 14Z";
+
+/** A colour of console.css as it is on this page, light or dark: a canvas knows no variables. */
 function colour(name) {
-  return getComputedStyle(document.body).getPropertyValue(name).trim();
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
 }
 
 /** The options with the page's colours, and numbers with their unit. */
@@ -37,9 +46,21 @@ function dressed(options, unit) {
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
     animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
     animationDuration: 200,
-    grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
+    grid: { left: 16, right: 16, top: 32, bottom: 8, containLabel: true },
     ...rest,
-    legend: options.legend === undefined ? undefined : { textStyle: { color: text }, left: 0, top: 0, icon: "roundRect", itemWidth: 12, itemHeight: 4, type: "scroll", ...options.legend },
+    legend: options.legend && {
+      textStyle: { color: text },
+      left: 0,
+      top: 0,
+      icon: BAR,
+      itemWidth: 12,
+      itemHeight: 14,
+      type: "scroll",
+      pageIconColor: text,
+      pageIconInactiveColor: line,
+      pageTextStyle: { color: text },
+      ...options.legend,
+    },
     // Drawn on the canvas: names come from data, and are never markup.
     tooltip: {
       renderMode: "richText",

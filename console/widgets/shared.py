@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from console.errors import Trouble
+from console.errors import Trouble, is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Moment
 from headrace_client import HeadraceError
 
 _T = TypeVar("_T")
+AGAIN_S = 2.0
+"""Pause after which a call that failed is made again."""
 
 
 class Panel:
@@ -29,9 +31,41 @@ class Panel:
                 text(note, "muted note", tag="p")
             self._trouble = box("trouble")
             self.body = box("panel-body")
-        self._trouble.set_visibility(False)
+        self._loading: asyncio.Task[None] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was drawn: it is no longer what this is about."""
+        self._shown = None
+        self.tell(None)
+        self.body.clear()
         with self.body:
             text("Loading …", "none", tag="p")
+
+    def load(
+        self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
+    ) -> None:
+        """Show an answer as `show` does, and ask until there is one.
+
+        What was to be loaded before is given up: it is no longer wanted.
+        """
+        if self._loading is not None:
+            self._loading.cancel()
+        self._loading = self._visit.run(self._load(ask, draw, always))
+
+    async def _load(
+        self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], always: bool
+    ) -> None:
+        while True:
+            try:
+                self._draw(await ask(), draw, always)
+            except HeadraceError as error:
+                self.tell(self._visit.trouble(error))
+                if is_final(error):
+                    return
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     async def show(
         self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
@@ -46,13 +80,16 @@ class Panel:
         except HeadraceError as error:
             self.tell(self._visit.trouble(error))
             return None
+        self._draw(answer, draw, always)
+        return answer
+
+    def _draw(self, answer: _T, draw: Callable[[_T], None], always: bool) -> None:
         self.tell(None)
         if always or answer != self._shown:
             self._shown = answer
             self.body.clear()
             with self.body:
                 draw(answer)
-        return answer
 
     def tell(self, trouble: Trouble | None) -> None:
         """Say what is broken and what to do, or that nothing is any more."""

@@ -31,6 +31,7 @@ from serving.openapi.parameters import (
     RECOMMEND_SEEN,
     STABILITY,
     STEP,
+    USERS,
     WINDOW,
     K,
 )
@@ -56,6 +57,7 @@ from serving.schemas.users import (
     TokenAnswer,
     TokenRequest,
     UserInteractions,
+    UserList,
 )
 from serving.uploads import DATA
 
@@ -164,6 +166,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/key"): Operation(answer=KeyInfo),
     ("GET", "/v1/trending"): Operation(answer=ItemList, parameters=(K, CATEGORY), errors=(422,)),
+    ("GET", "/v1/users"): Operation(answer=UserList, parameters=(USERS,), errors=(422, 503)),
     ("GET", "/v1/users/{user_id}/interactions"): Operation(
         answer=UserInteractions, errors=(422, 503)
     ),

@@ -18,6 +18,7 @@ from serving.routes.items import MAX_FOUND, MAX_IDS, MAX_OFFSET, MAX_QUERY
 from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
+from serving.routes.users import MAX_USERS
 from serving.schemas.dead_letters import LetterId
 from serving.schemas.replays import ReplayId
 from serving.schemas.tasks import TaskId
@@ -95,6 +96,13 @@ FROM_TOPIC = {
     "description": "Those that came from this topic, with or without the prefix.",
     "example": "ratings",
     "schema": {"type": "string", "maxLength": MAX_TOPIC},
+}
+USERS = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many, at the most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_USERS, "default": 10},
+    "example": 5,
 }
 LETTERS = {
     "name": "limit",

@@ -11,10 +11,31 @@ from serving.bodies import json_response, read_json
 from serving.callers import caller_of
 from serving.paths import path_id
 from serving.problems import RETRY_AFTER_S, Problem, wrong_field
-from serving.schemas.users import HiddenItems, MergeAnswer, MergeRequest, UserInteractions
+from serving.queries import number
+from serving.schemas.users import (
+    HiddenItems,
+    KnownUser,
+    MergeAnswer,
+    MergeRequest,
+    UserInteractions,
+    UserList,
+)
 from serving.services import services
 
+MAX_USERS = 100
+_USERS = 10
 NOTHING_TO_MERGE = "Nothing is held of that user: it is not known, or has been merged already."
+
+
+async def get_users(request: Request) -> Response:
+    """Return some users whose sessions are held, those with the most interactions first.
+
+    They are the first ones met, in no order, for trying things out: this is no list of all users.
+    """
+    most = number(request, "limit", 1, MAX_USERS) or _USERS
+    found = await services(request).sessions.some_users(most)
+    rows = sorted(found.items(), key=lambda row: (-row[1], row[0]))
+    return json_response(UserList([KnownUser(*row) for row in rows]))
 
 
 async def get_interactions(request: Request) -> Response:

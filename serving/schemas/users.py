@@ -22,6 +22,20 @@ class UserInteractions(Struct, frozen=True):
     marks: dict[str, int]
 
 
+class KnownUser(Struct, frozen=True):
+    """A user whose session is held."""
+
+    user_id: str
+    interactions: int
+    """How many the session dictionary holds."""
+
+
+class UserList(Struct, frozen=True):
+    """Answer of `GET /v1/users`: some users, those with the most interactions first."""
+
+    users: list[KnownUser]
+
+
 class MergeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/users/{id}/merge`."""
 

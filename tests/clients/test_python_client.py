@@ -81,6 +81,7 @@ async def test_an_answer_knows_the_events_whose_tokens_it_was_asked_for(
     asked = RecommendationRequest(user_id=user, after=tokens(sent), timeout_ms=10_000)
     answer = await call("recommend", asked)
     assert answer.session.interactions == 2
+    assert user in [each.user_id for each in (await call("users", limit=100)).users]
     known = await call("interactions", user)
     assert known.interactions["tea"].rating == 4.5
     assert known.interactions["a cup/of ß?"].event == "click"

@@ -19,6 +19,7 @@ from headrace_client import (
     AsyncClient,
     Batcher,
     Client,
+    HeadraceError,
     RecommendationRequest,
     Retries,
     Unavailable,
@@ -107,7 +108,8 @@ async def test_a_stream_goes_on_where_it_was_though_the_server_is_killed(
         seen = RecommendationRequest(user_id=user, after=tokens(sent), timeout_ms=10_000)
         await client.recommend(seen)
         await until_settled(client)
-        async with aclosing(client.stream(user, k=3)) as updates:
+        states: list[HeadraceError | None] = []
+        async with aclosing(client.stream(user, k=3, on_state=states.append)) as updates:
             first = await anext(updates)
             assert first.answer.session.interactions == 1
 
@@ -118,6 +120,8 @@ async def test_a_stream_goes_on_where_it_was_though_the_server_is_killed(
             following = asyncio.create_task(anext(updates))
             await asyncio.sleep(3)
             assert not following.done()
+            assert states[0] is states[-1] is None
+            assert any(isinstance(each, Unreachable) for each in states)
             await client.send_event(click(user, "pot"))
             second = await asyncio.wait_for(following, 30)
             assert second.id != first.id

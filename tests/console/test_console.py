@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Sequence
@@ -107,6 +108,47 @@ async def test_the_limits_of_the_list_hold_and_the_user_is_forgotten(visitor: Vi
     await expect(page.locator(".interactions")).to_have_count(0)
 
 
+async def test_a_newcomer_picks_a_user_of_the_data(visitor: Visitor) -> None:
+    page = visitor.page
+    known = page.get_by_role("group", name="Users of your data").get_by_role("button")
+    await expect(known.first).to_be_visible()
+    assert 1 <= await known.count() <= 5
+    user_id, _, met = (await known.first.inner_text()).rpartition(" · ")
+    await known.first.click()
+    await expect(page.get_by_label("User", exact=True)).to_have_value(user_id)
+    await expect(page.locator(".interactions li")).to_have_count(int(met))
+    await expect(page.locator(".card").first).to_be_visible()
+
+
+async def test_what_is_no_user_id_is_told_and_nobody_else_s_list_stays(visitor: Visitor) -> None:
+    page = visitor.page
+    await act_first(page)
+    await page.get_by_label("User", exact=True).fill("x" * 300)
+    await page.get_by_role("button", name="Be this user").click()
+    await expect(page.locator(".feed-panel .trouble-card")).to_contain_text("user_id")
+    await expect(page.locator(".card, .interactions li")).to_have_count(0)
+    await page.get_by_role("button", name="New visitor").click()
+    await expect(page.locator(".card").first).to_be_visible()
+    await expect(page.locator(".trouble-card")).to_have_count(0)
+
+
+async def test_an_act_that_no_list_answers_leaves_no_card_dimmed(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    busy = page.locator(".card-actions[aria-busy=true]")
+    await page.wait_for_selector(".card")
+    os.kill(system.worker.pid, signal.SIGSTOP)
+    try:
+        await page.locator(".card").first.get_by_role("button", name="Open").click()
+        await expect(busy).to_have_count(1)
+        await page.get_by_role("button", name="New visitor").click()
+        await page.wait_for_selector(".card")
+        await expect(busy).to_have_count(0)
+    finally:
+        os.kill(system.worker.pid, signal.SIGCONT)
+
+
 async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     visitor: Visitor,
 ) -> None:
@@ -198,7 +240,20 @@ async def test_what_the_scopes_forbid_is_not_offered(
             assert await someone.page.get_by_role("button", name="Activate").count() == 0
 
 
+async def test_a_key_that_opens_no_page_stays_outside(system: System, browser: Browser) -> None:
+    key = await key_with(system, ["events", "erase"])
+    async with visiting(browser, system.console) as someone:
+        page = someone.page
+        await page.goto(f"{system.console}/door")
+        await page.fill("#key", key)
+        await page.get_by_role("button", name="Come in").click()
+        told = "This key is for erase or events alone; a page needs recommend or train."
+        await expect(page.get_by_role("alert")).to_have_text(told)
+        assert await page.context.cookies() == []
+
+
 async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor) -> None:
+    """So does one that is opened while it is away."""
     page = visitor.page
     await page.wait_for_selector(".card")
     models = await page.context.new_page()
@@ -207,16 +262,25 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     system.server.end(signal.SIGTERM)
     for each in (page, models):
         await expect(each.locator(".pill.bad")).to_contain_text("does not answer")
-    await expect(models.locator(".trouble-card").first).to_contain_text("headrace up")
+        await expect(each.locator(".trouble-card").first).to_contain_text("headrace up")
     # What was shown stays, and what is done says what is broken.
     assert await models.locator(".version").count() > 0
     await page.locator(".card").first.get_by_role("button", name="Open").click()
     await expect(page.locator(".toast.bad")).to_contain_text("does not answer")
+    late = {path: await page.context.new_page() for path in ("/feed", "/models", "/items")}
+    for path, each in late.items():
+        await each.goto(system.console + path)
+        await expect(each.locator(".trouble-card").first).to_be_visible()
 
     system.server.start()
     for each in (page, models):
         await expect(each.locator(".pill.good")).to_be_visible()
-    await expect(models.locator(".trouble-card")).to_have_count(0)
+    for each in (page, models, *late.values()):
+        await expect(each.locator(".trouble-card")).to_have_count(0)
+    await expect(late["/models"].get_by_label("Epochs")).to_be_visible()
+    await expect(late["/items"].locator(".pager")).to_contain_text("1 to 20 of")
+    await expect(late["/feed"].locator(".card").first).to_be_visible()
+    await expect(late["/feed"].get_by_label("Category").get_by_role("option")).not_to_have_count(1)
     await act(page, "Open")
 
 
@@ -278,6 +342,12 @@ async def act(page: Page, name: str) -> float:
     await page.locator(".card").first.get_by_role("button", name=name).click()
     await expect(delay).not_to_have_text(before)
     return float(await delay.get_attribute("data-ms") or "nan")
+
+
+async def act_first(page: Page) -> None:
+    """Open the first card, and wait until the session knows it."""
+    await page.locator(".card").first.get_by_role("button", name="Open").click()
+    await expect(page.locator(".interactions li")).not_to_have_count(0)
 
 
 async def serious(page: Page) -> list[str]:

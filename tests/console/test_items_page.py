@@ -7,7 +7,9 @@ import re
 import pytest
 from browser import PATIENCE_MS, Visitor, visiting
 from playwright.async_api import Browser, expect
-from system import MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
+from system import KEY, MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
+
+from headrace_client import AsyncClient, Item
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
@@ -105,6 +107,51 @@ async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
             await page.get_by_role("button", name="Undo").click()
             await expect(page.locator(".item-title")).to_have_text("Kettle")
             await expect(found).to_be_visible()
+
+
+async def test_a_change_of_the_title_leaves_everything_else_as_it_was(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    item = Item(
+        item_id="hamper", title="Hamper", categories=["Food, Drink", "Gifts"], price=1234567.89
+    )
+    async with AsyncClient(system.settings.url, KEY) as api:
+        await api.put_items([item])
+        await visitor.go("/items")
+        await page.get_by_role("button", name="New item").click()
+        await page.get_by_label("Id", exact=True).fill("hamper")
+        await page.get_by_role("button", name="Add …").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("There is an item hamper already")
+        await page.get_by_role("button", name="Cancel").click()
+        await page.get_by_label("Search").fill("hamper")
+        await page.locator(".found-item[data-item=hamper]").click()
+        await expect(page.get_by_label("Title")).to_have_value("Hamper")
+        await page.get_by_label("Title").fill("Large hamper")
+        await page.get_by_role("button", name="Change …").click()
+        await page.get_by_role("button", name="Change", exact=True).click()
+        await expect(page.locator(".item-title")).to_have_text("Large hamper")
+        kept = await api.item("hamper")
+        assert (kept.title, kept.categories, kept.price) == (
+            "Large hamper", item.categories, item.price,
+        )  # fmt: skip
+        await api.delete_item("hamper")
+
+
+async def test_of_two_items_chosen_at_once_the_last_one_is_shown(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    await page.get_by_label("Search").fill("of the ring")
+    rows = page.locator(".found-item[data-item^=ring-]")
+    await expect(rows).to_have_count(RING - 1)
+    await rows.evaluate_all("rows => rows.forEach((row) => row.click())")
+    last = await rows.last.get_attribute("data-item")
+    await expect(page.locator(".item-title + .mono")).to_have_text(last or "")
+    similar = page.get_by_role("region", name="Like it").locator(".found-item")
+    await expect(similar).to_have_count(8)
+    assert await rows.last.locator(".found-title").inner_text() not in (
+        await similar.locator(".found-title").all_inner_texts()
+    )
 
 
 async def test_who_may_not_change_the_catalogue_is_offered_no_change(

@@ -66,6 +66,32 @@ async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visi
         await eventually(arrived, "the mended event counts")
 
 
+async def test_a_long_letter_is_cut_in_the_list_and_whole_in_its_dialog(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    long = "long " * 1_000
+    await asyncio.to_thread(send_raw, system.settings, "clicks", [(b"long", long.encode())])
+    await visitor.go("/streams")
+    letter = page.locator(".letter", has_text="long long")
+    shown = await letter.locator("pre").inner_text()
+    assert len(shown) < 600
+    assert shown.endswith("…")
+    await letter.get_by_role("button", name="Mend dead letter").click()
+    await expect(page.get_by_label("Value")).to_have_value(long)
+    await page.keyboard.press("Escape")
+
+
+async def test_a_rate_that_is_none_starts_nothing(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/streams")
+    await page.get_by_label("Records a second").fill("slowly")
+    await expect(page.get_by_text("It must be a number from 0 to 1,000,000")).to_be_visible()
+    await expect(page.get_by_role("button", name="Dry run")).to_be_disabled()
+    await page.get_by_label("Records a second").fill("50")
+    await expect(page.get_by_role("button", name="Dry run")).to_be_enabled()
+
+
 async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Visitor) -> None:
     page = visitor.page
     await visitor.go("/streams")

@@ -7,20 +7,22 @@ import contextlib
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from console import formats
+from console.errors import is_final
 from console.pages.feed.cards import cards_of, moved, places_of, title_of, verb_of
 from console.titles import Titles
 from console.visit import Page, Visit
 from console.widgets.calls import calls_panel
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Field, Moment
-from console.widgets.shared import Panel, attempt, confirmed, no_data
+from console.widgets.shared import AGAIN_S, Panel, attempt, confirmed, no_data
 from headrace_client import (
     AcceptedEvent,
     Click,
@@ -29,14 +31,14 @@ from headrace_client import (
     Rating,
     RecommendationAnswer,
     RecommendationRequest,
-    Refused,
     Update,
 )
 from headrace_client.types import Interaction, UserInteractions
 
 _K = {"6": "6 cards", "12": "12 cards", "24": "24 cards"}
 _SHOWN_INTERACTIONS = 50
-_AGAIN_S = 2.0
+_MET_USERS, _OFFERED_USERS = 100, 5
+"""Of those met, the ones with the most interactions show most."""
 
 
 class FeedList(Element, component="feed_list.js"):
@@ -46,9 +48,12 @@ class FeedList(Element, component="feed_list.js"):
         super().__init__()
         self._props.update(cards=[], list="", answered=[], may=may_act)
 
-    def show(self, cards: list[dict[str, Any]], list_id: str, answered: list[Any]) -> None:
+    def show(
+        self, cards: list[dict[str, Any]], list_id: str, answered: Mapping[int, str | None]
+    ) -> None:
         """Show a list. `answered`: by serial number of an act, the first list that knows it."""
-        self._props.update(cards=cards, list=list_id, answered=answered)
+        rows = [{"serial": serial, "list": knowing} for serial, knowing in answered.items()]
+        self._props.update(cards=cards, list=list_id, answered=rows)
 
 
 class Feed:
@@ -69,7 +74,8 @@ class Feed:
         """By serial number of an act, what was done with what, until its delay is told."""
         self._pending: dict[int, AcceptedEvent] = {}
         """Acts that no list shown knows yet."""
-        self._answered: list[dict[str, Any]] = []
+        self._answered: dict[int, str | None] = {}
+        """By act, the first list that knows it, until its delay is told; None: there is none."""
 
     # What is drawn
 
@@ -89,7 +95,6 @@ class Feed:
                     self._list = FeedList(may_act=self._visit.allows("events"))
                     self._list.on("act", self._act)
                     self._list.on("delay", self._tell_delay)
-                self._delay.set_text("Open, rate or buy something: the list answers.")
             with box("feed-side"):
                 self._session = Panel(
                     self._visit,
@@ -101,7 +106,8 @@ class Feed:
                         button("Forget me", self._forget, kind="danger quiet small")
                 calls_panel(self._visit)
         self._become(new_visitor())
-        self._visit.run(self._offer_categories())
+        self._visit.insist(AGAIN_S, self._offer_categories)
+        self._visit.insist(AGAIN_S, self._offer_users)
 
     def _draw_controls(self) -> None:
         with Tag("section", "panel controls", aria_label="Whose feed, and within which limits"):
@@ -109,6 +115,8 @@ class Feed:
                 self._who = Field("User", hint="Any user id of your data")
                 Tag("button", "button main", "Be this user", type="submit")
                 button("New visitor", lambda: self._become(new_visitor()))
+            self._known = Tag("div", "known-users", role="group", aria_label="Users of your data")
+            self._known.set_visibility(False)
             with box("limits"):
                 Field(
                     "Show", kind="select", options=_K, value="12",
@@ -136,8 +144,18 @@ class Feed:
     def _become(self, user_id: str) -> None:
         self._user_id = user_id
         self._who.set(user_id)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with nothing: what was shown is of another user, or of one who is forgotten."""
         self._before, self._answer, self._interactions = {}, None, {}
-        self._acts.clear()
+        self._answered |= dict.fromkeys(self._pending)
+        self._pending.clear()
+        self._list.show([], "", self._answered)
+        self._message.set_visibility(False)
+        self._delay.set_text("Open, rate or buy something: the list answers.")
+        self._delay.attribute("data-ms", None)
+        self._session.reset()
         self._restart()
 
     def _limit(self, **chosen: Any) -> None:
@@ -146,9 +164,10 @@ class Feed:
         self._restart()
 
     def _restart(self) -> None:
-        self._pending.clear()
-        if self._following is not None:
-            self._following.cancel()
+        self._panel.tell(None)
+        for task in (self._following, self._explaining):
+            if task is not None:
+                task.cancel()
         self._following = self._visit.run(self._follow())
 
     # The live list
@@ -157,16 +176,23 @@ class Feed:
         """Show each list that the stream brings, for as long as this is the user."""
         while True:
             try:
-                stream = self._visit.api.stream(self._user_id, k=self._k, recommend_seen=self._seen)
+                stream = self._visit.api.stream(
+                    self._user_id, k=self._k, recommend_seen=self._seen, on_state=self._tell_state
+                )
                 # It is a generator, though its type does not say so.
                 async with contextlib.aclosing(cast("AsyncGenerator[Update]", stream)) as updates:
                     async for update in updates:
                         await self._take(update.answer)
             except HeadraceError as error:
                 self._panel.tell(self._visit.trouble(error))
-                if isinstance(error, Refused) and error.status < 500 and error.status != 429:
+                if is_final(error):
+                    self._session.body.clear()
                     return
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
+
+    def _tell_state(self, error: HeadraceError | None) -> None:
+        """Say why no lists come; what is shown stays."""
+        self._panel.tell(None if error is None else self._visit.trouble(error))
 
     async def _take(self, answer: RecommendationAnswer) -> None:
         """Show a list that came over the stream; within limits, the list that these make of it."""
@@ -179,10 +205,9 @@ class Feed:
             self._before = places_of(self._answer.recommendations)
         self._changed = moved(self._before, places) if self._before else 0
         self._answer = answer
-        known = [serial for serial, event in self._pending.items() if _knows(answer, event)]
-        for serial in known:
+        for serial in [each for each, event in self._pending.items() if _knows(answer, event)]:
             del self._pending[serial]
-        self._answered = [{"serial": serial, "list": answer.id} for serial in known]
+            self._answered[serial] = answer.id
         self._show()
         if self._explaining is not None:
             self._explaining.cancel()
@@ -228,10 +253,20 @@ class Feed:
         )
 
     async def _offer_categories(self) -> None:
-        with contextlib.suppress(HeadraceError):
-            found = (await self._visit.api.items(limit=1)).categories
-            names = {name: f"{name} ({formats.count(found[name])})" for name in sorted(found)}
-            self._category_field.set_options({"": "All categories", **names})
+        found = (await self._visit.api.items(limit=1)).categories
+        names = {name: f"{name} ({formats.count(found[name])})" for name in sorted(found)}
+        self._category_field.set_options({"": "All categories", **names})
+
+    async def _offer_users(self) -> None:
+        found = (await self._visit.api.users(limit=_MET_USERS)).users[:_OFFERED_USERS]
+        with self._known:
+            text("Or one of your data, and how many items they have met:", "muted")
+            for each in found:
+                words = f"{each.user_id} · {formats.count(each.interactions)}"
+                items = "item" if each.interactions == 1 else "items"
+                label = f"Be user {each.user_id}, who has met {each.interactions} {items}"
+                button(words, partial(self._become, each.user_id), kind="small", label=label)
+        self._known.set_visibility(bool(found))
 
     # Acting
 
@@ -247,19 +282,25 @@ class Feed:
             return
         if not isinstance(outcome, AcceptedEvent):
             self._give_up(serial, outcome.reason)
+        elif sent.user_id != self._user_id:
+            # No list of this one knows it.
+            self._answer_act(serial, None)
         elif self._answer is not None and _knows(self._answer, outcome):
             # The list was faster than the answer.
-            self._answered = [{"serial": serial, "list": self._answer.id}]
-            self._show()
+            self._answer_act(serial, self._answer.id)
         else:
             self._pending[serial] = outcome
 
     def _give_up(self, serial: int, why: str) -> None:
         self._visit.toast(why, "bad")
-        self._answered = [{"serial": serial, "list": None}]
+        self._answer_act(serial, None)
+
+    def _answer_act(self, serial: int, list_id: str | None) -> None:
+        self._answered[serial] = list_id
         self._show()
 
     def _tell_delay(self, event: GenericEventArguments) -> None:
+        self._answered.pop(event.args["serial"], None)
         kind, item_id = self._acts.pop(event.args["serial"], ("", ""))
         if event.args["ms"] is None or not kind:
             return
@@ -318,9 +359,7 @@ class Feed:
             return
         await attempt(self._visit, self._visit.api.erase(user_id), lambda _: "Forgotten.")
         if self._user_id == user_id:
-            self._before, self._answer, self._interactions = {}, None, {}
-            self._restart()
-            await self._session.show(self._read_session, self._draw_session)
+            self._begin()
 
 
 def new_visitor() -> str:

@@ -22,7 +22,7 @@ _NEIGHBOURS = 8
 class ItemView:
     """The item that was chosen, or a new one."""
 
-    def __init__(self, visit: Visit, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, visit: Visit, changed: Callable[[], None]) -> None:
         """`changed`: is called when the catalogue is another than before."""
         self._visit = visit
         self._changed = changed
@@ -49,32 +49,32 @@ class ItemView:
         for panel in self._others:
             panel.root.set_visibility(False)
 
-    async def choose(self, item_id: str | None) -> None:
+    def choose(self, item_id: str | None) -> None:
         """Show another item; None: a form for a new one."""
         self._item_id, self._item = item_id, None
         for panel in self._others:
             panel.root.set_visibility(item_id is not None)
+        self._panel.load(self._read, self._draw, always=True)
         if item_id is None:
-            self._panel.tell(None)
-            self._panel.body.clear()
-            with self._panel.body:
-                _Form(self._visit, None, self._save, self._delete)
             return
-        await self._panel.show(self._read, self._draw, always=True)
         api = self._visit.api
-        await self._similar.show(
+        for panel in self._others:
+            panel.reset()
+        self._similar.load(
             lambda: self._list(api.similar(item_id, k=_NEIGHBOURS)), self._draw_list, always=True
         )
-        await self._together.show(
+        self._together.load(
             lambda: self._list(api.bought_together(item_id, k=_NEIGHBOURS)),
             self._draw_list,
             always=True,
         )
-        await self._look_at_popularity()
+        self._look_at_popularity()
 
-    async def _read(self) -> Item:
+    async def _read(self) -> Item | None:
         """Return the item; one that was met and is not described has an id alone."""
-        item_id = self._item_id or ""
+        item_id = self._item_id
+        if item_id is None:
+            return None
         try:
             return await self._visit.api.item(item_id)
         except NotFound:
@@ -88,21 +88,24 @@ class ItemView:
         await self._titles.find(row.id for row in found.items)
         return found
 
-    async def _choose_step(self, step: str) -> None:
+    def _choose_step(self, step: str) -> None:
         self._step = step
-        await self._look_at_popularity()
+        self._look_at_popularity()
 
-    async def _look_at_popularity(self) -> None:
+    def _look_at_popularity(self) -> None:
         item_id = self._item_id
         if item_id is not None:
-            await self._popularity.show(
+            self._popularity.load(
                 lambda: self._visit.api.popularity(item_id, step=self._step), self._draw_popularity
             )
 
     # Drawing
 
-    def _draw(self, item: Item) -> None:
+    def _draw(self, item: Item | None) -> None:
         self._item = item
+        if item is None:
+            _Form(self._visit, None, self._save, self._delete)
+            return
         text(item.title or "without a title", "item-title" if item.title else "none", tag="p")
         text(item.item_id, "mono muted", tag="p")
         if self._visit.allows("admin"):
@@ -142,23 +145,31 @@ class ItemView:
     # Changing
 
     async def _save(self, item: Item) -> None:
-        before = self._item
-        is_new = before is None
+        try:
+            known = await self._known(item.item_id)
+        except HeadraceError as error:
+            trouble = self._visit.trouble(error)
+            self._visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
+            return
+        name = item.title or item.item_id
+        consequence = f"{name} counts from each server's next answer on."
+        if known is not None and self._item is None:
+            there = f"There is an item {item.item_id} already, {known.title or 'without a title'}."
+            consequence = f"{there} It is replaced by what you have written."
         if not await confirmed(
             self._visit,
-            "Add this item?" if is_new else "Change this item?",
-            f"{item.title or item.item_id} counts from each server's next answer on.",
-            "Add" if is_new else "Change",
+            "Add this item?" if known is None else "Change this item?",
+            consequence,
+            "Add" if known is None else "Change",
             undo="Undo takes it back.",
         ):
             return
-        known = await self._known(item.item_id) if is_new else before
         work = self._visit.api.put_item(item.item_id, _body(item))
         said = "added" if known is None else "changed"
         if await attempt(self._visit, work, lambda _: f"{item.item_id} is {said}.") is None:
             return
-        self._offer_undo(f"{item.title or item.item_id} was {said}.", item.item_id, known)
-        await self._show(item.item_id)
+        self._offer_undo(f"{name} was {said}.", item.item_id, known)
+        self._show(item.item_id)
 
     async def _delete(self) -> None:
         item = self._item
@@ -177,7 +188,7 @@ class ItemView:
             self._panel.body.clear()
             for panel in self._others:
                 panel.root.set_visibility(False)
-            await self._changed()
+            self._changed()
 
     def _offer_undo(self, words: str, item_id: str, before: Item | None) -> None:
         """Offer to bring an item back to what it was; None: to there being none."""
@@ -189,7 +200,7 @@ class ItemView:
             )
             if await attempt(self._visit, work, lambda _: "It is as it was.") is not None:
                 self._undo.set_visibility(False)
-                await self._show(item_id)
+                self._show(item_id)
 
         self._undo.clear()
         with self._undo:
@@ -197,14 +208,15 @@ class ItemView:
             button("Undo", undo, kind="small")
         self._undo.set_visibility(True)
 
-    async def _show(self, item_id: str) -> None:
-        await self._changed()
-        await self.choose(item_id)
+    def _show(self, item_id: str) -> None:
+        self._changed()
+        self.choose(item_id)
 
     async def _known(self, item_id: str) -> Item | None:
+        """Return what the catalogue has under this id now. Raises `HeadraceError`."""
         try:
             return await self._visit.api.item(item_id)
-        except HeadraceError:
+        except NotFound:
             return None
 
 
@@ -226,17 +238,17 @@ class _Form:
             if item is None:
                 self._id = Field("Id", hint="At most 256 characters", on_change=self._check)
             self._title = Field("Title", value=given.title or "", on_change=self._check)
-            self._categories = Field(
-                "Categories", value=", ".join(given.categories), hint="With commas",
-                on_change=self._check,
-            )  # fmt: skip
-            price = "" if given.price is None else f"{given.price:g}"
+            price = "" if given.price is None else repr(given.price).removesuffix(".0")
             self._price = Field("Price", kind="number", value=price, on_change=self._check)
-        attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
-        self._attributes = Field(
-            "Attributes", kind="textarea", value=attributes if given.attributes else "",
-            hint='A flat JSON object: {"year": 1995}', on_change=self._check,
-        )  # fmt: skip
+            self._categories = Field(
+                "Categories", kind="textarea", value="\n".join(given.categories),
+                hint="One a line", on_change=self._check,
+            )  # fmt: skip
+            attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
+            self._attributes = Field(
+                "Attributes", kind="textarea", value=attributes if given.attributes else "",
+                hint='A flat JSON object: {"year": 1995}', on_change=self._check,
+            )  # fmt: skip
         with box("actions"):
             if item is not None:
                 button("Delete …", delete, kind="danger")
@@ -289,7 +301,7 @@ def _price(typed: str) -> float | None:
 
 
 def _categories(typed: str) -> list[str]:
-    found = [each.strip() for each in typed.split(",") if each.strip()]
+    found = [each.strip() for each in typed.splitlines() if each.strip()]
     if len(found) > 64:
         raise ValueError(f"There are {len(found)}; at most 64")
     if too_long := [each for each in found if len(each) > 128]:

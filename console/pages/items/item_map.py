@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from nicegui.events import GenericEventArguments
@@ -26,7 +26,7 @@ _LOOK_S = 30.0
 class MapPanel:
     """The live version's items."""
 
-    def __init__(self, visit: Visit, choose: Callable[[str | None], Awaitable[None]]) -> None:
+    def __init__(self, visit: Visit, choose: Callable[[str | None], None]) -> None:
         self._visit = visit
         self._choose = choose
         self._panel = Panel(
@@ -69,10 +69,10 @@ class MapPanel:
         chart.classes("map")
         chart.on("point", self._point)
 
-    async def _point(self, event: GenericEventArguments) -> None:
+    def _point(self, event: GenericEventArguments) -> None:
         data = event.args.get("data") if isinstance(event.args, dict) else None
         if isinstance(data, dict) and isinstance(data.get("id"), str):
-            await self._choose(data["id"])
+            self._choose(data["id"])
 
 
 def _options(found: ItemMap) -> dict[str, Any]:

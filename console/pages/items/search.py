@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from console import formats
 from console.visit import Visit
@@ -22,11 +22,10 @@ class Search:
     """What is asked for, and what was found."""
 
     def __init__(self, visit: Visit) -> None:
-        self.on_choice: Callable[[str | None], Awaitable[None]]
+        self.on_choice: Callable[[str | None], None]
         """Is given the item that was chosen; None for a new one."""
         self._visit = visit
         self._query, self._category, self._offset = "", _ALL, 0
-        self._asked = 0
         self._panel = Panel(visit, "Catalogue")
         with self._panel.tools:
             if visit.allows("admin"):
@@ -41,16 +40,11 @@ class Search:
                 "Category", kind="select", options={_ALL: "all"}, on_change=self._choose_category
             )
         self._found = Panel(visit, "Found")
-        visit.run(self.refresh())
+        self.refresh()
 
-    async def refresh(self) -> None:
+    def refresh(self) -> None:
         """Search again: something was changed."""
-        self._asked += 1
-        asked = self._asked
-        found = await self._found.show(self._read, lambda found: self._draw(found, asked))
-        if found is not None and asked == self._asked and not self._query and not self._category:
-            known = {name: f"{name} ({formats.count(n)})" for name, n in found.categories.items()}
-            self._categories.set_options({_ALL: "all", **known})
+        self._found.load(self._read, self._draw)
 
     async def _read(self) -> FoundItems:
         return await self._visit.api.items(
@@ -65,19 +59,20 @@ class Search:
         typed = self._query
         await asyncio.sleep(_TYPED_S)
         if typed == self._query:
-            await self.refresh()
+            self.refresh()
 
-    async def _choose_category(self, category: str) -> None:
+    def _choose_category(self, category: str) -> None:
         self._category, self._offset = category, 0
-        await self.refresh()
+        self.refresh()
 
-    async def _turn(self, by: int) -> None:
+    def _turn(self, by: int) -> None:
         self._offset = max(0, self._offset + by)
-        await self.refresh()
+        self.refresh()
 
-    def _draw(self, found: FoundItems, asked: int) -> None:
-        if asked != self._asked:
-            return
+    def _draw(self, found: FoundItems) -> None:
+        if not self._query and not self._category:
+            known = {name: f"{name} ({formats.count(n)})" for name, n in found.categories.items()}
+            self._categories.set_options({_ALL: "all", **known})
         if not found.count:
             text("No item of the catalogue is like that.", "none", tag="p")
             return

@@ -57,8 +57,9 @@ class Models:
         self._visit.every(_LOOK_S, self._look)
         self._visit.every(_LOOK_AT_TASKS_S, self._look_at_tasks)
 
-    def _choose(self, model_id: str) -> None:
+    async def _choose(self, model_id: str) -> None:
         self._model_id = model_id
+        await self._look()
 
     # Reading
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import httpx
 
+from console.errors import Trouble
 from console.limits import Limit, read_limits
 from console.visit import Visit
 from console.widgets.html import Tag, box, text
 from console.widgets.parts import Field
-from console.widgets.shared import confirmed, trouble_card
+from console.widgets.shared import AGAIN_S, confirmed, trouble_card
 from headrace_client import HeadraceError, Invalid, TrainingRequest
 from headrace_client.types import Task
 
@@ -51,17 +53,24 @@ class TrainForm:
         visit.run(self._load())
 
     async def _load(self) -> None:
-        try:
-            self._limits = await read_limits(self._visit.server, _SCHEMA)
-        except (httpx.HTTPError, KeyError, ValueError) as error:
-            text_of = f"The limits cannot be read from the server's /openapi.json: {error}"
-            self._root.clear()
-            with self._root:
-                text(text_of, "trouble-card", tag="p")
-            return
+        while not self._limits:
+            try:
+                self._limits = await read_limits(self._visit.server, _SCHEMA)
+            except (httpx.HTTPError, KeyError, ValueError) as error:
+                self._tell(error)
+                await asyncio.sleep(AGAIN_S)
         self._root.clear()
         with self._root:
             self._draw()
+
+    def _tell(self, error: Exception) -> None:
+        trouble = Trouble(
+            f"The limits cannot be read from the server's /openapi.json: {error}",
+            "They are asked for again by themselves.",
+        )
+        self._root.clear()
+        with self._root:
+            trouble_card(trouble)
 
     def _draw(self) -> None:
         with Tag("form", "train-form").on("submit.prevent", self._send, []):

@@ -92,7 +92,7 @@ def _metric(label: str, value: float | None, changed: float | None) -> None:
 
 
 def _draw_verdict(verdict: Mapping[str, Any]) -> None:
-    with box("verdict"):
+    with box("gate"):
         text(verdict["reason"], tag="p")
         low, high, middle = verdict["low"], verdict["high"], verdict["difference"]
         words = (

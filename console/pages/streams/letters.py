@@ -20,6 +20,8 @@ _SHOWN = 50
 _TYPED_S = 0.4
 """Pause after which what was typed is looked at."""
 _HEX_WIDTH = 16
+_MOST_SHORT = 500
+"""Characters of a letter in the list; all of it is in its dialog."""
 _MOST_BYTES = 4_096
 """Of bytes that are no text; more say no more to anybody."""
 
@@ -157,6 +159,7 @@ class Mender:
         except HeadraceError as error:
             self._verdict.set_text(self._visit.trouble(error).what)
             self._verdict.classes(replace="verdict bad")
+            self._send.attribute("disabled", None)
             return
         self._visit.toast(f"Sent again: {sent.token or sent.topic}", "good")
         self._closed.set()
@@ -182,7 +185,10 @@ def _pretty(value: str) -> str:
 def _short(letter: DeadLetter) -> str:
     if letter.value_base64 is not None:
         return _hex(letter.value_base64, 4 * _HEX_WIDTH)
-    return letter.value if letter.value is not None else "no value: it deletes an item"
+    if letter.value is None:
+        return "no value: it deletes an item"
+    cut = letter.value[:_MOST_SHORT]
+    return cut if cut == letter.value else f"{cut}…"
 
 
 def _hex(value: str, most: int = _MOST_BYTES) -> str:

@@ -20,6 +20,8 @@ _OPEN = ("QUEUED", "RUNNING")
 _KINDS = {"SUCCEEDED": "good", "FAILED": "bad", "RUNNING": "live"}
 _LONGEST = 100
 """Characters of a namespace."""
+_FASTEST = 1_000_000
+"""Records a second that the API takes."""
 
 
 class Replays:
@@ -73,7 +75,7 @@ class Replays:
             )  # fmt: skip
         self._said = Tag("p", "verdict", "A dry run counts what would be applied.", role="status")
         with box("actions"):
-            button("Dry run", self._try, kind="main")
+            self._dry_run = button("Dry run", self._try, kind="main")
             self._start = button("Replay …", self._ask)
         self._start.attribute("disabled", True)
 
@@ -85,12 +87,16 @@ class Replays:
         self._start.attribute("disabled", True)
         self._said.set_text("A dry run counts what would be applied.")
         self._said.classes(replace="verdict")
-        self._rate.set_error("" if _number(self._rate.value) is not None else "0 or more")
+        too_long = len(self._into.value.strip()) > _LONGEST
+        self._into.set_error(f"At most {_LONGEST} characters" if too_long else "")
+        wrong = _number(self._rate.value) is None
+        self._rate.set_error(f"It must be a number from 0 to {_FASTEST:,}" if wrong else "")
+        self._dry_run.attribute("disabled", True if wrong or too_long else None)
 
     def _request(self) -> ReplayRequest:
         topics = [each.strip() for each in self._topics.value.split(",") if each.strip()]
         return ReplayRequest(
-            into=self._into.value.strip()[:_LONGEST] or None,
+            into=self._into.value.strip() or None,
             from_=self._from.value.strip() or "beginning",
             to=self._to.value.strip() or "now",
             topics=topics or None,
@@ -300,4 +306,4 @@ def _number(typed: Any) -> float | None:
         value = float(str(typed).strip() or "0")
     except ValueError:
         return None
-    return value if 0 <= value <= 1_000_000 else None
+    return value if 0 <= value <= _FASTEST else None

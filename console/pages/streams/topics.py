@@ -29,7 +29,7 @@ class TopicTables:
             self._over = text("", "muted")
         self._topics.body.clear()
         with self._topics.body:
-            self._unknown = text("", "muted", tag="p")
+            self._unknown = text("Loading …", "muted", tag="p")
             self._table = LiveTable(
                 "Topics",
                 ("Topic", "Partitions", "Records", "Newest", "Lag", "In", "Out"),
@@ -37,6 +37,7 @@ class TopicTables:
         self._partitions = Panel(visit, "Partitions")
         with self._partitions.tools:
             self._choice = Field("Topic", kind="select", on_change=self._choose)
+            self._choice.set_visibility(False)
         self._partitions.body.clear()
         with self._partitions.body, box():
             self._of_partition = LiveTable(
@@ -61,6 +62,7 @@ class TopicTables:
             self._topic = max(found.topics, key=lambda each: each.records).topic
             self._choice.set_options({name: name for name in names})
             self._choice.set(self._topic)
+            self._choice.set_visibility(True)
         self._over.set_text(f"Rates over the last {found.over_s:.0f} s")
         self._unknown.set_text(found.unknown)
         self._unknown.set_visibility(bool(found.unknown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
@@ -14,6 +14,7 @@ import msgspec
 from tenacity import AsyncRetrying
 
 from headrace_client.errors import (
+    HeadraceError,
     Invalid,
     TooManyRequests,
     Unavailable,
@@ -67,6 +68,7 @@ from headrace_client.types import (
     TopicList,
     TrainingRequest,
     UserInteractions,
+    UserList,
     VersionList,
 )
 
@@ -80,6 +82,7 @@ OF_MODEL = frozenset(
         "/v1/items/{item_id}/similar",
         "/v1/items/{item_id}/bought-together",
         "/v1/items/{item_id}/popularity",
+        "/v1/users",
         "/v1/users/{user_id}/interactions",
         "/v1/users/{user_id}/hidden",
         "/v1/users/{user_id}/hidden/{item_id}",
@@ -209,11 +212,13 @@ class AsyncClient:
         recommend_seen: bool = False,
         stability: int | None = None,
         last_id: str = "",
+        on_state: Callable[[HeadraceError | None], object] = lambda _: None,
     ) -> AsyncIterator[Update]:
         """Yield a list at once, and a new one whenever the user's session changes.
 
         It goes on for ever: broken off, it is opened again after a pause, and what the client has
         already does not come twice. `last_id`: the id of the `Update` that you have, from before.
+        `on_state` is told why it is broken off or could not be opened, and None once it is open.
         Raises `Refused` when the server takes no such stream.
         """
         parser = Parser(last_id)
@@ -233,15 +238,17 @@ class AsyncClient:
                     if not response.is_success:
                         await response.aread()
                         raise from_response(response)
+                    on_state(None)
                     async for piece in response.aiter_bytes():
                         for event in parser.feed(piece):
                             answer = msgspec.json.decode(event.data, type=RecommendationAnswer)
                             yield Update(event.id, answer)
             except (TooManyRequests, Unavailable) as error:
                 pause_s = error.retry_after_s or 0.0
-            except httpx.TransportError:
+                on_state(error)
+            except httpx.TransportError as error:
                 # The server or the network; a stream is there to outlive both.
-                pass
+                on_state(from_transport(error, self._url))
             parser.restart()
             await asyncio.sleep(max(pause_s, parser.retry_s or _RETRY_S))
 
@@ -288,6 +295,10 @@ class AsyncClient:
         )
 
     # Users
+
+    async def users(self, *, limit: int = 10) -> UserList:
+        """Return some users whose sessions are held, to try things out with."""
+        return await self._call("GET", "/v1/users", UserList, params={"limit": str(limit)})
 
     async def interactions(self, user_id: str) -> UserInteractions:
         """Return the user's session dictionary."""

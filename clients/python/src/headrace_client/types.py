@@ -207,6 +207,13 @@ class KeyInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: float | None
 
 
+class KnownUser(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A user whose session is held."""
+
+    user_id: str
+    interactions: int
+
+
 class LiveVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What went live, when, and why."""
 
@@ -666,6 +673,12 @@ class UserInteractions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     interactions: dict[str, Interaction]
     applied: int
     marks: dict[str, int]
+
+
+class UserList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `GET /v1/users`: some users, those with the most interactions first."""
+
+    users: list[KnownUser]
 
 
 class VersionList(Struct, frozen=True, kw_only=True, omit_defaults=True):
