@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-pytest_plugins = ("tests.sharing",)
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""

@@ -18,14 +18,18 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import sharing
 from parts import OwnKafka
 from redis.asyncio import Redis
+from sharing import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 
 from headrace.local import launch
 from headrace.local.binaries import broker_command, find_broker, find_redis, redis_command
 from headrace.local.ports import claim_port
 from headrace.settings import Settings, TopicSettings
 from headrace.store import connect
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 _STARTS_WITHIN_S = 30.0
 
@@ -35,6 +39,7 @@ hypothesis.settings.load_profile("headrace")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    sharing.keep_order(config)
     config.addinivalue_line("markers", "brokers(*names): run on each of these: embedded, apache")
 
 

@@ -12,7 +12,23 @@ from xdist.workermanage import Producer
 
 TOGETHER = ("tests/console/",)
 """Folders whose files share what is dear to set up."""
-LONGEST_FIRST = ("tests/test_end_to_end.py", "tests/console/")
+LONGEST_FIRST = (
+    "tests/console/",
+    "tests/streams/test_worker.py",
+    "tests/test_end_to_end.py",
+    "tests/test_replay_command.py",
+    "tests/streams/test_bench.py",
+    "tests/test_dead_letters_command.py",
+    "tests/models/test_job.py",
+    "tests/models/test_distributed.py",
+    "tests/chaos/",
+    "tests/models/test_trainer.py",
+    "tests/test_promote.py",
+    "tests/test_import.py",
+    "tests/serving/test_contract.py",
+    "tests/models/test_checkpoints.py",
+    "tests/test_archive_command.py",
+)
 
 
 class ByFile(LoadScopeScheduling):
@@ -23,7 +39,7 @@ class ByFile(LoadScopeScheduling):
         return next(filter(file.startswith, TOGETHER), file)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def keep_order(config: pytest.Config) -> None:
     """Keep the order of the tests, which is not that of their number."""
     config.option.loadscopereorder = False
 

@@ -33,7 +33,7 @@ from models.training.framework import tf
 from models.training.index_tuning import LEAST_RECALL, tune
 from models.training.restoring import weights_of
 from models.training.samples import Sessions
-from models.training.saved_model import SessionRecommender, save_model
+from models.training.saved_model import SessionRecommender, Variables, save_model
 from models.training.session_model import SessionModel
 from models.training.weights import save_weights
 
@@ -285,8 +285,9 @@ def package_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def _convert(function: Any, model: SessionModel) -> bytes:
+    # Of the model itself Keras would have every layer traced, several times, to be restored as one.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function()], model
+        [function.get_concrete_function()], Variables(model)
     )
     return bytes(converter.convert())
 

@@ -46,6 +46,14 @@ _LARGEST_RATING = 1_000.0
 """As events have it. What lies beyond says that there is none: not every JSON writer knows NaN."""
 
 
+class Variables(tf.Module):  # type: ignore[misc]
+    """What a layer or a model has learnt, without the layers."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self._held = list(layer.variables)
+
+
 class SessionRecommender(tf.Module):  # type: ignore[misc]
     """The query tower between two looks into the item table."""
 
@@ -59,7 +67,9 @@ class SessionRecommender(tf.Module):  # type: ignore[misc]
     ) -> None:
         """`vectors`: `[1 + ids, width]`, the unknown item's first; `candidates`: the blend's."""
         super().__init__()
-        self._query_tower = query_tower
+        # Not the tower: Keras would have each of its layers traced, to be restored as one.
+        self._query = query_tower.last
+        self._learnt = Variables(query_tower)
         self._calibration = calibration
         self._candidates = candidates
         self._length = query_tower.length
@@ -107,7 +117,7 @@ class SessionRecommender(tf.Module):  # type: ignore[misc]
     ) -> dict[str, Any]:
         met = self._items.lookup(item_ids)
         items, features, count = self._sessions(item_ids, met, kinds, ratings, timestamps)
-        query = self._query_tower.last(tf.gather(self._vectors, items), features, count)
+        query = self._query(tf.gather(self._vectors, items), features, count)
         scores = tf.matmul(query, self._vectors, transpose_b=True)
         scores = _leave_out(scores, met)
         items_there = len(self._ids) - 1

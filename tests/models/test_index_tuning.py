@@ -25,9 +25,10 @@ def clustered() -> np.ndarray:
 
 def recall(index: ScannIndex, vectors: np.ndarray, queries: np.ndarray) -> float:
     hits = 0
-    for query in queries:
+    found = index.search_many(queries, 10, [NONE] * len(queries))
+    for query, (positions, _) in zip(queries, found, strict=True):
         best = np.argsort(-(vectors @ query), kind="stable")[:10]
-        hits += len(set(best.tolist()) & set(index.search(query, 10, NONE)[0].tolist()))
+        hits += len(set(best.tolist()) & set(positions.tolist()))
     return hits / (10 * len(queries))
 
 

@@ -18,7 +18,7 @@ from headrace.topics import ensure_topics
 
 KEY = "a key of the contract's own"
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-EXAMPLES = 30
+EXAMPLES = 15
 """Made up for each operation, beside those of the document and of each constraint's edges."""
 
 

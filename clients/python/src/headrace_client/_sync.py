@@ -32,7 +32,7 @@ from headrace_client.sending import (
     answer_of,
     chunks,
 )
-from headrace_client.sse import Parser
+from headrace_client.sse import Parser, unheeded
 from headrace_client.types import (
     DeadLetter,
     DeadLetterList,
@@ -212,7 +212,7 @@ class Client:
         recommend_seen: bool = False,
         stability: int | None = None,
         last_id: str = "",
-        on_state: Callable[[HeadraceError | None], object] = lambda _: None,
+        on_state: Callable[[HeadraceError | None], object] = unheeded,
     ) -> Iterator[Update]:
         """Yield a list at once, and a new one whenever the user's session changes.
 

@@ -6,6 +6,8 @@ import re
 
 from msgspec import Struct
 
+from headrace_client.errors import HeadraceError
+
 _LINE_END = re.compile(b"\r\n|\n|\r")
 
 
@@ -65,3 +67,7 @@ class Parser:
         event = ServerSentEvent(self.last_id, self._name or "message", b"\n".join(self._data))
         self._name, self._data = "", []
         return event
+
+
+def unheeded(_: HeadraceError | None) -> None:
+    """Take no note of why a stream is broken off, nor that it is open again."""
