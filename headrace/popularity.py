@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 from headrace.settings import Settings
-from headrace.store import text
+from headrace.store import load_script, text
 
 Step = Literal["hour", "day"]
 Counts = Mapping[Step, Mapping[int, Mapping[str, int]]]
@@ -27,7 +30,7 @@ _ITEMS = 20_000
 """Kept of a bucket: two megabytes."""
 
 _AT_ONCE = 500
-"""Items told in one transaction: bounds the time for which Redis and the worker do nothing else."""
+"""Items told in one Lua call: bounds the time for which Redis and the worker do nothing else."""
 
 
 class History(Struct, frozen=True):
@@ -44,28 +47,26 @@ class PopularityStore:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._stem = settings.state_key("popularity", "{items}", "")
+        self._add: AsyncScript = redis.register_script(load_script("add_popularity.lua"))
 
     async def add(self, counts: Counts) -> None:
         """Add how often items were met, all of it or nothing."""
-        buckets = [(step, *each) for step, of in counts.items() for each in of.items()]
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            for step, number, of_items in buckets:
-                for item_id, count in of_items.items():
-                    pipeline.zincrby(self._bucket(step, number), count, item_id)
-                # The least met go when there are more; with many equals chance says which.
-                pipeline.zremrangebyrank(self._bucket(step, number), 0, -1 - _ITEMS)
-                pipeline.zadd(self._buckets(step), {str(number): number})
-            await pipeline.execute()
-        for step in counts:
-            await self._forget_old(step)
+        keys, rows = [], []
+        for step, of_step in counts.items():
+            for number, of_items in of_step.items():
+                keys += [self._buckets(step), self._bucket(step, number)]
+                rows.append((number, list(chain.from_iterable(of_items.items()))))
+        await self._add(keys=keys, args=[msgspec.msgpack.encode((_ITEMS, rows))])
 
-    async def _forget_old(self, step: Step) -> None:
-        old = (await self._numbers(step))[: -KEPT[step]]
-        if old:
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.unlink(*(self._bucket(step, number) for number in old))
-                pipeline.zrem(self._buckets(step), *map(str, old))
-                await pipeline.execute()
+    async def forget_old(self) -> None:
+        """Forget the buckets that are older than those kept."""
+        for step, kept in KEPT.items():
+            old = (await self._numbers(step))[:-kept]
+            if old:
+                async with self._redis.pipeline(transaction=True) as pipeline:
+                    pipeline.unlink(*(self._bucket(step, number) for number in old))
+                    pipeline.zrem(self._buckets(step), *map(str, old))
+                    await pipeline.execute()
 
     async def _numbers(self, step: Step) -> list[int]:
         """Return the numbers of the buckets there are, ascending."""
@@ -117,6 +118,8 @@ class PopularityTally:
             except BaseException:
                 self._met.update(dict(met[first:]))
                 raise
+        if met:
+            await self._store.forget_old()
 
 
 def _by_bucket(met: Mapping[tuple[int, str], int], step: Step) -> dict[int, Counter[str]]:
