@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,13 +88,13 @@ def raw_topic(app: faust.App, *names: str) -> Any:
     )
 
 
-def batches(agent: Agent, size: int, *, in_flight: int = 1) -> Any:
+def batches(agent: Agent, size: int) -> Any:
     """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
 
-    While batches are applied the next one is read, so that neither waits for the other; it begins
-    when fewer than `in_flight` are begun and not done. It is what has arrived by then, so an event
-    never waits for others to come. Faust's own `take_events` waits its time out whenever a batch is
-    not full, and acknowledges a batch even when its work was broken off.
+    While a batch is applied the next one is read. It is what has arrived when that is done: an
+    event never waits for others to come, and under load batches are large. Faust's own
+    `take_events` waits its time out whenever a batch is not full, and acknowledges a batch even
+    when its work was broken off.
     """
 
     async def carry_out(events: Sequence[Any]) -> None:
@@ -105,19 +104,17 @@ def batches(agent: Agent, size: int, *, in_flight: int = 1) -> Any:
 
     async def consume(stream: Any) -> None:
         await stream.maybe_start()
-        works = deque([begin(asyncio.sleep(0))] * in_flight)
+        work = begin(asyncio.sleep(0))
         try:
             # Faust has a channel raise it to end who reads there, now or when they come next.
             with contextlib.suppress(StopAsyncIteration):
                 while not stream.should_stop:
                     first = await stream.channel.get()
-                    await finish(works[0])
+                    await finish(work)
                     if events := _with_what_arrived(first, stream, size):
-                        works.popleft()
-                        works.append(begin(carry_out(events)))
+                        work = begin(carry_out(events))
         finally:
-            for work in works:
-                await let_end(work)
+            await let_end(work)
 
     return consume
 
