@@ -34,6 +34,19 @@ PATH_PARAMETERS: dict[str, tuple[str, Any, str]] = {
     "recommendation_id": ("The id of an answer.", ImpressionId, examples.LIST_ID),
 }
 """By name: what it is, its type, an example."""
+
+
+def _limit(*, most: int, default: int, example: int) -> dict[str, Any]:
+    """Return the parameter that says how many are wanted."""
+    return {
+        "name": "limit",
+        "in": "query",
+        "description": "How many, at the most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": most, "default": default},
+        "example": example,
+    }
+
+
 K = {
     "name": "k",
     "in": "query",
@@ -55,13 +68,7 @@ IN_STATUS = {
     "schema": {"type": "string", "enum": list(STATUSES)},
     "example": "QUEUED",
 }
-LIMIT = {
-    "name": "limit",
-    "in": "query",
-    "description": "How many, at the most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100},
-    "example": 20,
-}
+LIMIT = _limit(most=MAX_LIMIT, default=100, example=20)
 RECOMMEND_SEEN = {
     "name": "recommend_seen",
     "in": "query",
@@ -97,20 +104,8 @@ FROM_TOPIC = {
     "example": "ratings",
     "schema": {"type": "string", "maxLength": MAX_TOPIC},
 }
-USERS = {
-    "name": "limit",
-    "in": "query",
-    "description": "How many, at the most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_USERS, "default": 10},
-    "example": 5,
-}
-LETTERS = {
-    "name": "limit",
-    "in": "query",
-    "description": "How many, at the most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 50},
-    "example": 20,
-}
+USERS = _limit(most=MAX_USERS, default=10, example=5)
+LETTERS = _limit(most=MAX_LETTERS, default=50, example=20)
 STEP = {
     "name": "step",
     "in": "query",
@@ -118,13 +113,7 @@ STEP = {
     "example": "day",
     "schema": {"type": "string", "enum": list(STEP_S), "default": "day"},
 }
-ON_MAP = {
-    "name": "limit",
-    "in": "query",
-    "description": "How many, at the most.",
-    "example": 2_000,
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_MAP, "default": 2_000},
-}
+ON_MAP = _limit(most=MAX_MAP, default=2_000, example=2_000)
 QUERY = {
     "name": "query",
     "in": "query",
@@ -143,13 +132,7 @@ IDS = {
         "maxItems": MAX_IDS,
     },
 }
-FOUND = {
-    "name": "limit",
-    "in": "query",
-    "description": "How many, at the most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND, "default": 50},
-    "example": 20,
-}
+FOUND = _limit(most=MAX_FOUND, default=50, example=20)
 OFFSET = {
     "name": "offset",
     "in": "query",
