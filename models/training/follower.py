@@ -71,8 +71,7 @@ class Follower:
 
     async def _take_part(self, announced: Announced) -> None:
         async def hold() -> None:
-            now = await self._rendezvous.read()
-            if now is None or now.token != announced.token:
+            if not await self._stands(announced):
                 raise _Withdrawn
 
         async def note(report: Report) -> None:
@@ -90,7 +89,23 @@ class Follower:
         except LeftAlone:
             logger.warning("version %s of %s: left alone", job.version, job.model_id)
         except HeadraceError as exc:
-            # The chief's training fails with it, and says so.
-            logger.error("version %s of %s: %s", job.version, job.model_id, exc)
+            await self._say_why(announced, exc)
         finally:
             self._state = idle
+
+    async def _say_why(self, announced: Announced, failure: HeadraceError) -> None:
+        """Log why this process's part failed.
+
+        When the chief ends a job its files and the other processes go; what fails then is no fault.
+        """
+        job = announced.job
+        if await self._stands(announced):
+            # The chief's training fails with it, and says so.
+            logger.error("version %s of %s: %s", job.version, job.model_id, failure)
+        else:
+            logger.info("version %s of %s: withdrawn", job.version, job.model_id)
+
+    async def _stands(self, announced: Announced) -> bool:
+        """Return whether the chief still runs this attempt."""
+        now = await self._rendezvous.read()
+        return now is not None and now.token == announced.token
