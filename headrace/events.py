@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from headrace.errors import InvalidEvent
+from headrace.wrong_keys import with_key
 
 MAX_BYTES = 64 * 1024
 """Longest record that is read as one event; a larger one is wrong in itself."""
@@ -145,7 +146,7 @@ def decode(
         return decoder.decode(raw)
     except msgspec.ValidationError as exc:
         reason, _, where = str(exc).replace("`key` in `$", "`$", 1).partition(" - at `$")
-        field = where.strip("`.")
+        field = with_key(decoder, raw, where.strip("`."))
         if reason.startswith("Object missing required field `"):
             field = ".".join(part for part in (field, reason.split("`")[1]) if part)
             reason = "is required"

@@ -278,8 +278,8 @@ class TaskStore:
     async def claim(self, *, now: float) -> Claim | None:
         """Take the oldest open task that no trainer holds; it is RUNNING then.
 
-        A task that a dead trainer left RUNNING is taken again. None when there is no such task, or
-        `trainer.concurrency` trainings run already.
+        A task that a dead trainer left RUNNING is taken again, and keeps its progress. None when
+        there is no such task, or `trainer.concurrency` trainings run already.
         """
         raw = await self._claim(
             keys=self._keys("open", "leases", "fences", "fence", "attempts"),
@@ -292,7 +292,6 @@ class TaskStore:
             claim.task,
             status="RUNNING",
             step="starting",
-            progress=0.0,
             started_at=claim.task.started_at or now,
             updated_at=now,
         )

@@ -22,6 +22,7 @@ from headrace.tracing import start_tracing
 from serving.admission import RefusedEarly
 from serving.bodies import MAX_BULK_BYTES
 from serving.middleware import Measured
+from serving.openapi.queries import names_by_route
 from serving.paths import EncodedPath
 from serving.problems import FORESEEN, handle_error, handle_http
 from serving.routes import (
@@ -159,6 +160,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         services = create_services(settings, tracing, workers)
         app.state.services = services
+        app.state.query_names = names_by_route(ROUTES)
         await services.key_ring.refresh()
         followers = [
             asyncio.create_task(services.key_ring.follow(), name="follow the API keys"),

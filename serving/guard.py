@@ -12,6 +12,7 @@ from headrace import keys
 from serving.callers import Caller
 from serving.key_ring import KeyRing
 from serving.problems import Problem
+from serving.queries import check_names
 from serving.user_tokens import is_token
 
 MAX_BYTES = 1 << 20
@@ -24,14 +25,15 @@ ACCESS_TOKEN = "access_token"  # noqa: S105 - a parameter's name
 class Guard:
     """Lets a request through to one route, or raises the `Problem` that says why not.
 
-    401 without a key that is known, 403 when it is not for this, 429 when it comes too often, 413
-    as soon as the body turns out too long.
+    401 without a key that is known, 403 when it is not for this, 429 when it comes too often, 422
+    for a query that says what the route does not know, 413 as soon as the body turns out too long.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
+        path: str,
         scope: keys.Scope | None,
         for_users: bool,
         streams: bool,
@@ -39,6 +41,7 @@ class Guard:
         takes_files: bool,
     ) -> None:
         self._app = app
+        self._path = path
         self._needs: keys.Scope | None = scope
         self._for_users = for_users
         self._streams = streams
@@ -59,6 +62,9 @@ class Guard:
                 f"once; wait {wait_s:.1f} s.",
                 retry_after_s=math.ceil(wait_s),
             )
+        if scope["query_string"]:
+            names = scope["app"].state.query_names[scope["method"], self._path]
+            check_names(scope["query_string"].decode("latin-1"), names)
         await self._app(scope, _counted(scope, receive, self._limit(scope)), send)
 
     def _limit(self, scope: Scope) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.requests import Request
@@ -10,6 +12,24 @@ from starlette.requests import Request
 from headrace.catalog import ShortText
 from serving.problems import Problem, wrong_field
 from serving.values import cut
+
+QueryNames = Mapping[str, bool]
+"""The names that a query may have, and of each whether it may stand there more than once."""
+
+
+def check_names(query: str, known: QueryNames) -> None:
+    """Check that a query has no other names than these. Raises `Problem` 422."""
+    for name, times in Counter(name for name, _ in parse_qsl(query, True)).items():
+        if name not in known:
+            takes = f"this takes {', '.join(known)}" if known else "this takes none"
+            raise _wrong_name(name, f"No such parameter; {takes}")
+        if times > 1 and not known[name]:
+            raise _wrong_name(name, f"Expected once; it is there {times} times")
+
+
+def _wrong_name(name: str, reason: str) -> Problem:
+    shown = cut(name)
+    return Problem(422, f"{shown}: {reason}.", [wrong_field(shown, reason, None)])
 
 
 def number(request: Request, name: str, least: int, most: int) -> int | None:

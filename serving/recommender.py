@@ -17,7 +17,8 @@ from headrace.settings import Settings
 from models.retrieval.filters import parse_filter
 from models.retrieval.limits import Limits
 from models.retrieval.ranker import CANDIDATES
-from models.retrieval.retriever import ListRequest, Recommendations, Retriever
+from models.retrieval.recommendations import ListRequest, Recommendations
+from models.retrieval.retriever import Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking

@@ -54,6 +54,7 @@ class Guarded(Route):
         self.admitted = admitted
         guard = Middleware(
             Guard,
+            path=path,
             scope=scope,
             for_users=for_users,
             streams=streams,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from models.retrieval.retriever import ListRequest
+from models.retrieval.recommendations import ListRequest
 
 _AT_ONCE = 16
 """Requests of a batch: what a batch costs by itself is shared by then, and others wait for it."""
@@ -63,8 +63,12 @@ def _rank(rank: Rank[Any], alike: Sequence[_Waiting[Any]]) -> None:
     try:
         lists = rank([each.asked for each in alike])
     except Exception as exc:  # noqa: BLE001 - whoever waits hears of it
-        for each in alike:
-            each.answer.set_exception(exc)
+        if len(alike) == 1:
+            alike[0].answer.set_exception(exc)
+        else:
+            # Those that can be ranked are; it is one of them, mostly.
+            for each in alike:
+                _rank(rank, [each])
         return
     for each, found in zip(alike, lists, strict=True):
         each.answer.set_result(found)

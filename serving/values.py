@@ -9,21 +9,21 @@ import msgspec
 
 _LONGEST = 100
 """Characters of a value that an answer repeats."""
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
+_STEP = re.compile(r'\[("(?:[^"\\]|\\.)*")\]|([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])')
 
 
 def value_at(raw: bytes, field: str) -> str | None:
     """Return the value of a field of this JSON, as JSON, cut; None when there is none to show.
 
     `field` is written as msgspec does: `context`, `candidate_ids[3]`, `items[...].price`, of which
-    `[...]` is any key, so that nothing can be shown.
+    `[...]` is any key, so that nothing can be shown; `items["apple"].price` names the key.
     """
     if not field:
         return None
     try:
         value = msgspec.json.decode(raw)
-        for name, index, _ in _STEP.findall(field):
-            value = _step(value, name, index)
+        for key, name, index, _ in _STEP.findall(field):
+            value = value[msgspec.json.decode(key)] if key else _step(value, name, index)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
     return cut(msgspec.json.encode(value).decode())

@@ -8,7 +8,8 @@ finds the items whose vectors have the largest dot product with it. What a reque
 
 from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.index import ExactIndex, ItemIndex, ScannIndex
-from models.retrieval.retriever import Recommendations, Retriever
+from models.retrieval.recommendations import Recommendations
+from models.retrieval.retriever import Retriever
 
 __all__ = [
     "Artifact",

@@ -25,7 +25,8 @@ from headrace.errors import ArtifactInvalid
 from headrace.versions import Check, Manifest
 from models.retrieval.artifact import ITEMS, decode_file, read_array, read_bytes, read_manifest_of
 from models.retrieval.calibration import Calibration
-from models.retrieval.retriever import CANDIDATE_FEATURES, Candidates, Recommendations
+from models.retrieval.candidates import CANDIDATE_FEATURES, Candidates
+from models.retrieval.recommendations import Recommendations
 
 RANKER = "ranker.tflite"
 RANKER_CALIBRATION = "calibration.json"

@@ -60,3 +60,10 @@ class ItemVectors(ItemTable):
         # Until the index has the new vectors, none of them is found.
         self._withdrawn.update(at.tolist())
         self._is_candidate[at] = False
+
+
+def directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `[n, width - 1]`: the `[n, width]` vectors, biases apart, at length 1."""
+    unbiased = vectors[:, :-1]
+    norms = np.linalg.norm(unbiased, axis=1, keepdims=True)
+    return np.asarray(unbiased / np.maximum(norms, np.finfo(np.float32).tiny))

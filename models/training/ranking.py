@@ -35,7 +35,8 @@ from models.retrieval.ranker import (
     ItemFigures,
     log_softmax,
 )
-from models.retrieval.retriever import ListRequest, Retriever
+from models.retrieval.recommendations import ListRequest
+from models.retrieval.retriever import Retriever
 from models.retrieval.rules import STEPS
 from models.training.bootstrap import paired_difference
 from models.training.calibration import fit_calibration

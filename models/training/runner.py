@@ -197,7 +197,8 @@ class Runner:
         """Store what the training reports."""
         await self._save(
             step=report.step,
-            progress=report.fraction,
+            # It goes on from a checkpoint when it is taken again, behind which it reports anew.
+            progress=max(self.task.progress, report.fraction),
             metrics={**self.task.metrics, **report.figures},
             data={**self.task.data, **report.data},
         )

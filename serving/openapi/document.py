@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from headrace import __version__
 from serving import examples
 from serving.guard import ACCESS_TOKEN, FORM
-from serving.openapi.operations import JSON, OPERATIONS, Operation
+from serving.openapi.operations import JSON, OPERATIONS, Operation, operation_of
 from serving.openapi.parameters import PATH_PARAMETERS
 from serving.openapi.problem import Problem
 from serving.problems import MEDIA_TYPE
@@ -52,7 +52,7 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         if not isinstance(route, Route):
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
-            operation = _operation(method, route.path)
+            operation = operation_of(method, route.path)
             if operation is not None:
                 described = _describe(route, operation, schemas_by_type)
                 paths.setdefault(route.path, {})[method.lower()] = described
@@ -69,15 +69,6 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }
-
-
-def _operation(method: str, path: str) -> Operation | None:
-    """Return what is known of a route; of a model's, what is known of the settings' own model's."""
-    found = OPERATIONS.get((method, path))
-    if found is not None or not path.startswith(f"{OF_MODEL}/"):
-        return found
-    same = OPERATIONS.get((method, "/v1" + path.removeprefix(OF_MODEL)))
-    return same and msgspec.structs.replace(same, errors=(404, *same.errors))
 
 
 def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any]) -> Any:
@@ -159,7 +150,7 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
         if example is not None:
             answer["content"][operation.media]["example"] = example
     problem = {"schema": schemas_by_type[repr(Problem)]}
-    errors = sorted({*operation.errors, *((401, 403, 429, 503) if secured else ())})
+    errors = sorted({*operation.errors, *((401, 403, 422, 429, 503) if secured else ())})
     refused = {
         str(status): {
             "description": "What is wrong, and the cure.",

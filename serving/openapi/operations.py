@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Union
 
+import msgspec
 from msgspec import Meta, Struct
 
 from headrace.catalog import Item
@@ -35,6 +36,7 @@ from serving.openapi.parameters import (
     WINDOW,
     K,
 )
+from serving.routing import OF_MODEL
 from serving.schemas.dead_letters import DeadLetter, DeadLetterList, ResendRequest, ResentLetter
 from serving.schemas.events import EventsAnswer
 from serving.schemas.figures import Figures
@@ -267,3 +269,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/readyz"): Operation(answer=Ready, also=(503,)),
 }
+
+
+def operation_of(method: str, path: str) -> Operation | None:
+    """Return what is known of a route; of a model's, what is known of the settings' own model's."""
+    found = OPERATIONS.get((method, path))
+    if found is not None or not path.startswith(f"{OF_MODEL}/"):
+        return found
+    same = OPERATIONS.get((method, "/v1" + path.removeprefix(OF_MODEL)))
+    return same and msgspec.structs.replace(same, errors=(404, *same.errors))

@@ -14,7 +14,8 @@ from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
 from headrace.popularity import STEP_S, Step
 from headrace.tokens import Token, newest
-from models.retrieval.retriever import Recommendations, Retriever
+from models.retrieval.recommendations import Recommendations
+from models.retrieval.retriever import Retriever
 from serving.bodies import MAX_BULK, invalid_body, json_response, read_json
 from serving.callers import act_for, caller_of
 from serving.feed import EventStream

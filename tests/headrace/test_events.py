@@ -92,9 +92,9 @@ def test_a_missing_field_is_named(kind: str, field: str) -> None:
         (None, "recommendation_id", "r" * 129),
         (None, "context", []),
         (None, "context", {str(n): n for n in range(65)}),
-        (None, "context[...]", {"a": {"nested": 1}}),
-        (None, "context[...]", {"a": [1]}),
-        (None, "context[...]", {"a": 10**400}),
+        (None, 'context["a"]', {"a": {"nested": 1}}),
+        (None, 'context["a"]', {"a": [1]}),
+        (None, 'context["a"]', {"a": 10**400}),
         (None, "type", "view"),
         (None, "type", 3),
         (None, "type", ...),
@@ -120,7 +120,7 @@ def test_a_wrong_field_is_named_with_a_reason(kind: str | None, field: str, valu
     fields = {"rating": 1.0} if kind == "rating" else {}
     if kind is None:
         fields["type"] = "click"
-    error = refused(kind, **{**fields, field.removesuffix("[...]"): value})
+    error = refused(kind, **{**fields, field.partition("[")[0]: value})
     assert error.field == field
     assert error.reason
     assert str(error) == f"{field}: {error.reason}"

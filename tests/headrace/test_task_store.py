@@ -192,6 +192,14 @@ async def test_a_claimed_task_runs(store: TaskStore) -> None:
     assert await store.of_model("default") == task
 
 
+async def test_a_task_that_is_taken_again_keeps_its_progress(store: TaskStore) -> None:
+    await ask(store)
+    first = await claimed(store)
+    await store.save(msgspec.structs.replace(first.task, progress=0.5), first.fence)
+    await store.release(first.task, first.fence)
+    assert (await claimed(store)).task.progress == 0.5
+
+
 async def test_many_trainers_take_a_task_once(store: TaskStore) -> None:
     await ask(store)
     claims = await asyncio.gather(*(store.claim(now=NOW) for _ in range(10)))

@@ -13,7 +13,7 @@ from headrace.errors import ArtifactInvalid, TooFewEvents
 from headrace.versions import Manifest
 from models.retrieval import Retriever
 from models.retrieval.ranker import CANDIDATES, FEATURES, Ranker
-from models.retrieval.retriever import ListRequest
+from models.retrieval.recommendations import ListRequest
 from models.retrieval.versions import check_version
 
 LISTED = 20

@@ -11,6 +11,8 @@ from headrace.catalog import Item
 from headrace.sessions import Session
 from headrace.transitions import Transition
 from models.retrieval import Artifact, Retriever, ScannIndex
+from models.retrieval.encoder import SessionEncoder
+from models.retrieval.tower import QueryTower
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -226,9 +228,9 @@ def test_without_a_share_of_rules_the_towers_rank_alone(toy_artifact: Artifact) 
     session = walk("alpha", 1, 2)
     found = blended(toy_artifact, 0.0, candidates=10).recommend(session, 2 * RING)
     assert found is not None
-    alone = Retriever(toy_artifact)
-    places = alone._items.looked_up(session.item_ids)
-    [query] = alone._encode([session], [places], toy_artifact.item_vectors)
+    places = np.array([toy_artifact.item_ids.index(each) for each in session.item_ids])
+    encode = SessionEncoder(QueryTower(toy_artifact.query_tower), of_items=False)
+    [query] = encode([session], [places], toy_artifact.item_vectors)
     order = np.argsort(-(toy_artifact.item_vectors @ query), kind="stable")
     assert found.item_ids == [toy_artifact.item_ids[at] for at in order]
 

@@ -14,9 +14,10 @@ from headrace.catalog import Item
 from headrace.sessions import Session
 from headrace.transitions import Transition
 from models.retrieval import Artifact, Recommendations, Retriever, ScannIndex
+from models.retrieval.candidates import CANDIDATE_FEATURES
 from models.retrieval.filters import parse_filter
 from models.retrieval.limits import NO_LIMITS, Limits
-from models.retrieval.retriever import CANDIDATE_FEATURES, ListRequest
+from models.retrieval.recommendations import ListRequest
 
 ALL = 2 * RING
 

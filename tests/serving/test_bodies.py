@@ -60,6 +60,9 @@ def test_bytes_of_any_kind_are_looked_at(raw: bytes) -> None:
         ("ids[9]", None),
         ("map[...].x", None),
         ("map.a.x", '"y"'),
+        ('map["a"].x', '"y"'),
+        ('map["b \\" ]"].x', "3"),
+        ('map["c"].x', None),
         ("none", None),
         ("k.x", None),
         ("", None),
@@ -68,7 +71,12 @@ def test_bytes_of_any_kind_are_looked_at(raw: bytes) -> None:
 )
 def test_the_value_of_a_field_is_found_and_cut(field: str, shown: str | None) -> None:
     raw = msgspec.json.encode(
-        {"k": 501, "ids": ["a", ""], "map": {"a": {"x": "y"}}, "long": "x" * 1_000}
+        {
+            "k": 501,
+            "ids": ["a", ""],
+            "map": {"a": {"x": "y"}, 'b " ]': {"x": 3}},
+            "long": "x" * 1_000,
+        }
     )
     assert value_at(raw, field) == shown
 

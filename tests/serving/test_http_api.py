@@ -53,6 +53,33 @@ async def test_what_is_refused_is_a_problem_document(
     assert problem["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "field", "words"),
+    [
+        ("GET", "/v1/tasks?limti=5", "limti", "this takes kind, status, limit"),
+        ("GET", "/v1/tasks?limit=5&limit=6", "limit", "it is there 2 times"),
+        ("GET", "/v1/models?x", "x", "this takes none"),
+        ("GET", "/v1/models/default/users?limit=1&%3Cb%3E=1", "<b>", "this takes limit"),
+        ("DELETE", "/v1/items/a?force=true", "force", "this takes none"),
+        ("POST", "/v1/models/default/train?force=true", "force", "this takes none"),
+        ("HEAD", "/v1/items?ids=1", None, ""),
+    ],
+)
+async def test_a_query_says_nothing_that_is_not_known(
+    client: httpx.AsyncClient, method: str, path: str, field: str | None, words: str
+) -> None:
+    answer = await client.request(method, path)
+    assert answer.status_code == 422
+    if field is not None:
+        problem = check_problem(answer, 422)
+        assert problem["errors"][0]["field"] == field
+        assert words in problem["detail"]
+
+
+async def test_what_a_query_may_say_several_times(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/items?id=a&id=b&limit=5")).status_code == 200
+
+
 async def test_with_a_key_nothing_of_a_user_is_told_without_it(
     settings: Settings, serve: Serve
 ) -> None:

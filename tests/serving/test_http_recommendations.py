@@ -195,11 +195,11 @@ async def test_past_the_dictionarys_limit_seen_items_are_still_known(
         ({"user_id": "u", "k": "ten"}, "k"),
         ({"user_id": "u", "candidate_ids": [""]}, "candidate_ids[0]"),
         ({"user_id": "u", "candidate_ids": ["i"] * 10_001}, "candidate_ids"),
-        ({"user_interactions": {"i": {}}}, "user_interactions[...].timestamp"),
-        ({"user_interactions": {"i": {"timestamp": -1}}}, "user_interactions[...].timestamp"),
+        ({"user_interactions": {"i": {}}}, 'user_interactions["i"].timestamp'),
+        ({"user_interactions": {"i": {"timestamp": -1}}}, 'user_interactions["i"].timestamp'),
         (
             {"user_interactions": {"i": {"timestamp": 1, "rating": 1e300}}},
-            "user_interactions[...].rating",
+            'user_interactions["i"].rating',
         ),
         (
             {"user_interactions": {str(n): {"timestamp": 1} for n in range(1_001)}},

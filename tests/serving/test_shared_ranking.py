@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from headrace.sessions import Session
-from models.retrieval.retriever import ListRequest
+from models.retrieval.recommendations import ListRequest
 from serving.shared_ranking import SharedRanking
 
 
@@ -62,18 +62,21 @@ async def test_each_way_of_ranking_has_its_own_batch() -> None:
     assert (one.batches, other.batches) == ([[0, 2]], [[1, 3]])
 
 
-async def test_a_failure_is_heard_by_those_ranked_together_and_by_no_others() -> None:
+async def test_a_failure_is_heard_by_the_request_that_it_is_about_and_by_no_other() -> None:
     def fail(asked: Sequence[ListRequest]) -> list[int]:
-        raise ValueError(f"{len(asked)} asked")
+        if any(each.k == 3 for each in asked):
+            raise ValueError(f"{len(asked)} asked")
+        return [each.k for each in asked]
 
     shared, rank = SharedRanking(), Ranker()
     outcomes = await asyncio.gather(
         shared.rank(fail, asking(1)),
         shared.rank(rank, asking(2)),
         shared.rank(fail, asking(3)),
+        shared.rank(fail, asking(4)),
         return_exceptions=True,
     )
-    assert [str(outcome) for outcome in outcomes] == ["2 asked", "2", "2 asked"]
+    assert [str(outcome) for outcome in outcomes] == ["1", "2", "1 asked", "4"]
 
 
 async def test_who_gives_up_takes_nobody_along() -> None:
