@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nicegui.element import Element
+from nicegui.events import GenericEventArguments
 
 
 class Tag(Element):
@@ -64,6 +65,19 @@ def button(
     for name, value in attributes.items():
         made.attribute(name, value)
     made.on("click", lambda: on_click(), [])
+    return made
+
+
+def details(summary: str, name: str, unfolded: set[str], classes: str = "") -> Tag:
+    """Return what a summary unfolds. `unfolded` names those that are, for when it is drawn anew."""
+    made = Tag("details", classes, open="" if name in unfolded else None)
+
+    def turned(event: GenericEventArguments) -> None:
+        (unfolded.add if event.args else unfolded.discard)(name)
+
+    made.on("toggle", turned, js_handler="(event) => emit(event.target.open)")
+    with made:
+        text(summary, tag="summary")
     return made
 
 

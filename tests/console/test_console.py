@@ -158,6 +158,9 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     tasks, versions = page.locator(".task"), page.locator(".version")
     await expect(tasks).not_to_have_count(0)
     trained, made = await tasks.count(), await versions.count()
+    await versions.first.get_by_text("Data, parameters and what changed").click()
+    newest = await versions.first.locator("h3").inner_text()
+    unfolded = versions.filter(has=page.locator("h3", has_text=newest))
     await page.get_by_label("Epochs").fill("0")
     await expect(page.get_by_text("0 is out of range: it must be a whole number")).to_be_visible()
     await expect(page.get_by_role("button", name="Train …")).to_be_disabled()
@@ -193,6 +196,9 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await page.get_by_role("button", name="Roll back").click()
     await page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     await expect(live).to_have_text(first)
+    # Drawn anew by now, what was unfolded still is.
+    await expect(unfolded.locator("details[open]")).to_be_visible()
+    await expect(page.locator("details[open]")).to_have_count(1)
 
 
 async def test_a_wrong_key_stays_outside(system: System, browser: Browser) -> None:
@@ -301,6 +307,7 @@ async def test_pages_are_for_everybody(colours: str, system: System, browser: Br
                 await someone.page.wait_for_function(
                     "width => document.documentElement.scrollWidth <= width", arg=width
                 )
+                await expect(someone.page.get_by_label("Colours: ")).to_be_visible()
         assert someone.faults == []
 
 

@@ -34,6 +34,8 @@ class Models:
         self._served: dict[str, Tag] = {}
         """By version, where how its lists fared is said."""
         self._fared: dict[str, Evaluation | None] = {}
+        self._unfolded: set[str] = set()
+        """Versions of which all is shown."""
 
     def draw(self) -> None:
         """Draw the page."""
@@ -133,7 +135,7 @@ class Models:
             self._delete if admin else None,
         )
         for version in versions:
-            served = draw_version(version, before(version, versions), deeds)
+            served = draw_version(version, before(version, versions), deeds, self._unfolded)
             self._served[version["version"]] = served
 
     def _tell_fared(self) -> None:

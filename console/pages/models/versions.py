@@ -13,7 +13,7 @@ from console.pages.models.changes import (
     changed_metric,
     changed_parameters,
 )
-from console.widgets.html import Tag, box, button, text
+from console.widgets.html import Tag, box, button, details, text
 from console.widgets.parts import Moment
 from console.widgets.shared import badge, facts
 
@@ -31,8 +31,11 @@ class Deeds:
     delete: Callable[[str], Any] | None
 
 
-def draw_version(version: Version, older: Version | None, deeds: Deeds) -> Tag:
-    """Draw a version; return where how its lists fared is to be said."""
+def draw_version(version: Version, older: Version | None, deeds: Deeds, unfolded: set[str]) -> Tag:
+    """Draw a version; return where how its lists fared is to be said.
+
+    `unfolded`: versions of which all is shown.
+    """
     with Tag("article", "version" + (" is-live" if version["live"] else "")):
         with box("version-head"):
             text(version["version"], "mono version-name", tag="h3")
@@ -64,7 +67,7 @@ def draw_version(version: Version, older: Version | None, deeds: Deeds) -> Tag:
             _draw_verdict(version["verdict"])
         for note in version["notes"]:
             text(note, "muted", tag="p")
-        _draw_rest(version, older)
+        _draw_rest(version, older, unfolded)
     return served
 
 
@@ -120,35 +123,36 @@ def _interval(low: float, middle: float, high: float, words: str) -> None:
         Tag("circle", "", cx=x(middle), cy=10, r=4)
 
 
-def _draw_rest(version: Version, older: Version | None) -> None:
+def _draw_rest(version: Version, older: Version | None, unfolded: set[str]) -> None:
     data = version["data"]
-    with Tag("details"):
-        text("Data, parameters and what changed", tag="summary")
-        with box("version-rest"):
-            with box():
-                text("Data", tag="h4")
-                facts(
-                    [
-                        ("oldest event", lambda: Moment(data["from_timestamp"], ago=False)),
-                        ("newest event", lambda: Moment(data["to_timestamp"], ago=False)),
-                        ("events", formats.count(data["events"])),
-                        ("read by this training", formats.count(data["read"] or data["events"])),
-                        ("users", formats.count(data["users"])),
-                        ("items", formats.count(data["items"])),
-                        ("went on from", version["base"] or "nothing: trained in full"),
-                    ]
-                )
-            with box():
-                text("Changed since the one before", tag="h4")
-                changed = changed_parameters(version, older)
-                if changed:
-                    facts(list(changed))
-                else:
-                    first = "This is the first version." if older is None else "No parameter."
-                    text(first, "muted", tag="p")
-            with box():
-                text("Metrics", tag="h4")
-                facts([(name, formats.plain(v)) for name, v in sorted(version["metrics"].items())])
-            with box():
-                text("Parameters", tag="h4")
-                facts([(name, formats.plain(v)) for name, v in version["parameters"].items()])
+    with (
+        details("Data, parameters and what changed", version["version"], unfolded),
+        box("version-rest"),
+    ):
+        with box():
+            text("Data", tag="h4")
+            facts(
+                [
+                    ("oldest event", lambda: Moment(data["from_timestamp"], ago=False)),
+                    ("newest event", lambda: Moment(data["to_timestamp"], ago=False)),
+                    ("events", formats.count(data["events"])),
+                    ("read by this training", formats.count(data["read"] or data["events"])),
+                    ("users", formats.count(data["users"])),
+                    ("items", formats.count(data["items"])),
+                    ("went on from", version["base"] or "nothing: trained in full"),
+                ]
+            )
+        with box():
+            text("Changed since the one before", tag="h4")
+            changed = changed_parameters(version, older)
+            if changed:
+                facts(list(changed))
+            else:
+                first = "This is the first version." if older is None else "No parameter."
+                text(first, "muted", tag="p")
+        with box():
+            text("Metrics", tag="h4")
+            facts([(name, formats.plain(v)) for name, v in sorted(version["metrics"].items())])
+        with box():
+            text("Parameters", tag="h4")
+            facts([(name, formats.plain(v)) for name, v in version["parameters"].items()])
