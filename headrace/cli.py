@@ -235,11 +235,10 @@ def send(
     Each line is an event with its [bold]type[/]. Who has access to Kafka, or another kind of file,
     uses [bold]headrace import[/].
     """
-    from rich.console import Console
-
+    from headrace.commands.output import output
     from headrace.commands.send import open_source, report, send_file
 
-    console, to = Console(), _path_of_model(model, "events")
+    console, to = output(), _path_of_model(model, "events")
     with _client() as client:
         if file == "-":
             sent = send_file(client, sys.stdin.buffer, path=to, size=None, console=console)
@@ -262,13 +261,12 @@ def recommend(
     model: ModelOption = None,
 ) -> None:
     """Show what a user is recommended right now."""
-    from rich.console import Console
-
     from headrace.commands import show
+    from headrace.commands.output import output
 
     with _client() as client:
         answer = client.post(_path_of_model(model, "recommendations"), {"user_id": user_id, "k": k})
-    show.recommendations(answer, Console())
+    show.recommendations(answer, output())
 
 
 @app.command(rich_help_panel=ASK)
@@ -308,11 +306,10 @@ app.command(rich_help_panel=RUN)(restore)
 @app.command(rich_help_panel=RUN)
 def settings() -> None:
     """List every setting: variable, value, default, meaning."""
-    from rich.console import Console
-
+    from headrace.commands.output import output
     from headrace.commands.settings_table import table
 
-    Console().print(table(_settings()))
+    output().print(table(_settings()))
 
 
 def _settings(chosen: Mapping[str, str] | None = None) -> Settings:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from headrace.commands.output import output
 from headrace.commands.printable import printable
 from headrace.errors import HeadraceError
 from headrace.importing.layout import Layout
@@ -72,7 +73,7 @@ def run(options: ImportOptions, settings: Settings, refused: Path | None) -> boo
     # It reports each refused connection; the error that ends the import says it once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    console = Console()
+    console = output()
     size = sum(map(size_of, options.files))
     with open_refusals(refused, options.files) as refusals:
         imported = Imported(refusals)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from headrace.commands.addresses import find_settings
 from headrace.commands.durations import seconds
+from headrace.commands.output import output
 from headrace.errors import HeadraceError
 from headrace.keys import SCOPES, ApiKey, KeyStore, Scope, make_key
 from headrace.secrets import without_password
@@ -50,7 +51,7 @@ def create_key(
 
 def list_keys() -> None:
     """Print the keys, the oldest first."""
-    console = Console()
+    console = output()
     found = _with_store(lambda store: store.all())
     if found:
         console.print(_table(found, time.time()))
@@ -61,7 +62,7 @@ def list_keys() -> None:
 def revoke_key(key_id: str) -> None:
     """Forget a key. Raises `KeyNotFound`."""
     _with_store(lambda store: store.remove(key_id))
-    Console().print(f"Key {escape(key_id)} is revoked; servers refuse it from the next second on.")
+    output().print(f"Key {escape(key_id)} is revoked; servers refuse it from the next second on.")
 
 
 def _scopes(listed: str) -> tuple[Scope, ...]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.commands.durations import ago
+from headrace.commands.output import output
 from headrace.commands.printable import printable
 from headrace.errors import HeadraceError
 from headrace.letters import Found, Letter, check_id, find_letters, letters
@@ -71,7 +72,7 @@ class Selection:
 def list_letters(selection: Selection, limit: int, as_json: bool) -> None:
     """List letters, the newest first."""
     found = selection.find(limit)
-    console = Console()
+    console = output()
     if as_json:
         _print_json([_content(letter, found) for letter in found.letters], console)
         return
@@ -97,7 +98,7 @@ def show_letter(selection: Selection, as_json: bool) -> None:
     """Show all of one letter."""
     found = selection.find()
     [letter] = found.letters
-    console = Console()
+    console = output()
     if as_json:
         _print_json(_content(letter, found), console)
         return

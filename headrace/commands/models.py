@@ -30,11 +30,10 @@ def list_(context: typer.Context) -> None:
     """List versions and how they do; choose, pin or delete one."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
-
     from headrace.commands import show
+    from headrace.commands.output import output
 
-    console = Console()
+    console = output()
     with _client() as client:
         for model in client.get("/v1/models")["models"]:
             if model["deleted"]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
-from rich.console import Console
 from rich.table import Table
 
 from headrace.commands.editor import edit
 from headrace.commands.import_events import pairs
 from headrace.commands.letters_table import Selection
+from headrace.commands.output import output
 from headrace.commands.printable import printable
 from headrace.errors import HeadraceError
 from headrace.letters import Letter
@@ -124,7 +124,7 @@ def _report(
     topics: Topics,
     dry_run: bool,
 ) -> None:
-    console = Console()
+    console = output()
     table = Table("id", "", box=None)
     for letter, record in sent:
         said = "would go to" if dry_run else "sent to"

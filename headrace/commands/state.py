@@ -29,7 +29,7 @@ def archive(
     ] = None,
 ) -> None:
     """Archive what is new in the topics, as Parquet files by day."""
-    from rich.console import Console
+    from headrace.commands.output import output
 
     with extra("training"):
         from headrace.commands.archive import archive_once, archive_over_and_over, chosen_topics
@@ -37,9 +37,9 @@ def archive(
     settings = _found_settings()
     names = chosen_topics(topics, Topics(settings))
     if every is None:
-        archive_once(settings, names, Console())
+        archive_once(settings, names, output())
     else:
-        archive_over_and_over(settings, names, every, Console())
+        archive_over_and_over(settings, names, every, output())
 
 
 def replay(
@@ -71,13 +71,12 @@ def replay(
     Into the live state nothing changes that was applied before. Stopped in the middle, the same
     command goes on. Times are the records' own, local ones unless they have an offset.
     """
-    from rich.console import Console
-
+    from headrace.commands.output import output
     from headrace.commands.replay import replay_command
     from headrace.replaying.course import ReplayOptions
 
     options = ReplayOptions(topics, begin, end, into, rate, dry_run, anew)
-    replay_command(of_model(_found_settings(), model), options, Console())
+    replay_command(of_model(_found_settings(), model), options, output())
 
 
 Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Of `replay --into`.")]
@@ -85,11 +84,10 @@ Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Of `replay 
 
 def promote(namespace: Namespace, model: ModelOption = None) -> None:
     """Make a replayed shadow the live state; workers go on from it."""
-    from rich.console import Console
-
     from headrace.commands.backup import promote_command
+    from headrace.commands.output import output
 
-    promote_command(of_model(_found_settings(), model), namespace, Console())
+    promote_command(of_model(_found_settings(), model), namespace, output())
 
 
 def state_hash(
@@ -99,20 +97,18 @@ def state_hash(
     model: ModelOption = None,
 ) -> None:
     """Print a digest of the state: equal states, equal digests."""
-    from rich.console import Console
-
+    from headrace.commands.output import output
     from headrace.commands.replay import state_hash_command
 
-    state_hash_command(of_model(_found_settings(), model), namespace, Console())
+    state_hash_command(of_model(_found_settings(), model), namespace, output())
 
 
 def backup(file: Annotated[Path, typer.Argument(help="Written whole or not at all.")]) -> None:
     """Write to a file what stands in Redis, while workers run."""
-    from rich.console import Console
-
     from headrace.commands.backup import backup_command
+    from headrace.commands.output import output
 
-    backup_command(_found_settings(), file, Console())
+    backup_command(_found_settings(), file, output())
 
 
 def restore(
@@ -125,11 +121,10 @@ def restore(
     ] = False,
 ) -> None:
     """Put a backup back into Redis; workers go on from it."""
-    from rich.console import Console
-
     from headrace.commands.backup import restore_command
+    from headrace.commands.output import output
 
-    restore_command(_found_settings(), file, into, replace, Console())
+    restore_command(_found_settings(), file, into, replace, output())
 
 
 def _found_settings() -> Settings:

@@ -9,12 +9,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from headrace.commands.durations import ago
+from headrace.commands.output import output
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
 from headrace.topic_figures import TopicFigures, TopicsObserver
@@ -65,7 +66,7 @@ def make_topics(settings: Settings) -> None:
     table = Table("topic", "partitions", "id", box=None)
     for topic in ensure_topics(settings).values():
         table.add_row(topic.name, str(topic.partitions), topic.id)
-    Console().print(table)
+    output().print(table)
 
 
 def _show(
@@ -74,7 +75,7 @@ def _show(
     table: Callable[[list[TopicFigures], float], RenderableType],
 ) -> None:
     _quieten()
-    console = Console()
+    console = output()
 
     def drawn(figures: Figures) -> RenderableType:
         rows, unknown = figures

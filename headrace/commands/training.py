@@ -90,9 +90,9 @@ def train(
     Times are local ones unless they have an offset.
     """
     import msgspec
-    from rich.console import Console
 
     from headrace.commands import show
+    from headrace.commands.output import output
     from headrace.training_requests import request_of
 
     fields: dict[str, Any] = {
@@ -116,7 +116,7 @@ def train(
     }
     given = {name: value for name, value in fields.items() if value is not None}
     asked = msgspec.to_builtins(request_of(given))
-    console = Console()
+    console = output()
     with _client() as client:
         task = _ask(client, f"/v1/models/{_model(model)}/train", asked, data)
         if wait:
@@ -136,11 +136,10 @@ def tasks(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="The newest ones.")] = 100,
 ) -> None:
     """List the newest trainings: their progress, how they ended."""
-    from rich.console import Console
-
     from headrace.commands import show
+    from headrace.commands.output import output
 
-    console = Console()
+    console = output()
     if task_id is None and (log or cancel):
         raise HeadraceError("Name the task: headrace tasks TASK --log, or --cancel.")
     chosen = {"limit": limit, "status": status and status.value, "kind": kind and kind.value}
