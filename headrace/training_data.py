@@ -103,7 +103,12 @@ def read_data(
     Raises `HeadraceError` when the file is gone, damaged, or has columns that have no place.
     """
     topics = Topics(settings)
-    form = Form(format=schema.format, delimiter=schema.delimiter)
+    form = Form(
+        format=schema.format,
+        delimiter=schema.delimiter,
+        utf16="send it as UTF-8",
+        headless="send it with a header",
+    )
     with _unnamed(path), open_source(path, form) as source:
         shaper = Shaper(_layout(schema), schema.type, cells_are_text=source.cells_are_text)
         columns = None if source.columns is None else shaper.check_columns(source.columns)

@@ -55,6 +55,10 @@ class Form:
     """The columns of CSV without a header."""
     encoding: str = "utf-8-sig"
     """Of CSV."""
+    utf16: str = "add --encoding utf-16"
+    """What is to be done about a file of that encoding, in the words of where it was given."""
+    headless: str = "if it has no header, name the columns with --columns"
+    """What is to be done about CSV whose first line names no columns."""
 
 
 class Malformed(NamedTuple):
@@ -169,7 +173,7 @@ def _csv(path: Path, raw: BinaryIO, stream: BinaryIO, form: Form) -> Source:
     _check_encoding(path, stream, form)
     lines = _Lines(text.readline, "\n")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    columns = list(form.columns) if form.columns else _header(path, reader)
+    columns = list(form.columns) if form.columns else _header(path, reader, form)
 
     def rows(_: Sequence[str] | None) -> Generator[Row, None, None]:
         while True:
@@ -198,10 +202,10 @@ def _check_encoding(path: Path, stream: BinaryIO, form: Form) -> None:
     peek = getattr(stream, "peek", None)
     begin = peek(2)[:2] if peek else b""
     if begin in (BOM_UTF16_LE, BOM_UTF16_BE) and "16" not in form.encoding:
-        raise HeadraceError(f"{path} is UTF-16; add --encoding utf-16.")
+        raise HeadraceError(f"{path} is UTF-16; {form.utf16}.")
 
 
-def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _header(path: Path, reader: Iterator[list[str]], form: Form) -> list[str]:
     try:
         columns = next(reader, [])
     except csv.Error as exc:
@@ -213,7 +217,7 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     if len(set(columns)) < len(columns) or not all(columns):
         raise HeadraceError(
             f"{path}: its first line does not name each column, but is {','.join(columns)!r}; "
-            "if it has no header, name the columns with --columns."
+            f"{form.headless}."
         )
     return columns
 

@@ -9,9 +9,9 @@ import boto3
 import pytest
 from object_store import BUCKET, s3_server
 
-from headrace.errors import DataUnavailable, StoreUnavailable
+from headrace.errors import DataUnavailable, HeadraceError, StoreUnavailable
 from headrace.settings import Settings, VersionSettings
-from headrace.training_data import DataFile, DataSchema
+from headrace.training_data import DataFile, DataSchema, read_data
 from headrace.uploads import Uploads
 
 NAME = "0" * 32 + ".csv"
@@ -63,3 +63,20 @@ def test_a_store_that_is_away_keeps_nothing(
         with pytest.raises(StoreUnavailable, match="artifacts at s3://versions/shop"):
             uploads.keep(io.BytesIO(CONTENT), NAME)
     assert list((tmp_path / ".uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        ("user_id,item_id\n".encode("utf-16"), "The file of events is UTF-16; send it as UTF-8."),
+        (b"1,1,2\n", "send it with a header"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_to_who_sends_it(
+    tmp_path: Path, content: bytes, cure: str
+) -> None:
+    path = tmp_path / "aside.csv"
+    path.write_bytes(content)
+    with pytest.raises(HeadraceError) as told:
+        list(read_data(path, DataSchema(type="click"), Settings(), received_at=0.0))
+    assert cure in str(told.value)
