@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from nicegui.element import Element
-from nicegui.events import GenericEventArguments
 
 
 class Tag(Element):
@@ -71,13 +70,11 @@ def button(
 def details(summary: str, name: str, unfolded: set[str], classes: str = "") -> Tag:
     """Return what a summary unfolds. `unfolded` names those that are, for when it is drawn anew."""
     made = Tag("details", classes, open="" if name in unfolded else None)
-
-    def turned(event: GenericEventArguments) -> None:
-        (unfolded.add if event.args else unfolded.discard)(name)
-
-    made.on("toggle", turned, js_handler="(event) => emit(event.target.open)")
     with made:
-        text(summary, tag="summary")
+        # A key does it, too, as a click.
+        text(summary, tag="summary").on(
+            "click", lambda: unfolded.symmetric_difference_update({name}), []
+        )
     return made
 
 

@@ -24,7 +24,7 @@ def services(client: httpx.AsyncClient) -> Services:
 
 def break_tower(client: httpx.AsyncClient, folder: Path) -> None:
     """Give the live version an interpreter without memory, which refuses each call."""
-    tower = live_version(client)._encode._tower
+    tower = live_version(client)._search._encode._tower
     tower._interpreter = Interpreter(model_content=(folder / "query_tower.tflite").read_bytes())
 
 
