@@ -50,15 +50,17 @@ class EventsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
-        self.in_hand = asyncio.Lock()
-        """Held while a batch is applied."""
+        self._sessions_turn, self._aggregates_turn = asyncio.Lock(), asyncio.Lock()
+        self.in_hand = (self._sessions_turn, self._aggregates_turn)
+        """Held while a batch is applied; who takes one after the other finds none begun before."""
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed.
 
         Every step may be repeated: after a failure half-way the whole batch is delivered again.
+        The next batch may be begun meanwhile: it goes through each step behind this one.
         """
-        async with self.in_hand:
+        async with self._sessions_turn:
             events, wrong, erased = self._sorted(records)
             await bury(wrong, self._dead_letters, self._patience)
             outcomes: list[Outcome] = []
@@ -66,6 +68,9 @@ class EventsAgent:
                 outcomes = await self._patience.wait_out(
                     lambda: self._sessions.apply(events), "events cannot be applied"
                 )
+            # Before the turn is over: nobody passes this batch.
+            await self._aggregates_turn.acquire()
+        try:
             counted = [
                 event
                 for event, outcome in zip(events, outcomes, strict=True)
@@ -80,6 +85,8 @@ class EventsAgent:
             self._progress.buried(wrong)
             self._progress.erased(erased)
             self._progress.done(records)
+        finally:
+            self._aggregates_turn.release()
 
     async def _count(self, events: Sequence[LoggedEvent]) -> None:
         # First: a list is judged by an event before anything is learnt from it.

@@ -127,7 +127,7 @@ def create_app(
     erasing = ErasureFollower(
         settings,
         erasure_log,
-        (events_agent.in_hand, impressions_agent.in_hand),
+        (*events_agent.in_hand, impressions_agent.in_hand),
         # Who keeps what was served writes of all models.
         RedisEraser(redis, *(settings.states if reads_common else [settings])),
         patience,
@@ -160,7 +160,7 @@ def create_app(
 
     size = settings.worker.batch_size
     app.agent(raw_topic(app, *topics.events), name="events")(
-        batches(seen(timed(events_agent, figures), "events"), size)
+        batches(seen(timed(events_agent, figures), "events"), size, in_flight=2)
     )
     if reads_common:
         app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ _COMMIT_S = 0.5
 _FETCH_BYTES = 128 << 10
 """Of a partition in one fetch: some hundred small events, so that few are held in memory while
 others are applied. A larger record comes whole, alone."""
+_HAND_OVER_S = 0.01
+"""A batch waits no longer for what is being handed over behind its first records."""
 
 
 def reading_app(settings: Settings, starts: Starts) -> faust.App:
@@ -88,13 +91,13 @@ def raw_topic(app: faust.App, *names: str) -> Any:
     )
 
 
-def batches(agent: Agent, size: int) -> Any:
+def batches(agent: Agent, size: int, *, in_flight: int = 1) -> Any:
     """Return the agent as Faust wants it: a function of a stream; at most `size` records at once.
 
-    While a batch is applied the next one is read. It is what has arrived when that is done: an
-    event never waits for others to come, and under load batches are large. Faust's own
-    `take_events` waits its time out whenever a batch is not full, and acknowledges a batch even
-    when its work was broken off.
+    While batches are applied the next one is read, so that neither waits for the other; it begins
+    when fewer than `in_flight` are begun and not done. It is what has arrived by then, so an event
+    never waits for others to come. Faust's own `take_events` waits its time out whenever a batch is
+    not full, and acknowledges a batch even when its work was broken off.
     """
 
     async def carry_out(events: Sequence[Any]) -> None:
@@ -104,19 +107,32 @@ def batches(agent: Agent, size: int) -> Any:
 
     async def consume(stream: Any) -> None:
         await stream.maybe_start()
-        work = begin(asyncio.sleep(0))
+        works = deque([begin(asyncio.sleep(0))] * in_flight)
         try:
             # Faust has a channel raise it to end who reads there, now or when they come next.
             with contextlib.suppress(StopAsyncIteration):
                 while not stream.should_stop:
                     first = await stream.channel.get()
-                    await finish(work)
+                    await finish(works[0])
+                    await _handed_over(stream.app.consumer)
                     if events := _with_what_arrived(first, stream, size):
-                        work = begin(carry_out(events))
+                        works.popleft()
+                        works.append(begin(carry_out(events)))
         finally:
-            await let_end(work)
+            for work in works:
+                await let_end(work)
 
     return consume
+
+
+async def _handed_over(consumer: Any) -> None:
+    """Wait for the rest of a fetch that is being handed over, but not for long.
+
+    A batch costs some twenty calls of Redis whatever it holds: it is not begun with a few of many.
+    """
+    if not consumer.handed_over.is_set():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(consumer.handed_over.wait(), _HAND_OVER_S)
 
 
 def _with_what_arrived(first: Any, stream: Any, size: int) -> list[Any]:
