@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -18,6 +17,7 @@ from headrace.topics import Topics
 from streams.failure import Patience
 from streams.figures import Popularity
 from streams.progress import Progress
+from streams.turns import Turn
 
 Wrong = tuple[Record, InvalidEvent]
 """A record that is wrong in itself, and why."""
@@ -50,7 +50,7 @@ class EventsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
-        self._sessions_turn, self._aggregates_turn = asyncio.Lock(), asyncio.Lock()
+        self._sessions_turn, self._aggregates_turn = Turn(), Turn()
         self.in_hand = (self._sessions_turn, self._aggregates_turn)
         """Held while a batch is applied; who takes one after the other finds none begun before."""
 
@@ -69,24 +69,18 @@ class EventsAgent:
                     lambda: self._sessions.apply(events), "events cannot be applied"
                 )
             # Before the turn is over: nobody passes this batch.
-            await self._aggregates_turn.acquire()
-        try:
-            counted = [
-                event
-                for event, outcome in zip(events, outcomes, strict=True)
-                if outcome != "erased"
-            ]
-            if counted:
-                await self._patience.wait_out(
-                    lambda: self._count(counted), "events cannot be counted"
-                )
-            self._progress.applied(events, outcomes)
-            self._popularity.met(events, outcomes)
-            self._progress.buried(wrong)
-            self._progress.erased(erased)
-            self._progress.done(records)
-        finally:
-            self._aggregates_turn.release()
+            await self._aggregates_turn.begin()
+        counted = [
+            event for event, outcome in zip(events, outcomes, strict=True) if outcome != "erased"
+        ]
+        if counted:
+            await self._patience.wait_out(lambda: self._count(counted), "events cannot be counted")
+        self._progress.applied(events, outcomes)
+        self._popularity.met(events, outcomes)
+        self._progress.buried(wrong)
+        self._progress.erased(erased)
+        self._progress.done(records)
+        self._aggregates_turn.end()
 
     async def _count(self, events: Sequence[LoggedEvent]) -> None:
         # First: a list is judged by an event before anything is learnt from it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from headrace.redis_eraser import RedisEraser
 from headrace.sessions import ERASED_S
 from headrace.settings import Settings
 from streams.failure import Patience, end_process
+from streams.turns import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class ErasureFollower:
         self,
         settings: Settings,
         log: ErasureLog,
-        in_hand: Sequence[asyncio.Lock],
+        in_hand: Sequence[Turn],
         eraser: RedisEraser,
         patience: Patience,
         clock: Callable[[], float] = time.time,
@@ -54,8 +54,8 @@ class ErasureFollower:
     async def carry_out(self, erasure: Erasure) -> None:
         """Erase from Redis what this worker or another may have written of the user."""
         # A batch that was begun before the erasure was known may yet write.
-        for lock in self._in_hand:
-            async with lock:
+        for turn in self._in_hand:
+            async with turn:
                 pass
         await self._patience.wait_out(
             lambda: self._eraser.erase(erasure), "an erasure cannot be carried out"

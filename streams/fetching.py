@@ -59,11 +59,11 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
 
         async def _hand_over(self, records: Sequence[tuple[TP, Any]]) -> None:
             """Give the records to their streams, unless they are no longer this worker's."""
-            generation = self.app.consumer_generation_id
             for number, (tp, message) in enumerate(records):
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-                if not self.flow_active or self.app.consumer_generation_id != generation:
+                ours = message.generation_id == self.app.consumer_generation_id
+                if not (self.flow_active and ours):
                     return
                 read = self._read_offset[tp]
                 if read is not None and message.offset < read:

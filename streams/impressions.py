@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from headrace.dead_letters import DeadLetters, Record
@@ -14,6 +13,7 @@ from headrace.topics import IMPRESSIONS
 from streams.agents import Wrong, bury
 from streams.failure import Patience
 from streams.progress import Progress
+from streams.turns import Turn
 
 Kept = tuple[Impression, bytes]
 """An impression, and its record's value."""
@@ -40,7 +40,7 @@ class ImpressionsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
-        self.in_hand = asyncio.Lock()
+        self.in_hand = Turn()
         """Held while a batch is kept."""
 
     async def __call__(self, records: Sequence[Record]) -> None:

@@ -114,13 +114,13 @@ def batches(agent: Agent, size: int, *, in_flight: int = 1) -> Any:
                 while not stream.should_stop:
                     first = await stream.channel.get()
                     await finish(works[0])
-                    await _handed_over(stream.app.consumer)
+                    if stream.channel.queue.qsize() + 1 < size:
+                        await _handed_over(stream.app.consumer)
                     if events := _with_what_arrived(first, stream, size):
                         works.popleft()
                         works.append(begin(carry_out(events)))
         finally:
-            for work in works:
-                await let_end(work)
+            await asyncio.gather(*map(let_end, works))
 
     return consume
 
