@@ -98,6 +98,16 @@ class Chores:
         self._stored |= moved
         return True
 
+    def pass_over(self) -> None:
+        """Move positions past what is no record, so that nobody waits for it."""
+        consumer = self.app.consumer
+        if not consumer.started:
+            return
+        for tp, reached in dict(consumer.reached).items():
+            place = self.progress.place(tp.topic, tp.partition)
+            if self.progress.positions.get(place, 0) >= reached.handed_over:
+                self.progress.pass_over(place, reached.position)
+
     async def check_topics(self) -> None:
         """End the worker when a topic was made anew or has grown, or when it stands still."""
         try:
@@ -114,6 +124,7 @@ class Chores:
         if self.patience.waits_for is not None:
             self.watchdog.excuse()
             return
+        self.pass_over()
         stall = self.watchdog.look({**self._read, **self.progress.positions}, self._answered_for())
         if stall is not None:
             end_process(f"{stall}: the worker starts again")

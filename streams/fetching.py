@@ -10,16 +10,32 @@ record that it hands to a stream, to be able to break off; here they are made fo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 Starts = Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]]
 """Returns of partitions the offset to begin at; a partition that is not named begins at 0."""
+_LOOK_S = 1.0
 _AT_ONCE = 100
 """Records that are handed over before others have their turn."""
+
+
+class Reached(NamedTuple):
+    """How far a partition was read.
+
+    When all is done that was handed over, there is nothing to do before `position`: what lies in
+    between are marks of transactions, or what retention and compaction took away.
+    """
+
+    handed_over: int
+    """The offset after the last record that a stream was given; 0: it was given none."""
+    position: int
+    """Of the next record to fetch."""
 
 
 def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
@@ -40,25 +56,39 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
             super().__init__(*args, **options)
             self.handed_over = asyncio.Event()
             """Set while there is nothing left of what the last fetch has brought."""
+            self.reached: dict[TP, Reached] = {}
+            self._next: dict[TP, int] = {}
+            """The offset after the last record that was handed over since the last seek."""
+            self._is_whole = True
+            """Whether all was handed over that was fetched since then; if not, a seek follows."""
+            self._looked = 0.0
 
         def _new_consumer_thread(self) -> Any:
             return Thread(self, loop=self.loop, beacon=self.beacon)
 
         async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
             """Hand over what a fetch brings; nothing is left to yield. Faust calls it in a loop."""
+            whole, self._is_whole = self._is_whole, False
+            generation = self.app.consumer_generation_id
             records = [record async for record in super().getmany(timeout)]
             if records:
                 self.handed_over.clear()
                 try:
-                    await self.wait_first(self._hand_over(records), self.suspend_flow.wait())
+                    await self.wait_first(self._hand_over(records, whole), self.suspend_flow.wait())
                 finally:
                     self.handed_over.set()
+            elif self.flow_active and self.app.consumer_generation_id == generation:
+                self._is_whole = whole
+            await self._look()
             nothing: tuple[tuple[TP, Any], ...] = ()
             for record in nothing:
                 yield record
 
-        async def _hand_over(self, records: Sequence[tuple[TP, Any]]) -> None:
-            """Give the records to their streams, unless they are no longer this worker's."""
+        async def _hand_over(self, records: Sequence[tuple[TP, Any]], whole: bool) -> None:
+            """Give the records to their streams, unless they are no longer this worker's.
+
+            `whole`: what was fetched before has been handed over.
+            """
             for number, (tp, message) in enumerate(records):
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -77,15 +107,31 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
                     await self._add_gap(tp, read + 1, message.offset)
                 await self.callback(message)
                 self._read_offset[tp] = message.offset
+                self._next[tp] = message.offset + 1
+            self._is_whole = whole
+
+        async def _look(self) -> None:
+            """Note now and again how far the partitions were read, while nothing is on its way."""
+            now = self.loop.time()
+            if now - self._looked < _LOOK_S or not (self._is_whole and self.flow_active):
+                return
+            self._looked = now
+            for tp in self.assignment():
+                # One that was taken away meanwhile, or has no position yet, is left out.
+                with contextlib.suppress(KafkaError, asyncio.TimeoutError):
+                    at = await asyncio.wait_for(self.position(tp), _LOOK_S)
+                    self.reached[tp] = Reached(self._next.get(tp, 0), at or 0)
 
         async def seek_to_committed(self) -> Mapping[TP, int]:
             """Go to where the assigned partitions begin; Faust calls it after each rebalance."""
             partitions = self.assignment()
+            self.reached, self._next = {}, {}
             wanted = await starts(partitions)
             kept = await self.earliest_offsets(*partitions) if partitions else {}
             begins = {tp: max(wanted.get(tp, 0), kept.get(tp, 0)) for tp in partitions}
             if begins:
                 await self.seek_wait(begins)
+            self._is_whole = True
             return begins
 
     return Consumer

@@ -72,6 +72,11 @@ class Progress:
             # A batch may come once more after a rebalance.
             self.positions[place] = max(end, self.positions.get(place, 0))
 
+    def pass_over(self, place: Place, position: int) -> None:
+        """Note that nothing before this offset is left to be done."""
+        if position:
+            self.positions[place] = max(position, self.positions.get(place, 0))
+
     def place(self, name: str, partition: int) -> Place:
         """Return the place of this partition of the topic of this name on the broker."""
         return Place(self.topics.plain(name), self.ids[name].id, partition)
