@@ -309,6 +309,8 @@ async def test_a_shadow_has_a_namespace_of_its_own(settings: Settings, redis: Re
         error = await fails(settings, "replay", "--into", other, *arguments)
         assert f"holds '{other}:catalogue' and no record of a replay" in error
     assert await redis.get(f"{other}:catalogue") == b"not a shadow's"
+    # Whose it is was not told to give way.
+    assert [key async for key in redis.scan_iter(f"{other}:*")] == [f"{other}:catalogue".encode()]
 
 
 async def test_what_is_archived_is_replayed_though_the_topics_were_made_anew(
@@ -341,7 +343,7 @@ async def test_a_second_replay_into_a_shadow_takes_it_over_from_the_first(
     log = Log(settings, USERS)
     await asyncio.to_thread(log.send, 4_000)
     shadow, other = (f"{settings.namespace}-{name}" for name in ("a", "b"))
-    first = asyncio.create_task(fails(settings, "replay", "--into", shadow, "--rate", "1000"))
+    first = asyncio.create_task(fails(settings, "replay", "--into", shadow, "--rate", "100"))
     store = Shadow(redis, settings, shadow)
 
     async def begun() -> bool:

@@ -102,12 +102,20 @@ async def _into_shadow(
     listener: Listener,
 ) -> ReplayRecord:
     of_shadow = shadow_settings(settings, namespace)
-    async with _reader(of_shadow) if options.dry_run else sole_writer(of_shadow) as redis:
+    limits = Limits(erasures, rate=options.rate)
+    async with _reader(of_shadow) as redis:
+        # What is refused is refused before anybody has to give way.
+        record, goes_on = await _plan(Shadow(redis, settings, namespace), settings, options)
+        if options.dry_run:
+            listener.begun(record, goes_on)
+            return await run_replay(settings, record, NoTarget(), limits, listener.moved)
+    async with sole_writer(of_shadow) as redis:
         shadow = Shadow(redis, settings, namespace)
-        record, goes_on = await _begin(shadow, settings, options)
+        record, goes_on = await _plan(shadow, settings, options)
+        if not goes_on:
+            await _begin(shadow, record)
         listener.begun(record, goes_on)
-        target: Target = NoTarget() if options.dry_run else ShadowTarget(redis, shadow)
-        limits = Limits(erasures, rate=options.rate)
+        target = ShadowTarget(redis, shadow)
         return await run_replay(settings, record, target, limits, listener.moved)
 
 
@@ -120,10 +128,13 @@ async def _reader(settings: Settings) -> AsyncIterator[Redis]:
         await redis.aclose()
 
 
-async def _begin(
+async def _plan(
     shadow: Shadow, settings: Settings, options: ReplayOptions
 ) -> tuple[ReplayRecord, bool]:
-    """Return where the replay into the shadow begins, and whether that is where it was left."""
+    """Return where the replay into the shadow begins, and whether that is where it was left.
+
+    Changes nothing. Raises `HeadraceError` when there can be no such replay.
+    """
     namespace = shadow.settings.namespace
     asked = _asked(settings, options)
     before = await shadow.read()
@@ -139,12 +150,14 @@ async def _begin(
     if before is None:
         await shadow.check_empty()
     window = await asyncio.to_thread(_window, settings, options)
-    record = ReplayRecord(window=window, begun_at=time.time(), asked=asked)
-    if not options.dry_run:
-        if before is not None:
-            await shadow.delete()
-        await shadow.store(record)
-    return record, False
+    return ReplayRecord(window=window, begun_at=time.time(), asked=asked), False
+
+
+async def _begin(shadow: Shadow, record: ReplayRecord) -> None:
+    """Have the shadow hold this replay, with nothing applied yet."""
+    if await shadow.read() is not None:
+        await shadow.delete()
+    await shadow.store(record)
 
 
 def size(record: ReplayRecord) -> int:
