@@ -150,6 +150,20 @@ async def test_health_of_a_worker_on_this_host(redis: Redis, settings: Settings)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["backup", "-"], ["state-hash"], ["promote", "b"], ["health", "worker"], ["keys", "list"]],
+    ids=" ".join,
+)
+def test_a_redis_that_is_away_is_named_with_a_cure(arguments: list[str]) -> None:
+    ended = headrace(*arguments, HEADRACE_REDIS="redis://127.0.0.1:1")
+    assert ended.returncode == 1
+    assert "127.0.0.1:1" in ended.stderr
+    assert ". Is it running, and is HEADRACE_REDIS right?" in ended.stderr
+    assert ".." not in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_health_of_a_server_that_is_not_there() -> None:
     port = closed_url().rpartition(":")[2]
     ended = headrace("health", "serve", HEADRACE_SERVING_PORT=port)
