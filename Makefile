@@ -63,7 +63,7 @@ fuzz: install  ## Fuzz what reads foreign bytes, FUZZ_S=60 seconds each; FUZZ="e
 	@for target in $(FUZZ); do echo "--- $$target"; \
 	  PYTHONPATH="build/fuzz/lib:$(CURDIR)" $(BIN)/python tests/fuzz/run.py $$target build/fuzz $(FUZZ_S) || exit 1; done
 
-bench: install  ## Measure the streams (20 minutes, on a machine that does nothing else); JSON in build/
+bench: install  ## Measure the streams (half an hour, on a machine that does nothing else); JSON in build/
 	@$(BIN)/headrace bench streams --json build/streams.json $(ARGS)
 
 lint: install  ## Check style, types and the imports between the parts

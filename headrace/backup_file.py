@@ -87,7 +87,14 @@ class BackupWriter:
 
 @contextmanager
 def writing(path: Path) -> Generator[BackupWriter, None, None]:
-    """Write a backup whole or not at all. Raises `HeadraceError` when it cannot be written."""
+    """Write a backup whole or not at all, and make its folder.
+
+    Raises `HeadraceError` when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise HeadraceError(f"{path.parent} cannot be made: {exc.strerror}.") from exc
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as raw:

@@ -12,22 +12,21 @@ from headrace.errors import HeadraceError
 
 
 def check_writable(path: Path) -> None:
-    """Make the file's folder; find out before hours of work that it could not be written after.
+    """Find out before hours of work that the file could not be written after; leave nothing.
 
     Raises `HeadraceError`, naming what is in the way.
     """
     if path.exists() and not path.is_file():
         raise HeadraceError(f"{path} is a folder or a device; give the name of a file.")
-    folder = path.parent
+    there = _nearest(path.parent)
+    if not there.is_dir():
+        raise HeadraceError(f"{path.parent} cannot be made: {there} is no folder.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HeadraceError(f"{folder} cannot be made: {exc.strerror}.") from exc
-    try:
-        with tempfile.TemporaryFile(dir=folder):
+        # A file needs the same permissions as a folder does.
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as exc:
-        raise HeadraceError(f"{folder} cannot be written to: {exc.strerror}.") from exc
+        raise HeadraceError(f"{there} cannot be written to: {exc.strerror}.") from exc
 
 
 def write_json(content: object, path: Path) -> None:
@@ -41,3 +40,8 @@ def write_json(content: object, path: Path) -> None:
     except OSError as exc:
         aside.unlink(missing_ok=True)
         raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or else the innermost of those around it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())

@@ -9,7 +9,9 @@ from headrace.settings import Settings
 
 def without_password(url: str) -> str:
     """Return a URL as it may be shown."""
-    return re.sub(r"(?<=//)[^/]*@|(?<=[?&]password=)[^&]*", _hidden, url)
+    url = re.sub(r"(?<=[?&]password=)[^&]*|(?<=[?&]ssl_password=)[^&]*", "***", url)
+    # Up to the last @: a password may hold what should have been written otherwise.
+    return re.sub(r"^([a-z]*://)?.*@", r"\1***@", url, flags=re.DOTALL)
 
 
 def without_secrets(text: str, settings: Settings) -> str:
@@ -24,7 +26,3 @@ def without_secrets(text: str, settings: Settings) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text.replace(settings.redis, without_password(settings.redis))
-
-
-def _hidden(secret: re.Match[str]) -> str:
-    return "***@" if secret[0].endswith("@") else "***"

@@ -11,6 +11,8 @@ import msgspec
 
 from headrace.errors import InvalidSetting
 from headrace.model_settings import parse_models
+from headrace.secrets import without_password
+from headrace.setting_addresses import check_addresses
 from headrace.setting_variables import PREFIX, value_at, variable_of, variables
 from headrace.settings import Settings
 
@@ -38,7 +40,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         if variable not in known:
             raise InvalidSetting(f"{variable} is not a setting{_suggestion(variable, known)}")
         _put(raw, known[variable], value)
-    return _convert(_with_profile(raw))
+    settings = _convert(_with_profile(raw))
+    check_addresses(settings)
+    return settings
 
 
 def _with_profile(raw: dict[str, Any]) -> dict[str, Any]:
@@ -78,9 +82,10 @@ def _convert(raw: dict[str, Any]) -> Settings:
                 f"{'.'.join(path)} in the file is not a setting{_suggestion_in_file(path)}"
             ) from exc
         path = _path(where)
-        raise InvalidSetting(
-            f"{variable_of(path)} has value {value_at(raw, path)!r}. {reason}."
-        ) from exc
+        value = value_at(raw, path)
+        if path == ("redis",):
+            value = without_password(str(value))
+        raise InvalidSetting(f"{variable_of(path)} has value {value!r}. {reason}.") from exc
 
 
 def _path(where: str) -> tuple[str, ...]:

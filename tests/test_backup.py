@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from command_line import headrace
 from events_log import logged
 from kafka_tools import send_raw
 from parts import Part, eventually
@@ -214,7 +215,8 @@ def write(path: Path, payload: bytes = b"no payload") -> bytes:
 
 
 def test_a_backup_is_read_as_it_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "backup.gz"
+    # In a folder that is not there yet.
+    path = tmp_path / "a" / "backup.gz"
     write(path)
     header, count = check(path)
     assert (header.redis_version, count) == ("99.0.0", 100)
@@ -275,6 +277,12 @@ async def test_what_this_redis_cannot_read_changes_nothing(
     assert [key async for key in redis.scan_iter(settings.key("*"))] == [
         settings.key("there").encode()
     ]
+
+
+def test_without_redis_no_folder_is_left_behind(tmp_path: Path) -> None:
+    ended = headrace("backup", str(tmp_path / "a" / "b"), HEADRACE_REDIS="redis://127.0.0.1:1")
+    assert "Redis at 127.0.0.1:1" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_backup_that_is_not_there_is_named(settings: Settings, tmp_path: Path) -> None:

@@ -150,6 +150,42 @@ async def test_health_of_a_worker_on_this_host(redis: Redis, settings: Settings)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["backup", "-"], ["state-hash"], ["promote", "b"], ["health", "worker"], ["keys", "list"]],
+    ids=" ".join,
+)
+def test_a_redis_that_is_away_is_named_with_a_cure(arguments: list[str]) -> None:
+    ended = headrace(*arguments, HEADRACE_REDIS="redis://127.0.0.1:1")
+    assert ended.returncode == 1
+    assert "127.0.0.1:1" in ended.stderr
+    assert ". Is it running, and is HEADRACE_REDIS right?" in ended.stderr
+    assert ".." not in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "--from", "yesterday"], "--from yesterday is no time"),
+        (["replay", "--to", "tomorrow"], "--to tomorrow is no time"),
+        (["replay", "--topics", "nothing"], "--topics nothing: nothing is no topic"),
+        (["replay", "--into", ""], "--into: The namespace '' is no name"),
+        (["dead-letters", "send", "2-17", "--set", "foo"], "--set 'foo' is not FIELD=…"),
+        (["promote", ""], "The namespace '' is no name"),
+        (["promote", "a b"], "The namespace 'a b' is no name"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_makes_no_sense_is_named_before_anything_is_connected_to(
+    arguments: list[str], said: str
+) -> None:
+    ended = headrace(*arguments, HEADRACE_KAFKA="127.0.0.1:9", HEADRACE_REDIS="redis://127.0.0.1:1")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"headrace: {said}")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_health_of_a_server_that_is_not_there() -> None:
     port = closed_url().rpartition(":")[2]
     ended = headrace("health", "serve", HEADRACE_SERVING_PORT=port)

@@ -263,6 +263,18 @@ def test_wrong_use_is_told_the_right_one(
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_topic_that_there_is_not_is_refused_with_those_there_are(settings: Settings) -> None:
+    bury(settings, "old-clicks", [(b"ann", b"x", "no model has it now")])
+    assert len(listed(settings, "--topic=old-clicks")) == 1
+    assert listed(settings, "--topic=ratings") == []
+    for arguments in (["list", "--json"], ["send", "--all"]):
+        ended = run(settings, *arguments, "--topic=click[s]")
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "--topic 'click[s]' is not a topic, and no dead letter came from" in ended.stderr
+        assert "there are clicks, purchases, ratings, " in ended.stderr
+        assert ended.stderr.endswith(", old-clicks.\n")
+
+
 def test_a_field_that_there_is_not_is_refused_with_those_there_are(settings: Settings) -> None:
     bury(settings, "clicks", [(b"ann", json.dumps(EVENT).encode(), "x"), (b"ann", b"no", "y")])
     ended = run(settings, "send", "--all", "--set", "rating=4")

@@ -300,6 +300,11 @@ async def test_what_cannot_be_replayed_is_named(
     assert error in await fails(settings, "replay", *arguments)
 
 
+async def test_without_topics_it_is_said_what_makes_them(settings: Settings) -> None:
+    error = await fails(settings, "replay", "--dry-run")
+    assert "`headrace topics create` makes what is missing." in error
+
+
 async def test_a_shadow_has_a_namespace_of_its_own(settings: Settings, redis: Redis) -> None:
     await asyncio.to_thread(ensure_topics, settings)
     assert "is the live namespace" in await fails(settings, "replay", "--into", settings.namespace)

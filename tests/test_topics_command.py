@@ -130,6 +130,8 @@ def test_rates_are_of_the_sample_alone(settings: Settings) -> None:
     [
         (["describe", "click"], "'click' is not a topic; there are clicks, purchases"),
         (["--over=soon"], "--over 'soon' is no duration; write it like 2s"),
+        (["--over=32d"], "--over '32d' is too long; rates are measured for 31d at the most."),
+        (["describe", "clicks", "--over=99999999999d"], "--over '99999999999d' is too long"),
     ],
 )
 def test_wrong_use_is_told_the_right_one(

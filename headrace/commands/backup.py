@@ -16,7 +16,7 @@ from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.model_settings import SHARED
 from headrace.promote import promote
-from headrace.replaying.shadow import name_of, promotion
+from headrace.replaying.shadow import name_of, promotion, shadow_settings
 from headrace.reports import check_writable
 from headrace.settings import Settings
 
@@ -70,6 +70,8 @@ def restore_command(
 
 def promote_command(settings: Settings, namespace: str, console: Console) -> None:
     """Promote, and say so. Raises `HeadraceError`."""
+    # Before Redis is connected to.
+    shadow_settings(settings, namespace)
     again = (
         f"Run `{promotion(settings, namespace)}` again; if it had begun, workers wait until it has "
         "come to its end."

@@ -98,5 +98,5 @@ def explained(settings: Settings, cure: str) -> Iterator[None]:
         where = urlsplit(settings.redis)
         raise HeadraceError(
             f"Redis at {where.hostname or where.path}:{where.port or 6379}: "
-            f"{str(exc).rstrip('.')}. {cure}"
+            f"{str(exc).rstrip('.')}. Is it running, and is HEADRACE_REDIS right? {cure}"
         ) from exc

@@ -49,7 +49,8 @@ def check_heartbeat(settings: Settings, part: str) -> None:
         names = asyncio.run(_names(settings, part))
     except RedisError as exc:
         raise HeadraceError(
-            f"Redis at {without_password(settings.redis)} cannot be asked: {exc}."
+            f"Redis at {without_password(settings.redis)} cannot be asked: "
+            f"{str(exc).rstrip('.')}. Is it running, and is HEADRACE_REDIS right?"
         ) from exc
     host = socket.gethostname()
     if not any(name.startswith(f"{host}-") for name in names):

@@ -107,4 +107,7 @@ def _with_store(use: Callable[[KeyStore], Awaitable[_Found]]) -> _Found:
         return asyncio.run(run())
     except RedisError as exc:
         where = without_password(settings.redis)
-        raise HeadraceError(f"Redis at {where} cannot be asked: {exc}.") from exc
+        raise HeadraceError(
+            f"Redis at {where} cannot be asked: {str(exc).rstrip('.')}. "
+            "Is it running, and is HEADRACE_REDIS right?"
+        ) from exc

@@ -43,25 +43,36 @@ class Selection:
     """Whether no id means all."""
 
     def find(self, limit: int | None = None) -> Found:
-        """Return the letters. Raises `HeadraceError` for an id that no letter has, or is none."""
+        """Return the letters.
+
+        Raises `HeadraceError` for an id that no letter has, or is none, and for a topic that there
+        is not and that no letter came from.
+        """
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         missing = set(map(check_id, self.ids))
-        now = time.time()
+        topics, now = Topics(self.settings), time.time()
+        origins: set[str] = set()
 
         def wanted(letter: Letter) -> bool:
+            origins.add(topics.plain(letter.topic))
             if self.ids:
                 missing.discard(letter.id)
                 return letter.id in self.ids
-            return self._chosen(letter, now)
+            return self._chosen(letter, topics, now)
 
         with closing(letters(self.settings)) as read:
             found = find_letters(read, wanted, limit)
         if missing:
             raise HeadraceError(f"There is no dead letter {sorted(missing)[0]}.")
+        if self.topic is not None and topics.plain(self.topic) not in {*topics.all, *origins}:
+            others = sorted(origins.difference(topics.all, [""]))
+            raise HeadraceError(
+                f"--topic {self.topic!r} is not a topic, and no dead letter came from it; there "
+                f"are {', '.join((*topics.all, *others))}."
+            )
         return found
 
-    def _chosen(self, letter: Letter, now: float) -> bool:
-        topics = Topics(self.settings)
+    def _chosen(self, letter: Letter, topics: Topics, now: float) -> bool:
         return (
             (self.reason is None or self.reason.lower() in letter.reason.lower())
             and (self.topic is None or topics.plain(letter.topic) == topics.plain(self.topic))

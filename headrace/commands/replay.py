@@ -11,15 +11,18 @@ from headrace.commands.bars import bar, explained
 from headrace.errors import HeadraceError
 from headrace.replaying.course import Listener, ReplayOptions, passed, replay, size
 from headrace.replaying.shadow import ReplayRecord, name_of, promotion, shadow_settings
+from headrace.replaying.window import BEGINNING, NOW, check_order, check_topics, parse_time
 from headrace.settings import Settings
 from headrace.state import NOTHING, state_hash
 from headrace.store import connect
+from headrace.topics import Topics
 
 _OUTCOMES = ("read", "new", "known", "expired", "erased", "invalid")
 
 
 def replay_command(settings: Settings, options: ReplayOptions, console: Console) -> None:
     """Replay as asked, and report. Raises `HeadraceError`."""
+    _check(settings, options)
     into = f" into {options.into}" if options.into else ""
     with explained(settings, f"Run the same command again to go on{into}."):
         asyncio.run(_replay(settings, options, console))
@@ -31,6 +34,18 @@ def state_hash_command(settings: Settings, namespace: str | None, console: Conso
         settings = name_of(settings, namespace)
     with explained(settings, "Run the command again."):
         asyncio.run(_print_known_hash(settings, console))
+
+
+def _check(settings: Settings, options: ReplayOptions) -> None:
+    """Raise `HeadraceError`, before anything is connected to, for options that mean nothing."""
+    check_topics(options.topics, Topics(settings))
+    begin = parse_time(options.begin, "--from", BEGINNING)
+    check_order(begin, parse_time(options.end, "--to", NOW))
+    if options.into is not None:
+        try:
+            shadow_settings(settings, options.into)
+        except HeadraceError as exc:
+            raise HeadraceError(f"--into: {exc}") from exc
 
 
 async def _replay(settings: Settings, options: ReplayOptions, console: Console) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +45,13 @@ def resend_letters(selection: Selection, fix: Fix, *, again: bool, dry_run: bool
     which letters are meant, or Kafka is away.
     """
     _check(selection, fix)
+    fields = pairs("--set", fix.fields)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     found = selection.find()
     topics, now = Topics(selection.settings), time.time()
     prepared: list[tuple[Letter, Outgoing]] = []
     refused: list[tuple[Letter, str]] = []
-    mending = _mending(fix, found.letters)
+    mending = _mending(fix, fields, found.letters)
     # In the order in which they were buried: of two events of a user the older one comes first.
     for letter in reversed(found.letters):
         if letter.id in found.resent and not again:
@@ -76,7 +77,7 @@ def _check(selection: Selection, fix: Fix) -> None:
         raise HeadraceError("Give --edit or --value, not both.")
 
 
-def _mending(fix: Fix, letters: Sequence[Letter]) -> Mending:
+def _mending(fix: Fix, fields: Mapping[str, str], letters: Sequence[Letter]) -> Mending:
     value = None
     if fix.value == "-":
         value = sys.stdin.buffer.read()
@@ -87,7 +88,7 @@ def _mending(fix: Fix, letters: Sequence[Letter]) -> Mending:
             raise HeadraceError(f"{fix.value} cannot be read: {exc.strerror}.") from exc
     elif fix.edit:
         value = _edited(letters[0])
-    return Mending(pairs("--set", fix.fields), tuple(fix.dropped), value)
+    return Mending(fields, tuple(fix.dropped), value)
 
 
 def _edited(letter: Letter) -> bytes:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.errors import HeadraceError
+
 if TYPE_CHECKING:
     from headrace.commands.topics_table import Watching
 
+_MOST_S = 2_678_400
+"""Longest sample, 31 days."""
 Over = Annotated[str, typer.Option(metavar="DURATION", help="How long rates are measured.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")]
@@ -61,4 +65,7 @@ def _watching(over: str, as_json: bool, watch: bool) -> Watching:
     from headrace.commands.durations import seconds
     from headrace.commands.topics_table import Watching
 
-    return Watching(find_settings(os.environ), seconds(over, "--over"), as_json, watch)
+    over_s = seconds(over, "--over")
+    if over_s > _MOST_S:
+        raise HeadraceError(f"--over {over!r} is too long; rates are measured for 31d at the most.")
+    return Watching(find_settings(os.environ), over_s, as_json, watch)

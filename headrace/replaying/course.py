@@ -195,7 +195,7 @@ def _window(settings: Settings, options: ReplayOptions) -> Window:
     if missing := [topic for topic in topics if topic not in topic_ids]:
         raise HeadraceError(
             f"There is no topic {', '.join(missing)} in Kafka at {settings.kafka}; "
-            "`headrace topics` makes what is missing."
+            "`headrace topics create` makes what is missing."
         )
     return Window(
         topics=topics,

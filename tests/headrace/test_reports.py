@@ -11,9 +11,12 @@ from headrace.errors import HeadraceError
 from headrace.reports import check_writable, write_json
 
 
-def test_the_folder_is_made_and_nothing_else(tmp_path: Path) -> None:
-    check_writable(tmp_path / "a" / "b" / "report.json")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+def test_to_look_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "report.json"
+    check_writable(path)
+    assert list(tmp_path.iterdir()) == []
+    write_json({"n": 1}, path)
+    assert json.loads(path.read_text()) == {"n": 1}
 
 
 def test_a_report_that_is_there_stays_until_the_next_is_written(tmp_path: Path) -> None:
@@ -28,7 +31,7 @@ def test_a_report_that_is_there_stays_until_the_next_is_written(tmp_path: Path) 
     [
         (".", ". is a folder or a device; give the name of a file."),
         ("/dev/null", "/dev/null is a folder or a device; give the name of a file."),
-        ("/dev/null/report.json", "/dev/null cannot be made: File exists."),
+        ("/dev/null/report.json", "/dev/null cannot be made: /dev/null is no folder."),
         ("/proc/report.json", "/proc cannot be written to: "),
     ],
 )

@@ -12,6 +12,7 @@ from headrace.errors import InvalidSetting
 from headrace.secrets import without_secrets
 from headrace.settings import Settings
 from headrace.settings_source import load_settings
+from headrace.store import connect
 from headrace.training_settings import TrainingSettings, training_settings
 
 
@@ -102,6 +103,63 @@ def test_a_bad_value_is_named_with_its_variable_and_reason(
     message = str(caught.value)
     assert message.startswith(f"{variable} has value {value!r}")
     assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "wrong"),
+    [
+        ("redis://me:hush@h:99999", "redis://***@h:99999", "Its port is no number from 0 to"),
+        ("redis://me:hu/sh@h:1/0", "redis://***@h:1/0", "Its port is no number from 0 to"),
+        ("redis://me:hu#sh@h:1/0", "redis://***@h:1/0", "Its port is no number from 0 to"),
+        ("redis://[h", "redis://[h", "Its host is none"),
+        ("redis://h/abc", "redis://h/abc", "Its path is not the number of a database"),
+        ("redis://h/0/1", "redis://h/0/1", "Its path is not the number of a database"),
+        ("redis://h/0#1", "redis://h/0#1", "It has a #"),
+        ("redis://h/0?foo=bar", "redis://h/0?foo=bar", "'foo' is not an option of it; there are"),
+        ("redis://h?ssl_ca_certs=a", "redis://h?ssl_ca_certs=a", "'ssl_ca_certs' is not an"),
+        ("redis://h?db=x&password=hush", "redis://h?db=x&password=***", "Its option db has no"),
+        ("redis://h/0?socket_timeout=abc", "redis://h/0?socket_timeout=abc", "socket_timeout has"),
+        ("redis://h/0?socket_timeout=nan", "redis://h/0?socket_timeout=nan", "socket_timeout has"),
+        ("me:hush@h:1", "***@h:1", "matching regex"),
+    ],
+)
+def test_an_address_that_no_client_of_redis_takes_is_named(
+    url: str, shown: str, wrong: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings({"HEADRACE_REDIS": url})
+    message = str(caught.value)
+    assert message.startswith(f"HEADRACE_REDIS has value {shown!r}. ")
+    assert wrong in message
+    assert "hush" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h/",
+        "redis://h:1/15",
+        "redis://me:hu%23sh@[::1]:1/0?socket_timeout=2.5&db=3&protocol=3&health_check_interval=9",
+        "redis://h/0?max_connections=9&socket_connect_timeout=1&socket_keepalive=yes",
+        "rediss://:hush@h/0?ssl_ca_certs=%2Fca.pem&ssl_cert_reqs=none&ssl_check_hostname=false",
+        "unix://me:hush@/run/redis.sock?db=1&client_name=a",
+    ],
+)
+async def test_an_address_that_is_taken_makes_a_client(url: str) -> None:
+    client = connect(load_settings({"HEADRACE_REDIS": url}))
+    client.connection_pool.make_connection()
+    await client.aclose()
+
+
+@pytest.mark.parametrize("kafka", ["", " ", "a:9092,"])
+def test_an_address_without_a_server_of_kafka_is_refused(kafka: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings({"HEADRACE_KAFKA": kafka})
+    assert str(caught.value) == (
+        f"HEADRACE_KAFKA has value {kafka!r}. It names no server. Write host:port, as in "
+        "127.0.0.1:9092; several with commas between them."
+    )
 
 
 def test_a_bad_value_of_the_file_is_named(tmp_path: Path) -> None:
