@@ -147,6 +147,22 @@ def test_parquet_with_its_own_types(settings: Settings, tmp_path: Path) -> None:
     }
 
 
+def test_parquet_with_times_beyond_all_years_is_refused_by_row(
+    settings: Settings, tmp_path: Path
+) -> None:
+    times = pa.array([NOW * 1000, 2**62]).view(pa.timestamp("ms"))
+    file, refused = tmp_path / "clicks.parquet", tmp_path / "refused.jsonl"
+    pq.write_table(
+        pa.table({"user_id": ["a", "b"], "item_id": ["i"] * 2, "timestamp": times}), file
+    )
+    ended = run(settings, file, "--kind=click", "--dry-run", "--refused", refused)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert ended.stdout.startswith("1 rows would be accepted, 1 refused.")
+    [row] = map(json.loads, refused.open())
+    assert (row["row"], row["field"]) == (2, "timestamp")
+    assert row["data"] == f"user_id: b, item_id: i, timestamp: {2**62}"
+
+
 def test_json_lines_of_every_kind(settings: Settings, tmp_path: Path) -> None:
     base = {"user_id": "ann", "item_id": 7, "timestamp": NOW}
     rows = [
