@@ -147,6 +147,22 @@ def test_parquet_with_its_own_types(settings: Settings, tmp_path: Path) -> None:
     }
 
 
+def test_parquet_with_times_beyond_all_years_is_refused_by_row(
+    settings: Settings, tmp_path: Path
+) -> None:
+    times = pa.array([NOW * 1000, 2**62]).view(pa.timestamp("ms"))
+    file, refused = tmp_path / "clicks.parquet", tmp_path / "refused.jsonl"
+    pq.write_table(
+        pa.table({"user_id": ["a", "b"], "item_id": ["i"] * 2, "timestamp": times}), file
+    )
+    ended = run(settings, file, "--kind=click", "--dry-run", "--refused", refused)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert ended.stdout.startswith("1 rows would be accepted, 1 refused.")
+    [row] = map(json.loads, refused.open())
+    assert (row["row"], row["field"]) == (2, "timestamp")
+    assert row["data"] == f"user_id: b, item_id: i, timestamp: {2**62}"
+
+
 def test_json_lines_of_every_kind(settings: Settings, tmp_path: Path) -> None:
     base = {"user_id": "ann", "item_id": 7, "timestamp": NOW}
     rows = [
@@ -300,7 +316,10 @@ def test_a_file_that_ends_in_damage_is_named_and_what_was_whole_has_arrived(
         (["f.dat", "--kind=click"], "tells no format; give --format"),
         (["none.csv", "--kind=click"], "none.csv cannot be read: No such file or directory"),
         (["f.csv", "--format=parquet", "--kind=click"], "is not a Parquet file"),
-        (["f.csv", "--format=csv", "--kind=item", "--refused=no/where"], "no/where cannot be writ"),
+        (
+            ["f.csv", "--kind=click", "--leave-out=colour", "--refused=no/where"],
+            "no/where cannot be written: No such file or directory. Make room, or name another",
+        ),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_sent(
@@ -327,6 +346,45 @@ def test_a_dry_run_checks_everything_and_needs_no_kafka(settings: Settings, tmp_
     ended = run(away, file, "--kind=click", "--dry-run")
     assert ended.returncode == 1
     assert ended.stdout.startswith("1 rows would be accepted, 1 refused.")
+
+
+def test_refused_rows_that_cannot_be_written_are_no_fault_of_kafkas(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "ragged.csv"
+    file.write_text(f"user_id,item_id,timestamp\nann,tea,{NOW}\nann,tea\n")
+    ended = run(settings, file, "--kind=click", "--dry-run", "--refused=/dev/full")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "headrace: /dev/full cannot be written: No space left on device. Make room, or name "
+        "another file with --refused.\n",
+    )
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_who_goes_on_as_told_keeps_the_rows_refused_before(
+    damaged: int, settings: Settings, tmp_path: Path
+) -> None:
+    header, good = "user_id,item_id,timestamp\n", f"ann,tea,{NOW}\n"
+    rows = (header + "ann,tea\n" + good * 4_500 + "bob,tea\n", header + "eve,tea\n")
+    files = [tmp_path / "first.csv.gz", tmp_path / "second.csv.gz"]
+    whole = [gzip.compress(each.encode(), compresslevel=0) for each in rows]
+    for number, file in enumerate(files):
+        data = whole[number]
+        # Nothing can be read of the second one, so that it is gone on with at row 1.
+        file.write_bytes(data[: len(data) * 3 // 4] if number == damaged else data)
+    refused = tmp_path / "refused.jsonl"
+    options = ["--kind=click", f"--refused={refused}"]
+    ended = run(settings, *files, *options)
+    assert ended.returncode == 1
+    advice = re.search(r"`(--from-row [^`]+)`", ended.stderr)
+    assert advice, ended.stderr
+    files[damaged].write_bytes(whole[damaged])
+    assert run(settings, *options, *advice[1].split()).returncode == 1
+    found = [json.loads(line) for line in refused.read_text().splitlines()]
+    told = [(Path(row["file"]).name, row["data"]) for row in found]
+    first, second = (file.name for file in files)
+    assert told == [(first, "ann,tea"), (first, "bob,tea"), (second, "eve,tea")]
 
 
 def test_what_would_not_be_read_or_would_be_overwritten_is_told(

@@ -75,7 +75,8 @@ def run(options: ImportOptions, settings: Settings, refused: Path | None) -> boo
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = output()
     size = sum(map(size_of, options.files))
-    with open_refusals(refused, options.files) as refusals:
+    going_on = options.from_row is not None
+    with open_refusals(refused, options.files, append=going_on) as refusals:
         imported = Imported(refusals)
         try:
             with _bar(size, console) as progress:

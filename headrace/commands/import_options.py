@@ -79,8 +79,9 @@ def import_(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8-sig",
     from_row: Annotated[
-        int, typer.Option(min=1, help="Go on with this row of the first file.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Go on with this row of the first file, and with --refused."),
+    ] = None,
     ids_by_row: Annotated[
         bool,
         typer.Option(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,10 +49,60 @@ class Reason:
     """File and row of the first ones."""
 
 
+class RefusedFile:
+    """The file that refused rows are written to.
+
+    Each method raises `HeadraceError` when the file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, append: bool) -> None:
+        """`append`: leave what it holds; else it begins empty."""
+        self._path = path
+        self._append = append
+        self._file: FileIO | None = None
+
+    def open(self) -> FileIO:
+        """Create it, or empty it, unless it is open."""
+        if self._file is None:
+            with self._told():
+                self._file = self._path.open("ab" if self._append else "wb", buffering=0)
+        return self._file
+
+    def write(self, lines: bytes) -> None:
+        """Write lines: all of them, or none where that fails."""
+        file = self.open()
+        with self._told():
+            before = os.fstat(file.fileno()).st_size
+            try:
+                while lines:
+                    lines = lines[file.write(lines) :]
+            except OSError:
+                with suppress(OSError):  # A device or a pipe has no length.
+                    os.ftruncate(file.fileno(), before)
+                raise
+
+    def close(self) -> None:
+        """Close it if it is open."""
+        if self._file is not None:
+            with self._told():
+                self._file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the disk's errors in this block into one of ours."""
+        try:
+            yield
+        except OSError as exc:
+            raise HeadraceError(
+                f"{self._path} cannot be written: {exc.strerror or exc}. Make room, or name "
+                "another file with --refused."
+            ) from exc
+
+
 class Refusals:
     """Counts refused rows by kind of reason, and writes each to a file if there is one."""
 
-    def __init__(self, file: BinaryIO | None = None) -> None:
+    def __init__(self, file: RefusedFile | None = None) -> None:
         self._file = file
         self._reasons: dict[str, Reason] = {}
 
@@ -64,8 +116,19 @@ class Refusals:
         """The reasons, the most frequent one first."""
         return sorted(self._reasons.values(), key=lambda reason: -reason.count)
 
-    def add(self, refused: Refused) -> None:
-        """Note a row."""
+    def begin(self) -> None:
+        """Open the file if there is one. Raises `HeadraceError` when it cannot be written."""
+        if self._file is not None:
+            self._file.open()
+
+    def add(self, rows: Sequence[Refused]) -> None:
+        """Note rows. Raises `HeadraceError`, and notes none, when the file cannot be written."""
+        if self._file is not None and rows:
+            self._file.write(b"".join(map(_line, rows)))
+        for refused in rows:
+            self._count(refused)
+
+    def _count(self, refused: Refused) -> None:
         kind = _kind(refused.error)
         if kind not in self._reasons and len(self._reasons) >= _REASONS:
             kind = _OTHERS
@@ -73,8 +136,6 @@ class Refusals:
         reason.count += 1
         if len(reason.first) < _FIRST_ROWS:
             reason.first.append((refused.file, refused.row))
-        if self._file is not None:
-            self._file.write(_line(refused))
 
 
 def _kind(error: InvalidEvent) -> str:
@@ -83,21 +144,26 @@ def _kind(error: InvalidEvent) -> str:
 
 
 @contextmanager
-def open_refusals(path: Path | None, sources: Sequence[Path]) -> Iterator[Refusals]:
+def open_refusals(
+    path: Path | None, sources: Sequence[Path], *, append: bool
+) -> Iterator[Refusals]:
     """Keep count of refusals, and write the rows to the file at the path, if one is given.
 
-    Raises `HeadraceError` when it cannot be written, or is one of the `sources` that are read.
+    The file is as it was until `Refusals.begin`; `append`: what it holds then stays. Raises
+    `HeadraceError` when it cannot be closed, or is one of the `sources` that are read.
     """
     if path is None:
         yield Refusals()
         return
     _check_other(path, sources)
+    file = RefusedFile(path, append=append)
     try:
-        file = path.open("wb")
-    except OSError as exc:
-        raise HeadraceError(f"{path} cannot be written: {exc.strerror}.") from exc
-    with file:
         yield Refusals(file)
+    except BaseException:
+        with suppress(HeadraceError):  # What went wrong first is what is told.
+            file.close()
+        raise
+    file.close()
 
 
 def _check_other(path: Path, sources: Sequence[Path]) -> None:

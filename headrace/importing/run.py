@@ -34,8 +34,8 @@ class ImportOptions:
     """`click`, `rating`, `purchase` or `item`; None: each row's `type` says it."""
     form: Form = field(default_factory=Form)
     layout: Layout = field(default_factory=Layout)
-    from_row: int = 1
-    """Of the first file."""
+    from_row: int | None = None
+    """Of the first file, to go on with an import that was broken off; None: all is new."""
     ids_by_row: bool = False
     """Whether rows that say the same, and bring no id, are as many events."""
     dry_run: bool = False
@@ -60,10 +60,12 @@ class Imported:
         return sum(self.accepted.values())
 
     def note(self, batch: Batch) -> None:
-        """Count a batch whose records are acknowledged."""
+        """Count a batch whose records are acknowledged.
+
+        Raises `HeadraceError`, and counts nothing, when what is refused cannot be written.
+        """
+        self.refusals.add(batch.refused)
         self.accepted.update(record.topic for record in batch.records)
-        for refused in batch.refused:
-            self.refusals.add(refused)
         self.next_row = batch.last_row + 1
 
 
@@ -94,7 +96,8 @@ async def import_files(
 
     `clock` gives Unix seconds. `progress` is told how many bytes of the files have been read, and
     how many rows were accepted. Raises `HeadraceError` when a file cannot be read, its columns have
-    no place, or Kafka does not acknowledge: `go_on` says how it is gone on with then.
+    no place, the refused rows cannot be written, or Kafka does not acknowledge: `go_on` says how it
+    is gone on with then.
     """
     if not options.dry_run:
         await asyncio.to_thread(ensure_topics, settings)
@@ -103,9 +106,10 @@ async def import_files(
         before = 0
         for number, path in enumerate(options.files):
             imported.file = path
-            imported.next_row = 1 if number else options.from_row
+            imported.next_row = 1 if number else options.from_row or 1
             with open_source(path, options.form) as source:
                 maker, columns = _prepare(source, path, options, settings)
+                imported.refusals.begin()
                 rows = source.rows(columns)
                 with closing(_batches(rows, maker, path, imported.next_row, clock)) as batches:
                     async for batch in _acknowledged(

@@ -39,6 +39,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 """What stands for a byte that is no text."""
 _DAMAGED = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
 """What reading a compressed file, or text, raises when the file is damaged."""
+_NO_VALUE = (ValueError, OverflowError, LookupError)
+"""What Arrow raises for a cell that Python has no value for, as a time after the year 9999."""
 
 Text = TypeVar("Text", str, bytes)
 
@@ -67,6 +69,17 @@ class Malformed(NamedTuple):
     error: InvalidEvent
     text: str
     """What stands there, as far as that can be told."""
+
+
+class _Unreadable(NamedTuple):
+    """A cell of Parquet that Python has no value for."""
+
+    held: Any
+    """The number in it, or None."""
+    reason: str
+
+    def __str__(self) -> str:
+        return "?" if self.held is None else str(self.held)
 
 
 class Row(NamedTuple):
@@ -237,12 +250,15 @@ def _parquet(path: Path, raw: BinaryIO) -> Source:
     def rows(columns: Sequence[str] | None) -> Generator[Row, None, None]:
         nonlocal count
         wanted = None if columns is None else list(columns)
+        for column in file.schema_arrow:
+            if wanted is None or column.name in wanted:
+                _check_zones(path, column.name, column.type)
         try:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
                 names = batch.schema.names
                 cells = zip(*map(_values, batch.columns), strict=True)
                 for number, values in enumerate(cells, start=count + 1):
-                    yield Row(number, dict(zip(names, values, strict=True)))
+                    yield Row(number, _row(dict(zip(names, values, strict=True))))
                 count += batch.num_rows
         except pa.ArrowException as exc:
             raise HeadraceError(f"{path} is damaged after row {count}: {exc}.") from exc
@@ -250,19 +266,58 @@ def _parquet(path: Path, raw: BinaryIO) -> Source:
     return Source(file.schema_arrow.names, False, _told(path, rows), lambda: size * count // total)
 
 
+def _check_zones(path: Path, name: str, kind: Any) -> None:
+    """Raise `HeadraceError` when times of the column are in a zone that is not known."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind):
+        try:
+            pa.scalar(0, pa.timestamp("s", kind.tz)).as_py()
+        except _NO_VALUE as exc:
+            raise HeadraceError(
+                f"{path}: the times of column {name!r} are in the zone {kind.tz!r}, which is not "
+                "known; write them in UTC, or leave the column out."
+            ) from exc
+    for number in range(kind.num_fields):
+        _check_zones(path, name, kind.field(number).type)
+
+
+def _row(cells: dict[str, Any]) -> dict[str, Any] | Malformed:
+    """Return the cells, unless one of them cannot be read."""
+    for name, value in cells.items():
+        if isinstance(value, _Unreadable):
+            text = ", ".join(f"{name}: {value}" for name, value in cells.items())
+            return Malformed(InvalidEvent(name, value.reason), text)
+    return cells
+
+
 def _values(column: Any) -> list[Any]:
     """Return a column's values; times as `datetime`, which has no nanoseconds."""
     import pyarrow as pa
 
-    if pa.types.is_timestamp(column.type):
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     try:
         found: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        # What is not UTF-8 is a matter of its row.
-        binary = column.cast(pa.large_binary()).to_pylist()
-        found = [value and value.decode(errors="surrogateescape") for value in binary]
+    except _NO_VALUE:
+        # It is a matter of the row.
+        found = [_value(cell) for cell in column]
     return found
+
+
+def _value(cell: Any) -> Any:
+    """Return a cell's value, text that is not UTF-8 with surrogates, or why there is none."""
+    import pyarrow as pa
+
+    try:
+        return cell.as_py()
+    except _NO_VALUE as exc:
+        if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type):
+            return cell.cast(pa.large_binary()).as_py().decode(errors="surrogateescape")
+        held = getattr(cell, "value", None)
+        held = held if isinstance(held, int) else None
+        it = "it" if held is None else held
+        return _Unreadable(held, f"{it} cannot be read as {cell.type}: {exc}")
 
 
 class _Lines(Generic[Text]):
