@@ -24,7 +24,7 @@ def with_key(decoder: msgspec.json.Decoder[Any], raw: bytes, field: str) -> str:
         document = msgspec.json.decode(raw)
         entries = _at(document, before)
         key = _first_wrong(decoder, document, entries, before)
-    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return field
     return f"{before}[{msgspec.json.encode(key).decode()}]{after}"
 

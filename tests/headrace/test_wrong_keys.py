@@ -55,4 +55,5 @@ def test_of_a_key_that_is_there_twice_nothing_is_told() -> None:
 
 def test_other_fields_stay_as_they_are() -> None:
     assert with_key(DECODER, b"[]", "[0].prices") == "[0].prices"
-    assert with_key(DECODER, b"not JSON", "[0].prices[...]") == "[0].prices[...]"
+    for raw in (b"not JSON", b"[" * 100_000, b'[{"prices": {"\x80": 1}}]'):
+        assert with_key(DECODER, raw, "[0].prices[...]") == "[0].prices[...]"

@@ -57,7 +57,7 @@ async def test_the_log_tells_each_request_and_no_secret(
         ("POST", "/v1/recommendations", 422, key.id),
         ("POST", "/v1/events", 202, key.id),
         ("POST", "/v1/events", 422, "settings"),
-        ("GET", "/v1/users/{user_id}/interactions", 200, "settings"),
+        ("GET", "/v1/users/{user_id}/interactions", 422, "settings"),
         ("GET", "/v1/trending", 401, None),
         ("GET", "none", 404, None),
         ("DELETE", "/v1/users/{user_id}", 403, key.id),

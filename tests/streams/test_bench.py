@@ -127,7 +127,7 @@ async def test_both_agents_count_each_event_once(ground: Ground) -> None:
     for number, start in enumerate((shipped_workers, bare_worker)):
         async with ground.fresh(f"agents-{number}") as its_own:
             run = await throughput(its_own, start, 20_000, done.append)
-            assert 0 < run.events < 20_000
+            assert 0 < run.events <= 20_000
         assert done[-1] == 22_000
 
 
