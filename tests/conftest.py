@@ -49,12 +49,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kafka", mark.args, indirect=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an embedded broker that the whole run shares: `127.0.0.1:PORT`."""
+    """The address of an embedded broker that the tests of a file share: `127.0.0.1:PORT`.
+
+    Each of its fetches looks through all batches: one for the whole run would be busy with it.
+    """
+    with _embedded_broker(tmp_path_factory.mktemp("broker")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def lasting_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of another one, for what lives through several files."""
+    with _embedded_broker(tmp_path_factory.mktemp("broker")) as address:
+        yield address
+
+
+@contextmanager
+def _embedded_broker(folder: Path) -> Iterator[str]:
+    """Run an embedded broker until the block ends; give its address."""
     port = claim_port(0, host="127.0.0.1", use="the tests' broker", option="")
     command = broker_command(find_broker(os.environ), port)
-    with _server(command, port, tmp_path_factory.mktemp("broker")):
+    with _server(command, port, folder):
         yield f"127.0.0.1:{port}"
 
 

@@ -13,10 +13,10 @@ from system import KEY, System, running_system
 
 @pytest.fixture(scope="session")
 def system(
-    broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    lasting_broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     """All of Headrace and a console."""
-    with running_system(broker, redis_url, tmp_path_factory.mktemp("console")) as running:
+    with running_system(lasting_broker, redis_url, tmp_path_factory.mktemp("console")) as running:
         yield running
 
 
