@@ -68,8 +68,9 @@ def test_recall_when_what_is_allowed_lies_near_or_far(
         allowed = np.zeros(ITEMS, np.bool_)
         allowed[order[: int(share * ITEMS)]] = True
         found.append(recall(index, vectors, query[None], allowed))
-    # One miss is a tenth of a query's.
+    # One miss of a query's ten is all that an index trained by chance may have.
     assert np.mean(found) >= 0.95
+    assert min(found) >= 0.9
 
 
 def test_the_index_is_asked_when_much_is_allowed_and_left_when_little_is(
