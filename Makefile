@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install kafka clients demo screenshots test chaos fuzz bench lint format lock clean
+.PHONY: help install kafka clients demo screenshots test chaos soak fuzz bench lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,6 +56,9 @@ test: install kafka $(NODE_PACKAGES)  ## Run the tests; ARGS="tests/local -x" ch
 
 chaos: install kafka  ## Kill workers, broker and Redis over 100,000 events, swap 1,000 versions (15 minutes); CHAOS_SEED=N repeats a run
 	@$(BIN)/python -m pytest tests/chaos/full.py tests/serving/full_swaps.py tests/serving/full_training_bench.py tests/console/full_pages.py -s --show-capture=no $(ARGS)
+
+soak: install  ## Watch the console's memory over an hour with every page open (needs Chromium); SOAK_MINUTES=5 is a try
+	@$(BIN)/python -m pytest tests/console/full_hour.py -s --show-capture=no $(ARGS)
 
 # Atheris stays out of .venv: it has no wheel for Python 3.10, and is of use here alone.
 fuzz: install  ## Fuzz what reads foreign bytes, FUZZ_S=60 seconds each; FUZZ="event body" chooses; finds go to build/fuzz
