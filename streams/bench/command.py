@@ -25,7 +25,9 @@ from headrace.topics import delete_topics
 from streams.bench.freshness import freshness
 from streams.bench.ground import Ground
 from streams.bench.memory import growth, user_bytes
+from streams.bench.replaying import replay_all
 from streams.bench.report import Runs, as_json, show
+from streams.bench.stopping import stop
 from streams.bench.throughput import Throughput, throughput
 from streams.bench.workers import bare_worker, shipped_workers
 
@@ -115,13 +117,22 @@ async def _runs(ground: Ground, sizes: Sizes, phases: Phases) -> Runs:
         with phases.phase(title, sizes.probes) as advance:
             async with ground.fresh(f"freshness-{number}") as its_own:
                 fresh.append(await freshness(its_own, rate, sizes.probes, advance))
+    stops, replays = [], []
+    for number in range(1, sizes.repeats + 1):
+        turn = f"{number} of {sizes.repeats}"
+        with phases.phase(f"a clean stop, {turn}", sizes.events) as advance:
+            async with ground.fresh(f"stop-{number}") as its_own:
+                stops.append(await stop(its_own, sizes.events, advance))
+        with phases.phase(f"a replay, {turn}", sizes.events) as advance:
+            async with ground.fresh(f"replay-{number}") as its_own:
+                replays.append(await replay_all(its_own, sizes.events, advance))
     with phases.phase(f"{sizes.users:,} users in Redis", 1):
         async with ground.fresh("users") as its_own:
             of_users = await user_bytes(its_own, sizes.users)
     with phases.phase("a worker's memory", sizes.rss_events) as advance:
         async with ground.fresh("memory") as its_own:
             grown = await growth(its_own, sizes.rss_events, advance)
-    return Runs(ours, bare, two, fresh, of_users, grown)
+    return Runs(ours, bare, two, fresh, stops, replays, of_users, grown)
 
 
 async def _versions(options: StreamsOptions, ground: Ground) -> dict[str, str]:

@@ -54,10 +54,10 @@ class Ground:
             yield Ground(settings, self.environ, self.folder)
         finally:
             await asyncio.to_thread(delete_topics, settings)
-            await _forget(settings)
+            await forget(settings)
 
 
-async def _forget(settings: Settings) -> None:
+async def forget(settings: Settings) -> None:
     """Delete every key of these settings' namespace."""
     redis = connect(settings)
     try:

@@ -11,6 +11,8 @@ from rich.console import Console
 from headrace.measuring import Bound, Figure, Measure, measures_json, show_measures
 from streams.bench.freshness import Freshness
 from streams.bench.memory import Growth, UserBytes
+from streams.bench.replaying import Replay
+from streams.bench.stopping import Stop
 from streams.bench.throughput import Throughput
 
 
@@ -24,6 +26,8 @@ class Runs:
     two_workers: list[Throughput]
     """Likewise."""
     freshness: list[Freshness]
+    stops: list[Stop]
+    replays: list[Replay]
     user_bytes: UserBytes
     growth: Growth
 
@@ -70,6 +74,24 @@ def measures(runs: Runs) -> dict[str, Measure]:
             [run.p50_ms for run in runs.freshness],
         ),
         ("freshness_ms_p99", "p99", ("≤", 120.0), [run.p99_ms for run in runs.freshness]),
+        (
+            "stop_s",
+            "SIGTERM → ended amid a backlog, s",
+            ("≤", 3.0),
+            [run.seconds for run in runs.stops],
+        ),
+        (
+            "stop_uncommitted",
+            "events applied and not committed then",
+            ("≤", 0.0),
+            [run.uncommitted for run in runs.stops],
+        ),
+        (
+            "replay_events_per_s",
+            "events/s of a replay into a shadow",
+            ("≥", 15_000.0),
+            [run.events_per_s for run in runs.replays],
+        ),
         (
             "rss_mb_per_million",
             f"worker's memory, MiB per million of {runs.growth.events:,} events",

@@ -54,9 +54,11 @@ def test_every_figure_is_in_the_file(tmp_path: Path) -> None:
             "bytes_per_user",
         ),
         *("freshness_ms_p50", "freshness_ms_p99", "rss_mb_per_million"),
+        *("stop_s", "stop_uncommitted", "replay_events_per_s"),
     }
     assert report["spread"].keys() == names
-    for name in names - {"rss_mb_per_million"}:
+    assert report["stop_uncommitted"] == 0
+    for name in names - {"rss_mb_per_million", "stop_uncommitted"}:
         assert report[name] > 0, name
     assert report["benchmark"] == "streams"
     assert isinstance(report["rss_mb_per_million"], float)
@@ -72,6 +74,9 @@ def test_every_figure_is_in_the_file(tmp_path: Path) -> None:
     [fresh] = runs["freshness"]
     assert fresh["probes"] == 20
     assert fresh["p50_ms"] <= fresh["p99_ms"] <= fresh["worst_ms"]
+    [stop], [replay] = runs["stops"], runs["replays"]
+    assert 5_000 <= stop["applied"] <= 20_000
+    assert replay["events"] == 20_000
     assert report["targets"]["agent_ratio"] == "≥ 0.75"
     assert {"faust-streaming", "redis-server", "broker"} <= report["versions"].keys()
     assert report["machine"]["cpus"] >= 1
