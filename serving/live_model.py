@@ -13,11 +13,8 @@ held at any time, as while one is swapped for another.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -25,10 +22,9 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.cancellation import side_by_side
-from headrace.catalog import CatalogStore, ChangedItem, Deletions, Item
+from headrace.catalog import CatalogStore, ChangedItem, Deletions
 from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.experiment import Experiment
-from headrace.sessions import Session
 from headrace.settings import Settings
 from headrace.store import AnyReading
 from headrace.transitions import TransitionStore
@@ -37,8 +33,8 @@ from headrace.versions import LiveVersion
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
-from serving.live_rules import RulesFollower
 from serving.outage import Outage
+from serving.preparing import Loaded, Preparer
 from serving.shared_reads import SharedReads
 from serving.version_loader import VersionLoader
 
@@ -50,9 +46,6 @@ _CHANGES_AT_ONCE = 256
 """Read in one round trip while serving."""
 _ARMS_AGAIN_S = 15.0
 """Pause before a version of the experiment is tried again that could not be taken up."""
-_WARM_UP_CALLS = 20
-"""The first calls of an interpreter allocate; they must not be a user's."""
-_PAUSE_S = 0.001
 
 
 class Refusal(Struct, frozen=True):
@@ -60,19 +53,6 @@ class Refusal(Struct, frozen=True):
 
     version: str
     reason: str
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A version that is served."""
-
-    retriever: Retriever
-    rules: RulesFollower
-
-    @property
-    def version(self) -> str:
-        """Its name."""
-        return self.retriever.manifest.version
 
 
 class LiveModel:
@@ -92,15 +72,14 @@ class LiveModel:
         self._settings = settings
         self._model_id = model_id or settings.model_id
         self._holds_shelf = model_id is None
-        self._loader = loader
+        self._preparer = Preparer(self._model_id, loader, catalog, transitions)
         self._versions = versions
         self._catalog = catalog
-        self._transitions = transitions
         self.experiment = experiment
-        self._live: _Loaded | None = None
-        self._former: _Loaded | None = None
+        self._live: Loaded | None = None
+        self._former: Loaded | None = None
         """The one that was live before, in case of a rollback."""
-        self._arms: dict[str, _Loaded] = {}
+        self._arms: dict[str, Loaded] = {}
         """By name, the versions of the experiment, the live one if it is among them."""
         self._missing = self._none_loaded()
         """By name, why a version of the experiment is not served."""
@@ -260,11 +239,11 @@ class LiveModel:
             await asyncio.sleep(_ARMS_AGAIN_S)
 
     async def _take_up_arm(self, version: str) -> None:
-        """Serve a version of the experiment. Raises what `_load` raises."""
+        """Serve a version of the experiment. Raises what `Preparer.prepare` raises."""
         if self._live is not None and version == self._live.version:
             self._arms[version] = self._live
             return
-        loaded, aside = await self._load(version)
+        loaded, aside = await self._preparer.prepare(version)
         async with self._levelling:
             self._join(loaded, aside, alone=False)
             self._arms[version] = loaded
@@ -284,12 +263,12 @@ class LiveModel:
         for loaded in list(self._held()):
             await loaded.rules.catch_up()
 
-    def _served(self) -> Iterator[_Loaded]:
+    def _served(self) -> Iterator[Loaded]:
         if self._live is not None:
             yield self._live
         yield from [arm for arm in self._arms.values() if arm is not self._live]
 
-    def _held(self) -> Iterator[_Loaded]:
+    def _held(self) -> Iterator[Loaded]:
         """Yield what is kept level: the versions that are served, and the one before."""
         yield from self._served()
         if self._former is not None and self._former not in self._served():
@@ -349,7 +328,7 @@ class LiveModel:
         # Not three at a time.
         self._former = None
         try:
-            loaded, aside = await self._load(version)
+            loaded, aside = await self._preparer.prepare(version)
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
             self._refused = live.sequence
@@ -371,27 +350,13 @@ class LiveModel:
         logger.info("version %s is live here", version)
         return True
 
-    def _at_hand(self, version: str) -> _Loaded | None:
+    def _at_hand(self, version: str) -> Loaded | None:
         """Return a version that is loaded and not the live one, if it is."""
         if self._former is not None and self._former.version == version:
             return self._former
         return self._arms.get(version)
 
-    async def _load(self, version: str) -> tuple[_Loaded, DeletedItems]:
-        """Load a version aside, and bring it level with the catalogue; return how far that is.
-
-        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
-        """
-        retriever = await asyncio.to_thread(self._loader.load, self._model_id, version)
-        aside = await self._level_aside(retriever)
-        rules = RulesFollower(self._transitions, retriever)
-        await rules.catch_up()
-        await asyncio.to_thread(_warm_up, retriever)
-        # The garbage collector goes through what was made since, not through the items each time.
-        gc.freeze()
-        return _Loaded(retriever, rules), aside
-
-    def _join(self, loaded: _Loaded, aside: DeletedItems, *, alone: bool) -> None:
+    def _join(self, loaded: Loaded, aside: DeletedItems, *, alone: bool) -> None:
         """Have a version that was loaded aside hear of the catalogue from now on.
 
         `alone`: no other one is held beside it.
@@ -412,34 +377,3 @@ class LiveModel:
             self._arms, self._missing = {}, self._none_loaded()
             # The shelf is filled from the catalogue's beginning.
             self._shelf, self._deleted = ItemTable(), DeletedItems()
-
-    async def _level_aside(self, retriever: Retriever) -> DeletedItems:
-        """Bring a version that is not served yet level with the catalogue; return how far it is."""
-        aside = DeletedItems()
-        while True:
-            through, changes = await self._catalog.changes_since(aside.settled)
-            if not changes:
-                return aside
-            there = aside.settle(through, changes)
-            retriever.remove_items([item_id for item_id in changes if item_id in aside])
-            await asyncio.to_thread(_add, retriever, there)
-
-
-def _add(retriever: Retriever, items: Sequence[Item]) -> None:
-    for first in range(0, len(items), _ITEMS_AT_ONCE):
-        retriever.add_items(items[first : first + _ITEMS_AT_ONCE])
-
-
-def _warm_up(retriever: Retriever) -> None:
-    retriever.settle()
-    item_ids = tuple(retriever.popular[:10])
-    session = Session(
-        item_ids=item_ids,
-        timestamps=tuple(float(place) for place in range(len(item_ids))),
-        kinds=("click",) * len(item_ids),
-        ratings=(None,) * len(item_ids),
-    )
-    for _ in range(_WARM_UP_CALLS):
-        retriever.recommend(session, 10)
-        # Whoever is being answered from another version has its turn in between.
-        time.sleep(_PAUSE_S)

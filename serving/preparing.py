@@ -1,0 +1,97 @@
+"""A version is loaded aside and made ready: level with the catalogue and the rules, and warm."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.catalog import CatalogStore, Item
+from headrace.sessions import Session
+from headrace.transitions import TransitionStore
+from models.retrieval.retriever import Retriever
+from serving.deleted import DeletedItems
+from serving.live_rules import RulesFollower
+from serving.version_loader import VersionLoader
+
+_ITEMS_AT_ONCE = 64
+"""Whoever is being answered from another version has its turn after so many."""
+_WARM_UP_CALLS = 20
+"""The first calls of an interpreter allocate; they must not be a user's."""
+_PAUSE_S = 0.001
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that is served."""
+
+    retriever: Retriever
+    rules: RulesFollower
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return self.retriever.manifest.version
+
+
+class Preparer:
+    """Makes versions of a model ready to be served."""
+
+    def __init__(
+        self,
+        model_id: str,
+        loader: VersionLoader,
+        catalog: CatalogStore,
+        transitions: TransitionStore,
+    ) -> None:
+        self._model_id = model_id
+        self._loader = loader
+        self._catalog = catalog
+        self._transitions = transitions
+
+    async def prepare(self, version: str) -> tuple[Loaded, DeletedItems]:
+        """Load a version aside, and bring it level with the catalogue; return how far that is.
+
+        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
+        """
+        retriever = await asyncio.to_thread(self._loader.load, self._model_id, version)
+        aside = await self._level_aside(retriever)
+        rules = RulesFollower(self._transitions, retriever)
+        await rules.catch_up()
+        await asyncio.to_thread(_warm_up, retriever)
+        # The garbage collector goes through what was made since, not through the items each time.
+        gc.freeze()
+        return Loaded(retriever, rules), aside
+
+    async def _level_aside(self, retriever: Retriever) -> DeletedItems:
+        """Bring a version that is not served yet level with the catalogue; return how far it is."""
+        aside = DeletedItems()
+        while True:
+            through, changes = await self._catalog.changes_since(aside.settled)
+            if not changes:
+                return aside
+            there = aside.settle(through, changes)
+            retriever.remove_items([item_id for item_id in changes if item_id in aside])
+            await asyncio.to_thread(_add, retriever, there)
+
+
+def _add(retriever: Retriever, items: Sequence[Item]) -> None:
+    for first in range(0, len(items), _ITEMS_AT_ONCE):
+        retriever.add_items(items[first : first + _ITEMS_AT_ONCE])
+
+
+def _warm_up(retriever: Retriever) -> None:
+    retriever.settle()
+    item_ids = tuple(retriever.popular[:10])
+    session = Session(
+        item_ids=item_ids,
+        timestamps=tuple(float(place) for place in range(len(item_ids))),
+        kinds=("click",) * len(item_ids),
+        ratings=(None,) * len(item_ids),
+    )
+    for _ in range(_WARM_UP_CALLS):
+        retriever.recommend(session, 10)
+        # Whoever is being answered from another version has its turn in between.
+        time.sleep(_PAUSE_S)
