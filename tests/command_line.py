@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+
+import forked
+
+_PATIENCE_S = 120.0
+"""Only there against hanging."""
 
 
 def headrace(*arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `headrace` with these variables alone, and wait for its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "headrace.cli", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=_environ(environ),
-        timeout=60,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        given, output, errors = (Path(folder, name) for name in ("stdin", "stdout", "stderr"))
+        given.write_text(stdin)
+        process = forked.start(
+            arguments, _environ(environ), stdin=given, output=output, errors=errors
+        )
+        process.join(_PATIENCE_S)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(["headrace", *arguments], _PATIENCE_S)
+        return subprocess.CompletedProcess(
+            ["headrace", *arguments], process.exitcode, output.read_text(), errors.read_text()
+        )
 
 
 def start_headrace(*arguments: str, **environ: str) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""`headrace <command>`, with faults built in: `python faulty_part.py FAULT... COMMAND`.
+"""`headrace <command>`, with faults built in.
 
 They are here and not settings of the product's, so that nobody can ship them by accident.
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any
 
 
 def apply_without_offset_check() -> None:
     """Apply each event to its session however often it comes."""
-    from headrace import store
+    from headrace import sessions
 
-    load = store.load_script
+    load = sessions.load_script
 
     def patched(name: str) -> str:
         text = load(name)
@@ -25,7 +24,7 @@ def apply_without_offset_check() -> None:
         assert text.count(check) == 1, f"{check!r} is not in {name}"
         return text.replace(check, "if false then")
 
-    store.load_script = patched
+    sessions.load_script = patched
 
 
 def trust_every_redis() -> None:
@@ -80,11 +79,3 @@ def main(faults: list[str]) -> None:
     from headrace.cli import main
 
     main()
-
-
-if __name__ == "__main__":
-    chosen = list(takewhile(FAULTS.__contains__, sys.argv[1:]))
-    sys.argv[1:] = sys.argv[1 + len(chosen) :]
-    # Not the tests' folder: a part sees what it sees when it is installed.
-    sys.path[0] = ""
-    main(chosen)

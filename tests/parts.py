@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-import faulty_part
+import forked
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from redis import Redis
@@ -40,7 +40,6 @@ class Part(AbstractContextManager["Part"]):
         self._command = command
         self._settings = settings
         self._log = folder / f"{command}.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def __exit__(
@@ -55,40 +54,30 @@ class Part(AbstractContextManager["Part"]):
 
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
-        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
-        environ = {**os.environ, **self._settings.environ()}
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                (
-                    *launcher,
-                    sys.executable,
-                    faulty_part.__file__,
-                    *self.faults,
-                    *self._command.split(),
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self._log.parent,
-                env=environ,
-            )
+        self._process = forked.start(
+            self._command.split(),
+            {**os.environ, **self._settings.environ()},
+            output=self._log,
+            folder=self._log.parent,
+            faults=self.faults,
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(number)
+        if self.runs:
+            os.kill(self.pid, number)
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; return the exit status."""
-        assert self._process is not None
         self.signal(number)
-        return self._process.wait(PATIENCE_S)
+        return self.wait()
 
     def wait(self) -> int:
         """Wait for the process to end by itself; return the exit status."""
-        assert self._process is not None
-        return self._process.wait(PATIENCE_S)
+        self._process.join(PATIENCE_S)
+        status = self.status
+        assert status is not None, f"{self._command} has not ended"
+        return status
 
     @property
     def runs(self) -> bool:
@@ -98,13 +87,12 @@ class Part(AbstractContextManager["Part"]):
     @property
     def status(self) -> int | None:
         """The exit status, or None while the process runs."""
-        assert self._process is not None
-        return self._process.poll()
+        return self._process.exitcode
 
     @property
     def pid(self) -> int:
         """The process's id."""
-        assert self._process is not None
+        assert self._process.pid is not None
         return self._process.pid
 
     def log(self) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from command_line import headrace
 from events_log import fold, last_offsets, stored_transitions
 from kafka_tools import read_topic, send_events, send_raw
-from parts import PATIENCE_S, Part, eventually
+from parts import Part, eventually
 from redis.asyncio import Redis
 
 from headrace.errors import InvalidEvent
@@ -131,27 +129,16 @@ async def applied(settings: Settings, redis: Redis, log: list[LoggedEvent]) -> i
     return sum([(await store.read(user)).applied for user in users])
 
 
-def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `headrace` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "headrace.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings.environ(), "COLUMNS": "200"},
-        timeout=PATIENCE_S * 2,
-    )
-
-
 async def succeeds(settings: Settings, *arguments: str) -> str:
     """Run `headrace`, which must succeed; return what it printed."""
-    done = await asyncio.to_thread(run, settings, *arguments)
+    done = await asyncio.to_thread(headrace, *arguments, **settings.environ())
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 async def fails(settings: Settings, *arguments: str) -> str:
     """Run `headrace`, which must end in one line of an error; return it."""
-    done = await asyncio.to_thread(run, settings, *arguments)
+    done = await asyncio.to_thread(headrace, *arguments, **settings.environ())
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.startswith("headrace: ")
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from command_line import headrace
 from events_log import fold
 from kafka_tools import delete_topic, send_raw
 from parts import Part, eventually
@@ -23,7 +24,6 @@ from state_tools import (
     fails,
     hash_in,
     read_log,
-    run,
     succeeds,
 )
 
@@ -168,7 +168,9 @@ async def test_into_the_live_state_what_has_expired_stays_away(
     await asyncio.to_thread(Log(settings, 1).send, 20, ("clicks",))
     events = await asyncio.to_thread(read_log, settings)
     place = events[0]
-    positions = await asyncio.to_thread(run, settings, "replay", "--into", "x" + settings.namespace)
+    positions = await asyncio.to_thread(
+        headrace, "replay", "--into", "x" + settings.namespace, **settings.environ()
+    )
     assert positions.returncode == 0, positions.stderr
     reached = await PositionStore(redis, named(settings, "x" + settings.namespace)).read()
     assert {at: to for at, to in reached.items() if to} == {
