@@ -124,9 +124,9 @@ def serving(
 ) -> None:
     """Measure a server beside a plain route: speed, latency, memory, overload."""
     with extra("local"):
-        from serving.bench.command import QUICK, ServingOptions, Sizes, run_serving
+        from serving.bench.command import QUICK, Sizes, run_serving
     sizes = QUICK if quick else Sizes(repeats=repeats)
-    run_serving(ServingOptions(sizes=sizes, json=json), os.environ)
+    run_serving(sizes, json, os.environ)
 
 
 @bench.command()
@@ -141,14 +141,9 @@ def training(
 ) -> None:
     """Measure a server's latency without a training, and during one on the same machine."""
     with extra("local"):
-        from serving.bench.training_command import (
-            QUICK,
-            TrainingOptions,
-            TrainingSizes,
-            run_training,
-        )
+        from serving.bench.training_command import QUICK, TrainingSizes, run_training
     sizes = QUICK if quick else TrainingSizes(repeats=repeats)
-    run_training(TrainingOptions(sizes=sizes, json=json), os.environ)
+    run_training(sizes, json, os.environ)
 
 
 @bench.command()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
-
-from headrace.commands.bars import Phases, phases
+from headrace.commands.bars import Phases
+from headrace.commands.benchmark import run_benchmark
 from headrace.local.own_servers import own_servers, server_versions
-from headrace.measuring import machine
-from headrace.reports import check_writable, write_json
 from serving.bench.ground import Ground, activate, build_version, prepare
 from serving.bench.phases import (
     full_load,
@@ -51,25 +46,14 @@ QUICK = Sizes(items=2_000, large=4_000, users=50, seconds=0.5, calls=50, repeats
 """Enough to see that it works; its figures say nothing."""
 
 
-@dataclass(frozen=True)
-class ServingOptions:
-    """What a user chooses."""
-
-    sizes: Sizes = Sizes()
-    json: Path | None = None
-
-
-def run_serving(options: ServingOptions, environ: Mapping[str, str]) -> None:
+def run_serving(sizes: Sizes, json: Path | None, environ: Mapping[str, str]) -> None:
     """Measure, show the table, write the file. Raises `HeadraceError` when that cannot be."""
-    if options.json:
-        check_writable(options.json)
-    load = os.getloadavg()[0]
-    with phases(Console(stderr=True)) as shown:
-        runs, versions = asyncio.run(_measure(options.sizes, environ, shown))
-    show(runs, Console())
-    if options.json:
-        report = as_json(runs, asdict(options.sizes), versions, machine(load))
-        write_json(report, options.json)
+    run_benchmark(
+        lambda shown: _measure(sizes, environ, shown),
+        show,
+        lambda runs: as_json(runs, asdict(sizes)),
+        json,
+    )
 
 
 async def _measure(

@@ -89,7 +89,7 @@ def measures(runs: Runs) -> dict[str, Measure]:
     return {name: Measure.of(title, target, values) for name, title, target, values in lines}
 
 
-def as_json(runs: Runs, sizes: object, versions: dict[str, str], machine: dict[str, Any]) -> object:
+def as_json(runs: Runs, sizes: object) -> dict[str, Any]:
     """Return the content of the file: each figure by name, its spread, and all runs."""
     return {
         "benchmark": "serving",
@@ -99,8 +99,6 @@ def as_json(runs: Runs, sizes: object, versions: dict[str, str], machine: dict[s
         "plain_per_s": asdict(Figure.of(run.plain_per_s for run in runs.full)),
         "cpu_us_per_request": asdict(Figure.of(run.cpu_us for run in runs.full)),
         "runs": asdict(runs),
-        "versions": versions,
-        "machine": machine,
     }
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-
-from headrace.commands.bars import Phases, phases
+from headrace.commands.bars import Phases
+from headrace.commands.benchmark import run_benchmark
 from headrace.local.own_servers import own_servers, server_versions
-from headrace.measuring import Bound, Measure, machine, measures_json, show_measures
-from headrace.reports import check_writable, write_json
+from headrace.measuring import Bound, Measure, measures_json, show_measures
 from headrace.settings import TrainerSettings
 from serving.bench.ground import build_version, prepare
 from serving.bench.server import shipped_server
@@ -51,34 +48,24 @@ QUICK = TrainingSizes(
 """Enough to see that it works; its figures say nothing."""
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What a user chooses."""
-
-    sizes: TrainingSizes = TrainingSizes()
-    json: Path | None = None
-
-
-def run_training(options: TrainingOptions, environ: Mapping[str, str]) -> None:
+def run_training(sizes: TrainingSizes, json: Path | None, environ: Mapping[str, str]) -> None:
     """Measure, show the table, write the file. Raises `HeadraceError` when that cannot be."""
-    if options.json:
-        check_writable(options.json)
-    load = os.getloadavg()[0]
-    with phases(Console(stderr=True)) as shown:
-        runs, versions = asyncio.run(_measure(options.sizes, environ, shown))
-    found = measures(runs)
-    show_measures(found, Console())
-    if options.json:
-        report = {
-            "benchmark": "training",
-            **measures_json(found),
-            "repeats": len(runs),
-            "sizes": asdict(options.sizes),
-            "runs": [asdict(run) for run in runs],
-            "versions": versions,
-            "machine": machine(load),
-        }
-        write_json(report, options.json)
+    run_benchmark(
+        lambda shown: _measure(sizes, environ, shown),
+        lambda runs, console: show_measures(measures(runs), console),
+        lambda runs: _as_json(runs, sizes),
+        json,
+    )
+
+
+def _as_json(runs: Sequence[Beside], sizes: TrainingSizes) -> dict[str, Any]:
+    return {
+        "benchmark": "training",
+        **measures_json(measures(runs)),
+        "repeats": len(runs),
+        "sizes": asdict(sizes),
+        "runs": [asdict(run) for run in runs],
+    }
 
 
 def measures(runs: Sequence[Beside]) -> dict[str, Measure]:

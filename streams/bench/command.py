@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import statistics
 import tempfile
@@ -14,12 +13,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
-
-from headrace.commands.bars import Phases, phases
+from headrace.commands.bars import Phases
+from headrace.commands.benchmark import run_benchmark
 from headrace.local.own_servers import own_servers, server_versions
-from headrace.measuring import machine
-from headrace.reports import check_writable, write_json
 from headrace.setting_variables import variable_of
 from headrace.topics import delete_topics
 from streams.bench.freshness import freshness
@@ -65,22 +61,20 @@ class StreamsOptions:
 
 def run_streams(options: StreamsOptions, environ: Mapping[str, str]) -> None:
     """Measure, show the table, write the file. Raises `HeadraceError` when that cannot be."""
-    if options.json:
-        check_writable(options.json)
-    load = os.getloadavg()[0]
-    with phases(Console(stderr=True)) as shown:
-        runs, versions = asyncio.run(_measure(options, environ, shown))
-    show(runs, Console())
-    if options.json:
-        write_json(as_json(runs, options.sizes.repeats, versions, machine(load)), options.json)
+    run_benchmark(
+        lambda shown: _measure(options, environ, shown),
+        show,
+        lambda runs: as_json(runs, options.sizes.repeats),
+        options.json,
+    )
 
 
 async def _measure(
-    options: StreamsOptions, environ: Mapping[str, str], phases: Phases
+    options: StreamsOptions, environ: Mapping[str, str], shown: Phases
 ) -> tuple[Runs, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         async with _ground(options, environ, Path(folder)) as ground:
-            return await _runs(ground, options.sizes, phases), await _versions(options, ground)
+            return await _runs(ground, options.sizes, shown), await _versions(options, ground)
 
 
 @asynccontextmanager
@@ -97,7 +91,7 @@ async def _ground(
         await asyncio.to_thread(delete_topics, servers.settings)
 
 
-async def _runs(ground: Ground, sizes: Sizes, phases: Phases) -> Runs:
+async def _runs(ground: Ground, sizes: Sizes, shown: Phases) -> Runs:
     ours: list[Throughput] = []
     bare: list[Throughput] = []
     two: list[Throughput] = []
@@ -107,29 +101,29 @@ async def _runs(ground: Ground, sizes: Sizes, phases: Phases) -> Runs:
             ("the bare agent", bare_worker, bare),
             ("two workers", partial(shipped_workers, number=2), two),
         ):
-            with phases.phase(f"{name}, {number} of {sizes.repeats}", sizes.events) as advance:
+            with shown.phase(f"{name}, {number} of {sizes.repeats}", sizes.events) as advance:
                 async with ground.fresh(f"{name.split()[-1]}-{number}") as its_own:
                     runs.append(await throughput(its_own, start, sizes.events, advance))
     rate = sizes.load * statistics.median(run.events_per_s for run in ours)
     fresh = []
     for number in range(1, sizes.repeats + 1):
         title = f"freshness at {rate:,.0f} events/s, {number} of {sizes.repeats}"
-        with phases.phase(title, sizes.probes) as advance:
+        with shown.phase(title, sizes.probes) as advance:
             async with ground.fresh(f"freshness-{number}") as its_own:
                 fresh.append(await freshness(its_own, rate, sizes.probes, advance))
     stops, replays = [], []
     for number in range(1, sizes.repeats + 1):
         turn = f"{number} of {sizes.repeats}"
-        with phases.phase(f"a clean stop, {turn}", sizes.events) as advance:
+        with shown.phase(f"a clean stop, {turn}", sizes.events) as advance:
             async with ground.fresh(f"stop-{number}") as its_own:
                 stops.append(await stop(its_own, sizes.events, advance))
-        with phases.phase(f"a replay, {turn}", sizes.events) as advance:
+        with shown.phase(f"a replay, {turn}", sizes.events) as advance:
             async with ground.fresh(f"replay-{number}") as its_own:
                 replays.append(await replay_all(its_own, sizes.events, advance))
-    with phases.phase(f"{sizes.users:,} users in Redis", 1):
+    with shown.phase(f"{sizes.users:,} users in Redis", 1):
         async with ground.fresh("users") as its_own:
             of_users = await user_bytes(its_own, sizes.users)
-    with phases.phase("a worker's memory", sizes.rss_events) as advance:
+    with shown.phase("a worker's memory", sizes.rss_events) as advance:
         async with ground.fresh("memory") as its_own:
             grown = await growth(its_own, sizes.rss_events, advance)
     return Runs(ours, bare, two, fresh, stops, replays, of_users, grown)

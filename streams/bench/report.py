@@ -102,7 +102,7 @@ def measures(runs: Runs) -> dict[str, Measure]:
     return {name: Measure.of(title, target, values) for name, title, target, values in lines}
 
 
-def as_json(runs: Runs, repeats: int, versions: dict[str, str], machine: dict[str, Any]) -> object:
+def as_json(runs: Runs, repeats: int) -> dict[str, Any]:
     """Return the content of the file: each figure by name, its spread, and all runs."""
     return {
         "benchmark": "streams",
@@ -117,8 +117,6 @@ def as_json(runs: Runs, repeats: int, versions: dict[str, str], machine: dict[st
             for name, of in _throughputs(runs).items()
         },
         "runs": asdict(runs),
-        "versions": versions,
-        "machine": machine,
     }
 
 
