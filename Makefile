@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-FUZZ := event bulk item erasure body filters credentials
+FUZZ := event bulk item erasure body retrain filters credentials
 FUZZ_S := 60
 INSTALLED := $(VENV)/.installed
 

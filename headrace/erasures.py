@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -81,6 +82,14 @@ class Erasures:
     def by_user(self) -> Mapping[str, Erasure]:
         """The erasures by user."""
         return self._of_user
+
+    @property
+    def digest(self) -> str:
+        """By which it is told whether another erasure has come since; "" for none."""
+        if not self._of_user:
+            return ""
+        known = [self._of_user[user_id] for user_id in sorted(self._of_user)]
+        return sha256(msgspec.json.encode(known)).hexdigest()
 
     def add(self, erasure: Erasure) -> None:
         """Take an erasure, in the topic's order: of one user the last counts, as after compaction.

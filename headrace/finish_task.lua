@@ -8,12 +8,13 @@
 --       trained    hash: model id -> when it was last trained, in Unix seconds
 --       succeeded  hash: model id -> what its last success was, as JSON
 --       kinds      hash: model id -> of which kind its versions are
+--       deleted    set: ids of models that are deleted, or being deleted
 -- ARGV  task id, number, model id, the task as JSON, when the model was trained ('': it was not),
 --       the success as JSON ('': it is none), the task's kind
 -- Returns whether it was ended.
 
-local fences, leases, marks, attempts, task, open, active, trained, succeeded, kinds =
-  unpack(KEYS)
+local fences, leases, marks, attempts, task, open, active, trained, succeeded, kinds,
+  deleted = unpack(KEYS)
 local id, number, model, value, trained_at, success, kind = unpack(ARGV)
 
 if redis.call('HGET', fences, id) ~= number then return 0 end
@@ -24,7 +25,8 @@ redis.call('HDEL', fences, id)
 redis.call('HDEL', marks, id)
 redis.call('HDEL', attempts, id)
 if redis.call('HGET', active, model) == id then redis.call('HDEL', active, model) end
-if trained_at ~= '' then
+-- Of a model that was deleted meanwhile nothing is remembered.
+if trained_at ~= '' and redis.call('SISMEMBER', deleted, model) == 0 then
   redis.call('HSET', trained, model, trained_at)
   redis.call('HSET', kinds, model, kind)
 end

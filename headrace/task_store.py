@@ -115,7 +115,8 @@ class TaskStore:
         wait_s = seconds(interval, _MIN_INTERVAL)
         raw = await self._create(
             keys=[
-                self._key("key", request.idempotency_key or task_id),
+                # The same key is another request where another model is asked for.
+                self._key("key", model_id, request.idempotency_key or task_id),
                 *self._keys("active"),
                 self._key("task", task_id),
                 *self._keys("newest", "open", "deleted", "trained", "kinds"),
@@ -192,7 +193,8 @@ class TaskStore:
     async def refuse_model(self, model_id: str) -> None:
         """Take no more requests for a model: it is deleted, or being deleted."""
         await self._redis.sadd(self._key("deleted"), model_id)
-        await self._redis.hdel(self._key("kinds"), model_id)
+        for known in ("kinds", "trained"):
+            await self._redis.hdel(self._key(known), model_id)
 
     async def admit_model(self, model_id: str) -> None:
         """Take requests for a model again."""
@@ -335,7 +337,7 @@ class TaskStore:
             keys=[
                 *self._keys("fences", "leases", "marks", "attempts"),
                 self._key("task", task.id),
-                *self._keys("open", "active", "trained", "succeeded", "kinds"),
+                *self._keys("open", "active", "trained", "succeeded", "kinds", "deleted"),
             ],
             args=[
                 task.id, fence, task.model_id, msgspec.json.encode(task),
@@ -346,9 +348,15 @@ class TaskStore:
         if not done:
             raise LeaseLost(task)
 
-    async def release(self, task: Task, fence: int) -> None:
-        """Give a task back that has not ended: whoever looks next takes it."""
-        await self._release(keys=self._keys("fences", "leases", "attempts"), args=[task.id, fence])
+    async def release(self, task: Task, fence: int, *, counts: bool = False) -> None:
+        """Give a task back that has not ended: whoever looks next takes it.
+
+        `counts`: as an attempt at it that was broken off.
+        """
+        await self._release(
+            keys=self._keys("fences", "leases", "attempts"),
+            args=[task.id, fence, "1" if counts else ""],
+        )
 
     async def _write(self, task: Task, fence: int, what: str, value: bytes, ttl_s: int) -> None:
         written = await self._save(

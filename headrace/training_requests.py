@@ -6,6 +6,7 @@ HTTP, the command line, the clock, the count of events and the `retrain` topic a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -99,6 +100,11 @@ class TrainingRequest(
         """Return from and to which time of the events, in Unix seconds; None: not by time."""
         return _seconds(self.from_), _seconds(self.to)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the log is left out but, by offset, its end."""
+        return self.from_ is None and (self.to is None or isinstance(self.to, dict))
+
     def offsets(self) -> tuple[Offsets | None, Offsets | None]:
         """Return from and to which offsets of the log; None: not by offsets."""
         begin, end = (each if isinstance(each, dict) else None for each in (self.from_, self.to))
@@ -135,6 +141,7 @@ _LIMITS: Mapping[str, str] = {
 }
 """By field, what it may be."""
 
+_PARTITION = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _decoder = msgspec.json.Decoder(TrainingRequest)
 
 
@@ -227,7 +234,7 @@ def _check_offsets(name: str, offsets: Offsets, topics: Collection[str]) -> None
             reason = f"{topic[:_SHOWN]!r} is no topic that is trained on; there are {among}"
             raise InvalidEvent(name, reason)
         for partition in by_partition:
-            if not (partition.isascii() and partition.isdigit()):
+            if not _PARTITION.fullmatch(partition):
                 raise InvalidEvent(f"{name}.{topic}", f"{partition[:_SHOWN]!r} is no partition")
 
 
@@ -253,10 +260,14 @@ def _in_words(error: InvalidEvent, raw: bytes) -> InvalidEvent:
     limits = _LIMITS.get(field)
     if limits is None or error.reason.startswith("is "):
         return error
-    value: Any = msgspec.json.decode(raw)
-    for name in field.split("."):
-        value = value[name]
-    shown = msgspec.json.encode(value).decode()[:_SHOWN]
+    try:
+        value: Any = msgspec.json.decode(raw)
+        for name in field.split("."):
+            value = value[name]
+        shown = msgspec.json.encode(value).decode()[:_SHOWN]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        # What comes after the field, or the field itself, is no JSON that Python could hold.
+        return InvalidEvent(field, f"{error.reason}; it must be {limits}")
     return InvalidEvent(field, f"is {shown}; it must be {limits}")
 
 

@@ -58,6 +58,11 @@ class TrainingData(Struct, frozen=True, kw_only=True):
     """By topic and partition, the offset read up to, exclusive."""
     topic_ids: dict[str, str] = {}
     """By topic, the id it had: offsets mean nothing in a topic made anew."""
+    whole: bool = True
+    """Whether all of the log up to there was read: nothing left out by a time or a beginning that
+    was asked for."""
+    erasures: str = ""
+    """Digest of the erasures whose users' events were left out; "" for none."""
     events: int
     """All that the version learnt from; of an incremental one, those of its base among them."""
     read: int = 0

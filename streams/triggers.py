@@ -44,12 +44,14 @@ class CountTrigger:
         key = self._settings.key("retrain", model_id, "due")
         stored = await self._redis.get(key)
         due = int(text(stored)) if stored is not None else every
-        if counted < due:
-            return False
-        await self._send(model_id, due, counted)
         following = (counted // every + 1) * every
-        await self._move(keys=[key], args=["" if stored is None else due, following])
-        return True
+        is_due = counted >= due
+        if is_due:
+            await self._send(model_id, due, counted)
+        # Further off than that it is when the setting was lowered.
+        if is_due or following < due:
+            await self._move(keys=[key], args=["" if stored is None else due, following])
+        return is_due
 
     async def _send(self, model_id: str, due: int, counted: int) -> None:
         request = TrainingRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from contextlib import ExitStack
@@ -104,9 +105,9 @@ def train(
         "learning_rate": learning_rate,
         "train_split_ratio": train_split_ratio,
         "seed": seed,
-        "from": _time(begin, "--from"),
-        "to": _time(end, "--to"),
-        "schema": _json(schema),
+        "from": _bound(begin, "--from"),
+        "to": _bound(end, "--to"),
+        "schema": _json(schema, "--schema"),
         "with_feedback": with_feedback or None,
         "global_data": global_data or None,
         "params": _params(params or []),
@@ -174,25 +175,35 @@ def _ask(client: Client, path: str, asked: dict[str, Any], data: Path | None) ->
         return client.post_file(path, asked, "data", data.name, file)
 
 
-def _time(given: str | None, option: str) -> str | None:
-    """Return an ISO time with its offset. Raises `HeadraceError` for what is no time."""
+def _bound(given: str | None, option: str) -> Any:
+    """Return Unix seconds, offsets, or an ISO time with its offset from UTC.
+
+    Raises `HeadraceError` for what is none of them.
+    """
     if given is None:
         return None
+    if given.startswith("{"):
+        return _json(given, option)
+    with contextlib.suppress(ValueError):
+        return float(given)
     try:
         # Python 3.10 does not know the Z of UTC.
         moment = datetime.fromisoformat(given.replace("Z", "+00:00"))
     except ValueError as exc:
-        raise HeadraceError(f"{option} {given} is no time; write 2026-11-01T00:00.") from exc
+        raise HeadraceError(
+            f"{option} {given} is no time; write 2026-11-01T00:00, Unix seconds, or offsets like "
+            '{"clicks": {"0": 1200}}.'
+        ) from exc
     return (moment if moment.tzinfo else moment.astimezone()).isoformat()
 
 
-def _json(given: str | None) -> Any:
+def _json(given: str | None, option: str) -> Any:
     import msgspec
 
     try:
         return None if given is None else msgspec.json.decode(given)
     except msgspec.DecodeError as exc:
-        raise HeadraceError(f"--schema {given} is not JSON: {exc}.") from exc
+        raise HeadraceError(f"{option} {given} is not JSON: {exc}.") from exc
 
 
 def _params(given: list[str]) -> dict[str, float] | None:

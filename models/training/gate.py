@@ -7,7 +7,8 @@ they do while serving: they know every event before the one that is asked for, i
 alike. The first version of a model is measured beside the most popular items.
 
 A version is rejected when its NDCG@10 is lower by more than the tolerance, and the 95 % interval of
-the difference, by the paired bootstrap over users, is wholly below 0: worse, and not by chance.
+the difference, by the paired bootstrap over users, is wholly below 0: worse, and not by chance. So
+is one that nothing could be asked of, while another one serves.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class Gate:
         worse = difference.share < -self.settings.tolerance and difference.high < 0
         # Held-out events that are not new to the live version say nothing of it.
         behind = self.live is not None and columns.timestamp[-1] <= _fitted_to(self.live)
+        unmeasured = self.live is not None and not len(new)
         against = POPULARITY if self.live is None else self.live.manifest.version
         verdict = Verdict(
-            accepted=not (worse or behind),
+            accepted=not (worse or behind or unmeasured),
             reason="",
             against=against,
             live=self.serving,

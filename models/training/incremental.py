@@ -59,11 +59,17 @@ class Base:
 
 
 def base_of(
-    settings: Settings, store: ArtifactStore, job: Job, parameters: Parameters
+    settings: Settings,
+    store: ArtifactStore,
+    job: Job,
+    parameters: Parameters,
+    erasures: str = "",
 ) -> Base | str | None:
     """Return the version that this job goes on from, or in words why it is none that is live.
 
-    None where nothing is to be gone on from.
+    None where nothing is to be gone on from. `erasures`: the digest of those there are. What a
+    version from before one of them has learnt of the user would be carried on, so that only a
+    request that names the mode goes on from it.
     """
     request = job.request
     if request.mode == "full":
@@ -80,16 +86,18 @@ def base_of(
         if manifest is None:
             return f"version {job.base} is not there"
         why = unfit(manifest, job.kind, parameters, job.through, job.topic_ids)
+        if why is None and request.mode is None and manifest.data.erasures != erasures:
+            why = f"a user was erased since version {job.base} was trained"
         return why or load_base(store.fetch(job.model_id, job.base, check), check)
     except HeadraceError as exc:
         return f"version {job.base} cannot be read: {exc}"
 
 
-def nothing_new(store: ArtifactStore, job: Job, asked: str) -> bool:
+def nothing_new(store: ArtifactStore, job: Job, asked: str, erasures: str = "") -> bool:
     """Return whether the last success went on to where the log ends, asked for the same.
 
     An incremental version's fingerprint is of its base's and of what was read, so reading the whole
-    log would not tell. `asked`: `made_with` of the request.
+    log would not tell. `asked`: `made_with` of the request; `erasures`: see `base_of`.
     """
     if job.last is None or job.last.version != job.base or job.last.made_with != asked:
         return False
@@ -97,6 +105,7 @@ def nothing_new(store: ArtifactStore, job: Job, asked: str) -> bool:
     return (
         manifest is not None
         and manifest.mode == "incremental"
+        and manifest.data.erasures == erasures
         and job.data is None
         and (job.request.from_, job.request.to) == (None, None)
         and (manifest.data.through, manifest.data.topic_ids) == (job.through, job.topic_ids)
@@ -127,6 +136,8 @@ def unfit(
         return f"version {version} is of the kind {manifest.kind}"
     if not manifest.data.through:
         return f"version {version} was not trained on the log"
+    if not manifest.data.whole:
+        return f"version {version} was trained on a part of the log"
     if manifest.data.through == through:
         return f"nothing is new since version {version}"
     anew = [

@@ -18,6 +18,7 @@ import msgspec
 
 from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
+from headrace.erasure_log import read_erasures
 from headrace.errors import ArtifactInvalid, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
 from headrace.producer import Producer
@@ -81,12 +82,13 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
             store.put(folder)
         return
     asked = made_with(job.request, parameters)
-    if nothing_new(store, job, asked):
+    erasures = read_erasures(settings).digest
+    if nothing_new(store, job, asked, erasures):
         tell(Report(step="nothing is new", fraction=READING, unchanged=True))
         return
 
     # 1. Read the events: what is new since the version to go on from, or all.
-    base = base_of(settings, store, job, parameters)
+    base = base_of(settings, store, job, parameters, erasures)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
     known = base.artifact.manifest.data if isinstance(base, Base) else None
     if known is not None:
@@ -134,6 +136,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         cluster=cluster,
         kind=job.kind,
         topic_ids=job.topic_ids,
+        whole=job.request.is_whole,
+        erasures=erasures,
         notes=notes,
         feedback=feedback,
         work=Path(job.work) if job.work else None,

@@ -128,10 +128,11 @@ class JobProcess:
                 try:
                     await self._hold()
                 except (RedisError, OSError) as exc:
-                    # Whether the lease is still ours shows when Redis is back.
+                    # It may be another's soon, so the training, which hears nothing, ends by itself
+                    # before; it goes on from its last checkpoint.
                     logger.warning("the lease cannot be renewed: %r", exc)
-                # It ends by itself when it hears nothing: its trainer hangs.
-                _tell(process, b"")
+                else:
+                    _tell(process, b"")
                 await self._check_memory(process.pid)
         except Exception:
             with contextlib.suppress(ProcessLookupError):

@@ -56,6 +56,10 @@ class Origin:
     kind: Kind = "retrieval"
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     """Of the topics that the events were read from."""
+    whole: bool = True
+    """Whether the events are all that these topics have up to where they were read."""
+    erasures: str = ""
+    """Digest of the erasures that were known when they were read."""
     notes: tuple[str, ...] = ()
     """In words, what is not as it was asked for."""
     work: Path | None = None
@@ -100,7 +104,11 @@ def train(
         feedback.so_far(columns, rows, parameters) if feedback else None,
     )
     fitted_to = float(shaped.timestamp[seen - 1])
-    data = training_data(columns, origin.topic_ids, fitted_to, feedback)
+    data = msgspec.structs.replace(
+        training_data(columns, origin.topic_ids, fitted_to, feedback),
+        whole=origin.whole,
+        erasures=origin.erasures,
+    )
     made = _Made(artifacts, model_id, version, data, origin)
     return _make(made, course, shaped, items, parameters, progress)
 

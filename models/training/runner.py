@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from headrace.errors import ChangeRefused, HeadraceError
 from headrace.log import Offsets, end_offsets
 from headrace.secrets import without_secrets
 from headrace.settings import Settings
+from headrace.signatures import TrustedKeys
 from headrace.task_files import data_file, remove_files, work_folder
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
 from headrace.tasks import Status, Task
@@ -32,7 +34,7 @@ from models.training.rendezvous import Announced, Rendezvous
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-"""Trainers that may die at one task; it is the task, then."""
+"""Attempts that may be broken off; it is the task, then."""
 
 
 class TaskCancelled(Exception):
@@ -105,8 +107,9 @@ class Runner:
     def _check_attempt(self) -> None:
         if self._attempt > _ATTEMPTS:
             raise HeadraceError(
-                f"{_ATTEMPTS} trainers have died at this task. Look at their logs, and whether the "
-                "machine has the memory for it; then ask again."
+                f"{_ATTEMPTS} attempts at this task were broken off: trainers have died at it, or "
+                "could not write. Look at their logs, whether the machine has the memory for it, "
+                "and at the disk; then ask again."
             )
 
     async def _prepare(self) -> None:
@@ -224,10 +227,12 @@ class Runner:
         # What no server could load must not be announced.
         manifest = await asyncio.to_thread(self._load, self._version)
         await self._commit()
-        live = await self._versions.live(model_id)
-        if live is not None and live.version == self._version:
-            # A trainer died between this and saying so.
-            await self._finish(Outcome(step="live"), manifest)
+        history = await self._versions.history(model_id)
+        if any(each.version == self._version for each in history):
+            # A trainer died between this and saying so. What ops have put live since stays.
+            now_live = history[0].version
+            step = "live" if now_live == self._version else f"went live; {now_live} is since"
+            await self._finish(Outcome(step=step), manifest)
             return
         outcome = await admit(
             self._versions,
@@ -252,11 +257,12 @@ class Runner:
         elif live is not None and live.reason == ROLLED_BACK:
             step = f"{nothing_new}; ops rolled it back, and it stays so"
         else:
-            step = f"{nothing_new}, which {await self._live_again(manifest.version)}"
+            again = await self._live_again(manifest.version, live.version if live else None)
+            step = f"{nothing_new}, which {again}"
         await self._finish(Outcome(step=step), manifest, trained=False)
 
-    async def _live_again(self, version: str) -> str:
-        """Put a version live that was, and say what came of it."""
+    async def _live_again(self, version: str, instead_of: str | None) -> str:
+        """Put a version live that was, unless another one is by now; say what came of it."""
         await asyncio.to_thread(self._load, version)
         await self._commit()
         try:
@@ -265,6 +271,7 @@ class Runner:
                 version,
                 now=self._clock(),
                 reason=f"task {self.task.id}",
+                expected=instead_of,
                 unasked=True,
                 fence=self._fence,
             )
@@ -273,8 +280,8 @@ class Runner:
         return "is live again"
 
     def _load(self, version: str) -> Manifest:
-        folder = self._store.fetch(self.task.model_id, version)
-        return check_version(folder)
+        check = partial(TrustedKeys.of(self._settings.versions).check, version)
+        return check_version(self._store.fetch(self.task.model_id, version, check), check)
 
     async def _commit(self) -> None:
         """Say that a version goes live now. Raises `TaskCancelled` or `LeaseLost`."""

@@ -179,8 +179,10 @@ class Trainer:
             await runner.run()
         except (RedisError, KafkaError, OSError) as exc:
             logger.warning("task %s is broken off: %r", claim.task.id, exc)
+            # A disk that is full, or may not be written, would break it off again and again.
+            counts = not isinstance(exc, (RedisError, KafkaError))
             with contextlib.suppress(RedisError, OSError):
-                await self._tasks.release(claim.task, claim.fence)
+                await self._tasks.release(claim.task, claim.fence, counts=counts)
             await asyncio.sleep(_AGAIN_S)
         self._ended["trained"] += runner.task.status == "SUCCEEDED"
         self._ended["failed"] += runner.task.status == "FAILED"

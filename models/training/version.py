@@ -95,6 +95,8 @@ def data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData:
     before = base.artifact.manifest.data
     return msgspec.structs.replace(
         read,
+        # Of whoever was erased since, what the base has learnt is carried on.
+        erasures=before.erasures,
         events=before.events + int(new.is_new.sum()),
         fingerprint=fingerprint_onward(before.fingerprint, read.fingerprint),
         from_timestamp=min(before.from_timestamp, read.from_timestamp),

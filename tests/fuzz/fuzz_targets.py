@@ -21,7 +21,7 @@ from headrace.errors import InvalidCursor, InvalidErasure, InvalidEvent, Invalid
 from headrace.events import KINDS, MAX_AHEAD_S, decode, parse_event
 from headrace.keys import split_key
 from headrace.tokens import Token
-from headrace.training_requests import TrainingRequest
+from headrace.training_requests import TrainingRequest, parse_request
 from models.retrieval.filters import parse_filter
 from serving.cursor import read_cursor, write_cursor
 from serving.nesting import is_too_deep
@@ -99,6 +99,12 @@ def body(raw: bytes) -> None:
             assert len(sent["errors"][0].get("value", "")) <= 101
             continue
         assert decode(decoder, msgspec.json.encode(found), InvalidEvent) == found
+
+
+def retrain(raw: bytes) -> None:
+    """A message of the topic `retrain` is a request, or `InvalidEvent`."""
+    with suppress(InvalidEvent):
+        parse_request(raw)
 
 
 def filters(raw: bytes) -> None:
@@ -195,6 +201,13 @@ TARGETS: dict[str, tuple[Target, tuple[bytes, ...]]] = {
             _lines({"scopes": ["recommend"], "expires_s": 900}),
             _lines({"reason": "r", "params": {"epochs": 1}, "idempotency_key": "k"}),
             _lines({"from": "anon", "from_token": "hu_x", "timeout_ms": 1}),
+        ),
+    ),
+    "retrain": (
+        retrain,
+        (
+            _lines({"epochs": 0, "reason": "r"}),
+            _lines({"schema": {"format": "xml"}, "from": {"clicks": {"0": 1}}, "seed": 1}),
         ),
     ),
     "filters": (filters, (_lines(_FILTER), b'{"and": [{"a": {"exists": true}}]}')),

@@ -346,3 +346,31 @@ async def test_an_unknown_task_is_said_to_be_unknown(store: TaskStore) -> None:
     assert await store.newest() == []
     assert await store.of_model("default") is None
     assert await store.claim(now=NOW) is None
+
+
+async def test_a_key_is_of_one_model(store: TaskStore) -> None:
+    first = await ask(store, "default", idempotency_key="nightly")
+    other = await ask(store, "books", idempotency_key="nightly")
+    assert (first.model_id, other.model_id) == ("default", "books")
+    assert (await ask(store, "books", idempotency_key="nightly")).id == other.id
+
+
+async def test_attempts_that_were_broken_off_are_counted(store: TaskStore) -> None:
+    await ask(store)
+    for counts, attempt in ((False, 1), (True, 1), (True, 2), (False, 3), (False, 3)):
+        claim = await claimed(store)
+        assert claim.attempt == attempt
+        await store.release(claim.task, claim.fence, counts=counts)
+
+
+async def test_a_model_that_is_deleted_while_it_trains_may_be_another_kind_at_once(
+    redis: Redis, settings: Settings
+) -> None:
+    strict = msgspec.structs.replace(settings, retrain=RetrainSettings(min_interval="1h"))
+    store = TaskStore(redis, strict)
+    await ask(store, "books")
+    claim = await claimed(store)
+    await store.refuse_model("books")
+    await end(store, claim, trained=True)
+    await store.admit_model("books")
+    assert (await ask(store, "books", kind="items")).kind == "items"

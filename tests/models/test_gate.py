@@ -140,6 +140,21 @@ def test_a_worse_version_is_rejected_and_a_better_one_is_not(half: Artifact) -> 
     )
 
 
+def test_what_nothing_could_be_asked_of_does_not_take_the_place_of_what_serves(
+    half: Artifact,
+) -> None:
+    # Whoever comes after what either was fitted to meets the same item as ever.
+    columns = toy_columns()
+    first = np.zeros(columns.user.max() + 1, np.int32)
+    first[columns.user[::-1]] = columns.item[::-1]
+    held_out = columns.timestamp > (half.manifest.data.fitted_to or 0)
+    again = replace(columns, item=np.where(held_out, first[columns.user], columns.item))
+    verdict = Gate(GateSettings(), half, "v0").judge(half, again, [], TOY)
+    assert (verdict.accepted, verdict.events) == (False, 0)
+    assert "nothing to measure it on" in verdict.reason
+    assert Gate(GateSettings(), None, None).judge(half, again, [], TOY).accepted
+
+
 def test_what_is_within_the_tolerance_or_chance_is_accepted(half: Artifact) -> None:
     bad = spoilt(half)
     columns = toy_columns()

@@ -167,6 +167,10 @@ def test_what_is_nothing_to_go_on_from(toy_manifest: Manifest, tmp_path: Path) -
     assert "of the kind retrieval" in str(unfit(manifest, "items", TOY, through, {"ratings": "a"}))
     slower = msgspec.structs.replace(TOY, learning_rate=0.001, epochs=2, seed=9)
     assert unfit(manifest, "retrieval", slower, through, {"ratings": "a"}) is None
+    part = msgspec.structs.replace(
+        manifest, data=msgspec.structs.replace(manifest.data, whole=False)
+    )
+    assert "a part of the log" in str(unfit(part, "retrieval", TOY, through, {"ratings": "a"}))
     assert "no weights" in str(load_base(tmp_path))
 
 

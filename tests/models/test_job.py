@@ -21,7 +21,7 @@ from headrace.training_settings import TrainingSettings
 from headrace.versions import FeedbackData
 from models.retrieval import load_artifact
 from models.training.fingerprint import fingerprint, made_with
-from models.training.incremental import Base, base_of
+from models.training.incremental import Base, base_of, nothing_new
 from models.training.job import train
 from models.training.job_events import read_events
 from models.training.job_messages import Job
@@ -125,6 +125,15 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert "no live version" in str(why(job_of(settings, "v3")))
     assert "is not there" in str(why(job_of(settings, "v3", "20260101T000000Z-000009")))
     assert "nothing is new" in str(why(job_of(settings, "v3", second)))
+    # Once a user was erased, what a version has learnt is not carried on, unless that is asked for.
+    erased = "a digest of erasures"
+    default = msgspec.structs.replace(job, request=TrainingRequest())
+    by_name = msgspec.structs.replace(job, request=TrainingRequest(mode="incremental"))
+    store = ArtifactStore(settings)
+    assert "a user was erased since" in str(base_of(settings, store, default, TINY, erased))
+    assert isinstance(base_of(settings, store, by_name, TINY, erased), Base)
+    assert nothing_new(store, again, last.made_with)
+    assert not nothing_new(store, again, last.made_with, erased)
     part = msgspec.structs.replace(job, request=TrainingRequest(from_=5.0))
     assert "a part of the log" in str(why(part))
     assert why(msgspec.structs.replace(job, request=TrainingRequest(mode="full"))) is None

@@ -100,3 +100,22 @@ async def test_zero_means_never(every_ten: Settings, redis: Redis, producer: Pro
     await Counted(redis, every_ten).up_to(100)
     assert not await CountTrigger(redis, never, trending, producer).check()
     assert requests(never) == []
+
+
+async def test_a_lower_setting_counts_from_the_next_multiple_on(
+    every_ten: Settings, redis: Redis, producer: Producer
+) -> None:
+    trending, counted = TrendingStore(redis, every_ten), Counted(redis, every_ten)
+    rarely = msgspec.structs.replace(every_ten, retrain=RetrainSettings(every_events=1_000))
+    before = CountTrigger(redis, rarely, trending, producer)
+    await redis.set(every_ten.key("retrain", every_ten.model_id, "due"), 1_000)
+    await counted.up_to(15)
+    assert not await before.check()
+    trigger = CountTrigger(redis, every_ten, trending, producer)
+    # 10 has passed under another setting.
+    assert not await trigger.check()
+    await counted.up_to(20)
+    assert await trigger.check()
+    assert not await trigger.check()
+    [request] = requests(every_ten)
+    assert request.reason == "20 events counted, 20 were due"

@@ -1,0 +1,168 @@
+"""What becomes of a task whose version is there already, or whose trainer cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from task_tools import ask, reaches
+
+from headrace.producer import Producer
+from headrace.settings import Settings, TrainerSettings, VersionSettings
+from headrace.signatures import make_key
+from headrace.task_store import Claim, TaskStore
+from headrace.tasks import Task
+from headrace.topics import ensure_topics
+from headrace.training_requests import TrainingRequest
+from headrace.version_store import VersionStore
+from headrace.versions import MANIFEST, ROLLED_BACK, read_manifest, version_name
+from models.training import job_process, trainer
+from models.training.job_messages import Job, Report
+from models.training.job_process import JobProcess, LeftAlone
+from models.training.runner import Runner
+from models.training.trainer import Trainer
+
+NOW = 1_704_060_026.0
+BEFORE, OTHER = (version_name(NOW - age, "00000a") for age in (60, 30))
+
+
+@dataclass
+class Shop:
+    """A model whose trainer has died after its version was written."""
+
+    settings: Settings
+    tasks: TaskStore
+    versions: VersionStore
+    claim: Claim
+    version: str
+
+    async def went_live(self, version: str, reason: str = "a test") -> None:
+        await self.versions.activate("default", version, now=NOW, reason=reason)
+
+    async def live(self) -> str | None:
+        live = await self.versions.live("default")
+        return live.version if live else None
+
+    def runner(self, settings: Settings | None = None) -> Runner:
+        own = settings or self.settings
+        return Runner(own, self.tasks, self.versions, self.claim, lambda: NOW)
+
+    async def task(self) -> Task:
+        return await self.tasks.get(self.claim.task.id)
+
+
+@pytest.fixture
+async def shop(settings: Settings, redis: Redis, toy_folder: Path) -> AsyncIterator[Shop]:
+    ensure_topics(settings)
+    producer = Producer(settings)
+    tasks = TaskStore(redis, settings)
+    await ask(tasks, "default")
+    claim = await tasks.claim(now=NOW)
+    assert claim is not None
+    version = version_name(claim.task.created_at, claim.task.id[:6])
+    folder = Path(settings.artifacts) / "default" / version
+    shutil.copytree(toy_folder, folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    own = msgspec.structs.replace(manifest, model_id="default", version=version)
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(own))
+    yield Shop(settings, tasks, VersionStore(redis, settings, producer), claim, version)
+    await producer.close()
+
+
+async def test_a_version_that_was_written_goes_live(shop: Shop) -> None:
+    await shop.runner().run()
+    task = await shop.task()
+    assert (task.status, task.step, task.version) == ("SUCCEEDED", "live", shop.version)
+    assert await shop.live() == shop.version
+
+
+async def test_a_rollback_stands_though_the_trainer_died_before_it_said_live(shop: Shop) -> None:
+    await shop.went_live(BEFORE)
+    await shop.went_live(shop.version)
+    await shop.went_live(BEFORE, ROLLED_BACK)
+    await shop.runner().run()
+    assert await shop.live() == BEFORE
+    task = await shop.task()
+    assert (task.status, task.step) == ("SUCCEEDED", f"went live; {BEFORE} is since")
+
+
+async def test_the_last_version_goes_live_again_only_in_place_of_what_was_looked_at(
+    shop: Shop,
+) -> None:
+    await shop.went_live(BEFORE)
+    runner = shop.runner()
+    said = await runner._live_again(shop.version, OTHER)
+    assert said == (
+        f"is kept, not live: The live version of model default has changed meanwhile: version "
+        f"{BEFORE} is live."
+    )
+    assert await runner._live_again(shop.version, BEFORE) == "is live again"
+
+
+async def test_a_version_that_servers_would_not_trust_is_not_put_live(
+    shop: Shop, tmp_path: Path
+) -> None:
+    own = VersionSettings(trusted_keys=make_key(tmp_path / "key.pem"))
+    await shop.runner(msgspec.structs.replace(shop.settings, versions=own)).run()
+    task = await shop.task()
+    assert task.status == "FAILED"
+    assert "is not signed" in str(task.error)
+    assert await shop.live() is None
+
+
+async def test_a_task_that_cannot_write_fails_in_the_end_and_the_trainer_goes_on(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_AGAIN_S", 0.01)
+    await asyncio.to_thread(ensure_topics, settings)
+    await asyncio.to_thread(_put_in_the_way, Path(settings.artifacts) / "logs")
+    tasks = TaskStore(redis, settings)
+    running = asyncio.create_task(Trainer(settings, clock=time.time).run())
+    try:
+        task = await reaches(tasks, await ask(tasks, "default"), "FAILED")
+        assert "5 attempts at this task were broken off" in str(task.error)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_training_ends_before_a_lease_that_cannot_be_renewed_is_anothers(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path(__file__).with_name("stand_in_job.py")
+    monkeypatch.setattr(job_process, "JOB", (sys.executable, str(program)))
+    short = msgspec.structs.replace(settings, trainer=TrainerSettings(lease_s=1.0, niceness=0))
+
+    async def note(report: Report) -> None:
+        """Nothing is stored."""
+
+    async def hold() -> None:
+        raise RedisConnectionError("away")
+
+    job = Job(
+        model_id="hangs",
+        version=BEFORE,
+        created_at=NOW,
+        request=TrainingRequest(),
+        through={},
+        topic_ids={},
+        work=str(tmp_path),
+    )
+    with pytest.raises(LeftAlone):
+        await JobProcess(short, tmp_path / "log", note=note, hold=hold).run(job)
+
+
+def _put_in_the_way(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("in the place of a folder")
