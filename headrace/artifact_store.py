@@ -11,11 +11,13 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from headrace.errors import ArtifactInvalid, VersionNotFound
+from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.model_settings import ModelId
 from headrace.remote_files import RemoteFiles, local_artifacts, remote_artifacts
 from headrace.settings import Settings
@@ -36,6 +38,8 @@ _DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
 
 _ASIDE_S = 24 * 3600.0
 """What has lain aside for so long, was being fetched by a process that was killed."""
+_IN_USE_S = 600.0
+"""A version that was fetched no longer ago may still be read, by another thread or process."""
 
 
 class ArtifactStore:
@@ -46,8 +50,9 @@ class ArtifactStore:
     `VersionNotFound`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         """Raises `InvalidSetting` for an address that no installed package can reach."""
+        self._clock = clock
         self._remote = remote_artifacts(settings)
         self._cache_limit = settings.versions.cache_limit
         self.local = local_artifacts(settings)
@@ -100,22 +105,36 @@ class ArtifactStore:
             raise VersionNotFound(f"Model {model_id} has no version {version}.")
         signature = self._remote.read(model_id, version, SIGNATURE)
         check(manifest, signature)
+        self._touch(folder)
         if _read_if_there(folder / MANIFEST) != manifest:
             _fetch(self._remote, folder, manifest, signature)
-        os.utime(folder)
-        self._prune(keep=folder)
+            self._touch(folder)
+        self._prune(model_id)
         return folder
 
     def put(self, folder: Path) -> None:
         """Bring a version that was written to `local` to where the others are."""
         if self._remote is not None:
             _put(self._remote, folder)
-            self._prune(keep=folder)
+            self._touch(folder)
+            self._prune(folder.parent.name)
 
     def discard(self, model_id: str, version: str) -> None:
-        """Forget what was fetched of a version: it turned out to be damaged."""
-        if self._remote is not None:
-            _delete_folder(version_folder(self.local, model_id, version))
+        """Forget what was fetched of a version: it turned out to be damaged.
+
+        Raises `StoreUnavailable` where it was taken away while it was read, which says nothing of
+        it.
+        """
+        if self._remote is None:
+            return
+        folder = version_folder(self.local, model_id, version)
+        is_there = (folder / MANIFEST).exists()
+        _delete_folder(folder)
+        if not is_there:
+            raise StoreUnavailable(
+                f"Version {version} was taken out of the cache {self.local} while it was read; it "
+                "is fetched again at the next try."
+            )
 
     def delete(self, model_id: str, version: str) -> None:
         """Delete a version's files, if they are there."""
@@ -133,15 +152,25 @@ class ArtifactStore:
             logger.warning("version %s has no manifest that can be read: %s", version, exc)
             return None
 
-    def _prune(self, keep: Path) -> None:
-        """Delete the versions used longest ago from the cache, until it is within its bounds."""
+    def _touch(self, folder: Path) -> None:
+        """Note that a folder of the cache, if it is there, is in use."""
+        now = self._clock()
+        with suppress(FileNotFoundError):
+            os.utime(folder, (now, now))
+
+    def _prune(self, model_id: str) -> None:
+        """Delete the model's versions used longest ago from the cache, down to its limit.
+
+        Those that may be in use stay, however many they are.
+        """
+        now = self._clock()
         for aside in self.local.glob("*/.*.partial"):
-            if _last_used(aside) < time.time() - _ASIDE_S:
+            if _last_used(aside) < now - _ASIDE_S:
                 shutil.rmtree(aside, ignore_errors=True)
-        found = [path for path in self.local.glob("*/*") if is_version_name(path.name)]
+        found = [path for path in self.local.glob(f"{model_id}/*") if is_version_name(path.name)]
         oldest = sorted(found, key=_last_used)
         for folder in oldest[: max(0, len(found) - self._cache_limit)]:
-            if folder != keep:
+            if _last_used(folder) < now - _IN_USE_S:
                 _delete_folder(folder)
 
 
@@ -166,13 +195,14 @@ def _fetch(remote: RemoteFiles, folder: Path, manifest: bytes, signature: bytes 
         if signature is not None:
             (aside / SIGNATURE).write_bytes(signature)
         (aside / MANIFEST).write_bytes(manifest)
-        _delete_folder(folder)
         try:
             aside.rename(folder)
         except OSError:
-            # Another process of this machine fetched the same one.
+            # It stands there. Another thread or process that fetched the same one may read it by
+            # now; only one that was replaced under its name, or what is left of one, gives way.
             if _read_if_there(folder / MANIFEST) != manifest:
-                raise
+                _delete_folder(folder)
+                aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -2,7 +2,8 @@
 --
 -- KEYS  history  list: what went live, newest first, as JSON
 --       state    hash: sequence -> number of changes so far; pinned -> version; fence -> the highest
---                one seen; deleted -> 1 when the model was
+--                one seen; deleted -> 1 when the model was; emptied -> 1 from then on, also when it was
+--                created again
 --       gone     set: versions that were deleted
 --       untold   list: messages that Kafka has not acknowledged yet, oldest first
 -- ARGV  change   live, pin, unpin, delete, delete-model or create-model; or fence, which changes
@@ -57,7 +58,7 @@ if change == 'delete' then
 elseif change == 'delete-model' then
   redis.call('DEL', history)
   redis.call('HDEL', state, 'pinned')
-  redis.call('HSET', state, 'deleted', 1)
+  redis.call('HSET', state, 'deleted', 1, 'emptied', 1)
   live, pinned = '', ''
 elseif change == 'create-model' then
   redis.call('HDEL', state, 'deleted')

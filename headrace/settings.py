@@ -163,7 +163,7 @@ class VersionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cache: str = "artifacts-cache"
     """Folder into which versions are fetched when `artifacts` is an object store's address."""
     cache_limit: Annotated[int, Meta(ge=2)] = 3
-    """Versions that lie there at the most, those used last."""
+    """Versions of a model that lie there, those used last; more only while they may be in use."""
     signing_key: str = ""
     """File of the trainer's private key, PEM (`headrace models key` makes one); if empty, versions
     are not signed."""

@@ -83,6 +83,13 @@ class VersionStore:
         """Return whether the model was deleted: it is trained no more."""
         return bool(await self._redis.hexists(self._key(model_id, "state"), "deleted"))
 
+    async def was_deleted(self, model_id: str) -> bool:
+        """Return whether the model was deleted, be it created again since.
+
+        Where it was, that no version is live says that none is to serve; else Redis lost it.
+        """
+        return bool(await self._redis.hexists(self._key(model_id, "state"), "emptied"))
+
     async def activate(
         self,
         model_id: str,

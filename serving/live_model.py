@@ -210,7 +210,7 @@ class LiveModel:
         """Look once for a new version."""
         live = await self._versions.live(self._model_id)
         if live is None:
-            if self._live is not None and await self._versions.is_deleted(self._model_id):
+            if self._live is not None and await self._versions.was_deleted(self._model_id):
                 await self._let_go()
         elif live.version == self.version:
             self._refused = self._refusal = None

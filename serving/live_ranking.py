@@ -44,7 +44,7 @@ class LiveRanking:
         live = await self._versions.live(model_id)
         there = self.ranker.manifest.version if self.ranker else None
         if live is None:
-            if there is not None and await self._versions.is_deleted(model_id):
+            if there is not None and await self._versions.was_deleted(model_id):
                 self.ranker = None
             return
         if live.version == there or live.sequence == self._refused:

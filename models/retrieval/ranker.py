@@ -35,6 +35,8 @@ CANDIDATES = 200
 """Reordered at the most, in one call; those beyond keep their order after them."""
 FEATURES = CANDIDATE_FEATURES + 2
 """Of a candidate: what the retriever says of it, and the item's figures."""
+_TAKEN, _GIVEN = (CANDIDATES, FEATURES), (CANDIDATES,)
+"""Shapes of the model's input and output."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Ranker:
         self._figures = ItemFigures.of(item_ids, values)
         self._calibration: Calibration = decode_file(folder, RANKER_CALIBRATION, Calibration)
         try:
-            self._scorer = Scorer(read_bytes(folder, RANKER))
+            self.scorer: Scorer = Scorer(read_bytes(folder, RANKER))
+            """What reorders, without the figures and the calibration."""
         except (RuntimeError, ValueError) as exc:
             raise ArtifactInvalid(f"Version {folder.name}: {RANKER}: {exc}; train again.") from exc
 
@@ -96,7 +99,7 @@ class Ranker:
         n = min(len(found.items.item_ids), CANDIDATES)
         if not n:
             return found.items
-        logits = self._scorer(self._figures.features(found)[:n])
+        logits = self.scorer(self._figures.features(found)[:n])
         order = np.argsort(-logits, kind="stable")
         probabilities = self._calibration(log_softmax(logits[order]))
         tail = np.minimum(found.items.scores[n:], probabilities[-1])
@@ -112,11 +115,12 @@ class Scorer:
         """Load a LiteRT model. Raises `ValueError` for one that does not fit this program."""
         self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
         self._interpreter.allocate_tensors()
-        (details,) = self._interpreter.get_input_details()
-        if tuple(details["shape"]) != (CANDIDATES, FEATURES):
-            raise ValueError(f"it takes {details['shape']} where there are {CANDIDATES, FEATURES}")
-        self._input = details["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        (taken,) = self._interpreter.get_input_details()
+        (given,) = self._interpreter.get_output_details()
+        shapes = tuple(taken["shape"].tolist()), tuple(given["shape"].tolist())
+        if shapes != (_TAKEN, _GIVEN):
+            raise ValueError(f"it makes {shapes[1]} of {shapes[0]}, not {_GIVEN} of {_TAKEN}")
+        self._input, self._output = taken["index"], given["index"]
         self._padded = np.zeros((CANDIDATES, FEATURES), np.float32)
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import msgspec
 
@@ -27,8 +27,9 @@ from headrace.settings_source import load_settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
 from headrace.version_store import VersionStore
-from headrace.versions import MANIFEST
-from models.retrieval.artifact import Artifact, load_artifact
+from headrace.versions import MANIFEST, Check
+from models.retrieval.artifact import load_artifact
+from models.retrieval.ranker import Ranker
 from models.training.cluster_config import cluster_config
 from models.training.enough import check_events
 from models.training.fingerprint import fingerprint, fingerprint_onward, made_with
@@ -39,6 +40,8 @@ from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 
 logger = logging.getLogger(__name__)
+
+_Loaded = TypeVar("_Loaded")
 
 
 def main() -> int:
@@ -125,6 +128,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     from models.training.pipeline import Origin, train_onward
     from models.training.pipeline import train as train_in_full
     from models.training.ranking import train_ranking
+    from models.training.ranking_gate import RankingGate
 
     cluster = ALONE
     if config is not None:
@@ -132,6 +136,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         cluster = join_cluster(is_chief=is_chief)
     # The others have of the chief what may have changed since it looked.
     items, live = asyncio.run(_known(settings, job.model_id)) if is_chief else ((), None)
+    ranks = job.kind == "ranking"
     origin = Origin(
         cluster=cluster,
         kind=job.kind,
@@ -141,14 +146,17 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         notes=notes,
         feedback=feedback,
         work=Path(job.work) if job.work else None,
-        gate=Gate(settings.gate, _live(settings, store, job, live), live),
+        gate=None
+        if ranks
+        else Gate(settings.gate, _live(settings, store, job, live, load_artifact), live),
         signer=signs,
     )
     made = (store.local, job.model_id, job.version, training, origin)
     if isinstance(base, Base):
         train_onward(base, new, items, parameters, *made)
-    elif job.kind == "ranking":
-        train_ranking(columns, items, parameters, *made)
+    elif ranks:
+        gate = RankingGate(settings.gate, _live(settings, store, job, live, Ranker), live)
+        train_ranking(columns, items, parameters, *made, gate)
     else:
         train_in_full(columns, items, parameters, *made)
     if is_chief:
@@ -166,17 +174,18 @@ async def _known(settings: Settings, model_id: str) -> tuple[Sequence[Item], str
 
 
 def _live(
-    settings: Settings, store: ArtifactStore, job: Job, version: str | None
-) -> Artifact | None:
-    """Return the version that serves; None when there is none, or none that could.
-
-    A second stage is measured beside retrieval alone.
-    """
-    if version is None or job.kind == "ranking":
+    settings: Settings,
+    store: ArtifactStore,
+    job: Job,
+    version: str | None,
+    load: Callable[[Path, Check], _Loaded],
+) -> _Loaded | None:
+    """Return the version that serves; None when there is none, or none that could."""
+    if version is None:
         return None
     check = partial(TrustedKeys.of(settings.versions).check, version)
     try:
-        return load_artifact(store.fetch(job.model_id, version, check), check)
+        return load(store.fetch(job.model_id, version, check), check)
     except (ArtifactInvalid, VersionNotFound) as exc:
         logger.warning("the live version cannot be measured beside: %s", exc)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,11 +119,25 @@ def test_the_cache_keeps_the_versions_used_last(s3: str, tmp_path: Path) -> None
     trainer = ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path / "trainer", cache_limit=9))
     for version in (V1, V2, V3, V4):
         trainer.put(small_version(trainer.local, "default", version))
-    server = ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path / "server", cache_limit=2))
-    for version in (V1, V2, V1, V3):
-        server.fetch("default", version)
-    there = sorted(path.name for path in (tmp_path / "server" / "default").iterdir())
-    assert there == [V1, V3]
+    trainer.put(small_version(trainer.local, "other", V1))
+    now = [1_000.0]
+    settings = at(f"s3://{BUCKET}/shop", tmp_path / "server", cache_limit=2)
+    server = ArtifactStore(settings, lambda: now[0])
+
+    def fetch(*versions: str) -> list[str]:
+        for version in versions:
+            now[0] += 1.0
+            server.fetch("default", version)
+        return sorted(path.name for path in (tmp_path / "server" / "default").iterdir())
+
+    server.fetch("other", V1)
+    # Any of them may still be read by another thread or process.
+    assert fetch(V1, V2, V1, V3) == [V1, V2, V3]
+    now[0] += 600.0
+    assert fetch(V3) == [V1, V3]
+    # Another model's do not count.
+    assert fetch(V4) == [V3, V4]
+    assert (tmp_path / "server" / "other" / V1).is_dir()
     # A version that was replaced under its name is fetched anew; one that is damaged, too.
     shutil.rmtree(trainer.local / "default" / V1)
     trainer.put(small_version(trainer.local, "default", V1, b"2"))
@@ -130,6 +145,37 @@ def test_the_cache_keeps_the_versions_used_last(s3: str, tmp_path: Path) -> None
     server.discard("default", V1)
     assert not (server.local / "default" / V1).exists()
     assert (server.fetch("default", V1) / "items.json").read_bytes() == b"2"
+
+
+def test_of_two_that_fetch_at_once_neither_takes_it_from_the_other(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path / "trainer"))
+    trainer.put(small_version(trainer.local, "default", V1))
+    one, other = (ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path / "cache")) for _ in range(2))
+    remote = one._remote
+    assert remote is not None
+    get_file, seen = remote._files.get_file, list[os.stat_result]()
+
+    def overtaken(source: str, target: str) -> None:
+        if not seen:
+            seen.append((other.fetch("default", V1) / "items.json").stat())
+        get_file(source, target)
+
+    monkeypatch.setattr(remote._files, "get_file", overtaken)
+    folder = one.fetch("default", V1)
+    # The other one is reading these very files.
+    assert (folder / "items.json").stat().st_ino == seen[0].st_ino
+    assert [path.name for path in folder.parent.iterdir()] == [V1]
+
+
+def test_what_is_taken_away_while_it_is_read_is_not_called_damaged(s3: str, tmp_path: Path) -> None:
+    store = ArtifactStore(at(f"s3://{BUCKET}/shop", tmp_path / "cache"))
+    store.put(small_version(store.local, "default", V1))
+    shutil.rmtree(store.fetch("default", V1))
+    with pytest.raises(StoreUnavailable, match="fetched again at the next try"):
+        store.discard("default", V1)
+    assert store.fetch("default", V1).is_dir()
 
 
 def test_no_path_of_a_manifest_leads_out_of_the_cache(s3: str, tmp_path: Path) -> None:

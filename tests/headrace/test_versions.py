@@ -228,12 +228,16 @@ async def test_a_deleted_model_has_no_live_version_until_it_is_created_again(
 ) -> None:
     await store.pin("default", V1, now=NOW, reason="pinned")
     assert not await store.is_deleted("default")
+    assert not await store.was_deleted("default")
     await store.delete_model("default", now=NOW, reason="deleted")
     assert await store.is_deleted("default")
+    assert await store.was_deleted("default")
     assert await store.state("default") == ModelState(deleted=True)
     with pytest.raises(ChangeRefused, match="models create default"):
         await store.activate("default", V2, now=NOW, reason="task", unasked=True)
     await store.create_model("default", now=NOW, reason="created")
+    assert not await store.is_deleted("default")
+    assert await store.was_deleted("default")
     live = await store.activate("default", V2, now=NOW, reason="task", unasked=True, expected=None)
     assert live.sequence == 4
     assert [each.change for each in told(settings, "default")] == [

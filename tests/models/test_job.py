@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -10,16 +11,21 @@ import numpy as np
 import pytest
 from job_tools import clicks, job_of, serve
 from kafka_tools import send_events
+from ranking_tools import exported, write_ranker
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
+from headrace.producer import Producer
 from headrace.settings import Settings
+from headrace.store import connect
 from headrace.task_store import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
 from headrace.training_settings import TrainingSettings
+from headrace.version_store import VersionStore
 from headrace.versions import FeedbackData
 from models.retrieval import load_artifact
+from models.retrieval.versions import check_version
 from models.training.fingerprint import fingerprint, made_with
 from models.training.incremental import Base, base_of, nothing_new
 from models.training.job import train
@@ -139,3 +145,34 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert why(msgspec.structs.replace(job, request=TrainingRequest(mode="full"))) is None
     (artifacts / first / "training.npz").write_bytes(b"PK")
     assert "cannot be used" in str(why(job))
+
+
+def test_a_second_stage_is_measured_beside_the_live_one(settings: Settings) -> None:
+    # Everyone meets seven items, over and over: what may be listed again can be found.
+    settings = msgspec.structs.replace(
+        settings, training=msgspec.structs.replace(TINY, repeats=True)
+    )
+    ensure_topics(settings)
+    first, second = "20260101T000000Z-000001", "20260101T000000Z-000002"
+    artifacts = Path(settings.artifacts) / "default"
+    write_ranker(artifacts / first, exported(lambda features: features[:, 0]))
+
+    async def activate() -> None:
+        redis, producer = connect(settings), Producer(settings)
+        versions = VersionStore(redis, settings, producer)
+        await versions.activate("default", first, now=0.0, reason="a test")
+        await producer.close()
+        await redis.aclose()
+
+    asyncio.run(activate())
+    send_events(settings, "clicks", clicks(0, 800))
+    request = TrainingRequest(kind="ranking")
+    job = msgspec.structs.replace(job_of(settings, second), request=request, lists=None)
+    train(settings, job, io.StringIO())
+    manifest = check_version(artifacts / second)
+    verdict = manifest.verdict
+    assert verdict is not None
+    assert (verdict.against, verdict.live) == (first, first)
+    assert verdict.events
+    # The live one leaves retrieval's order as it is.
+    assert verdict.baseline_ndcg_at_10 == pytest.approx(manifest.metrics["without_ndcg_at_10"])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from ranking_tools import exported, write_ranker
 from toy import TOY, item_id, toy_columns, toy_items, walk
 
 from headrace.errors import ArtifactInvalid, TooFewEvents
+from headrace.settings import GateSettings
 from headrace.versions import Manifest
 from models.retrieval import Retriever
-from models.retrieval.ranker import CANDIDATES, FEATURES, Ranker
+from models.retrieval.ranker import CANDIDATES, FEATURES, Ranker, Scorer
 from models.retrieval.recommendations import ListRequest
 from models.retrieval.versions import check_version
 
@@ -21,7 +25,7 @@ LISTED = 20
 
 def lists(count: int, seed: int):  # type: ignore[no-untyped-def]
     """Retrieval's order is chance; what came next is the candidate with the largest feature 4."""
-    from models.training.ranking import Examples
+    from models.training.ranking_lists import Examples
 
     rng = np.random.default_rng(seed)
     features = np.zeros((count, CANDIDATES, FEATURES), np.float32)
@@ -29,15 +33,18 @@ def lists(count: int, seed: int):  # type: ignore[no-untyped-def]
     there = np.zeros((count, CANDIDATES), np.bool_)
     there[:, :LISTED] = True
     wanted = features[:, :LISTED, 4].argmax(axis=1)
-    return Examples(features, there, wanted, np.zeros_like(there), np.arange(count, dtype=np.int32))
+    users, seconds = np.arange(count, dtype=np.int32), np.arange(count, dtype=np.float64)
+    return Examples(features, there, wanted, np.zeros_like(there), users, seconds)
 
 
 def test_what_decides_is_found() -> None:
-    from models.training.ranking import _figures, _logits, fit_ranking
+    from models.training.ranking import convert, fit_ranking
+    from models.training.ranking_gate import figures_of, scores_of
 
     learnt, judged = lists(1_000, 0), lists(300, 1)
-    before = _figures(judged.features[..., 0], judged)["ndcg_at_10"]
-    after = _figures(_logits(fit_ranking(learnt, 0), judged), judged)["ndcg_at_10"]
+    before = figures_of(judged.features[..., 0], judged)["ndcg_at_10"]
+    scorer = Scorer(convert(fit_ranking(learnt, 0)))
+    after = figures_of(scores_of(scorer, judged), judged)["ndcg_at_10"]
     # By chance the mean of 1 / log2(1 + rank) over 20 places is 0.23.
     assert before == pytest.approx(0.23, abs=0.05)
     assert after > 0.8
@@ -52,13 +59,60 @@ def test_untrained_it_leaves_the_order_as_it_is() -> None:
 
 
 def test_equal_scores_and_items_not_found_count_against_it() -> None:
-    from models.training.ranking import _figures
+    from models.training.ranking_gate import figures_of
 
     examples = lists(4, 0)
     examples.wanted[:2] = -1
-    found = _figures(np.zeros((4, CANDIDATES), np.float32), examples)
+    found = figures_of(np.zeros((4, CANDIDATES), np.float32), examples)
     # Twice not found, twice the last of 20.
     assert found == {"ndcg_at_10": 0.0, "hr_at_10": 0.0}
+
+
+def weak(features: Any) -> Any:
+    """Better than chance: what decides is half of what it goes by."""
+    return features[:, 4] + features[:, 5]
+
+
+def strong(features: Any) -> Any:
+    return features[:, 4]
+
+
+def test_a_new_version_is_measured_beside_the_live_one(tmp_path: Path) -> None:
+    from models.training.ranking_gate import RankingGate
+
+    weaker, stronger = exported(weak), exported(strong)
+    judged = lists(300, 1)
+    first = RankingGate(GateSettings(), None, None).judge(Scorer(weaker), judged, 99.0)
+    assert (first.accepted, first.against, first.events, first.since) == (
+        True, "retrieval", 200, 99.0,
+    )  # fmt: skip
+    # By chance 0.23.
+    assert first.baseline_ndcg_at_10 == pytest.approx(0.23, abs=0.05)
+    # Better than retrieval alone, and worse than what serves.
+    live = Ranker(write_ranker(tmp_path / "v1", stronger, 149.0))
+    worse = RankingGate(GateSettings(), live, "v1").judge(Scorer(weaker), judged, 99.0)
+    assert (worse.accepted, worse.against, worse.live) == (False, "v1", "v1")
+    # The lists that the live one may know say nothing.
+    assert (worse.events, worse.since) == (150, 149.0)
+    assert (worse.ndcg_at_10, worse.baseline_ndcg_at_10) == (
+        pytest.approx(first.ndcg_at_10, abs=0.05), 1.0,
+    )  # fmt: skip
+    assert worse.high < 0
+    assert "beside 1.0000 of v1" in worse.reason
+    live = Ranker(write_ranker(tmp_path / "weak", weaker, 149.0))
+    better = RankingGate(GateSettings(), live, "v1").judge(Scorer(stronger), judged, 99.0)
+    assert (better.accepted, better.ndcg_at_10, better.hr_at_10) == (True, 1.0, 1.0)
+    assert better.baseline_ndcg_at_10 == worse.ndcg_at_10
+    live = Ranker(write_ranker(tmp_path / "ahead", weaker, 299.0))
+    behind = RankingGate(GateSettings(), live, "v1").judge(Scorer(stronger), judged, 99.0)
+    assert (behind.accepted, behind.events) == (False, 0)
+    assert "No held-out list is newer than" in behind.reason
+
+
+def test_a_version_of_another_shape_is_refused(tmp_path: Path) -> None:
+    wrong = exported(lambda features: features[:-1, 0])
+    with pytest.raises(ArtifactInvalid, match=r"it makes \(199,\) of \(200, 10\), not \(200,\)"):
+        Ranker(write_ranker(tmp_path / "v1", wrong))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +154,6 @@ def test_candidates_are_reordered_none_lost(
 
 
 def test_a_damaged_version_is_refused(made: tuple[Manifest, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "v1"
     shutil.copytree(made[1], folder)
     (folder / "ranker.tflite").write_bytes(b"not a model")

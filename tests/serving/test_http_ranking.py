@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
-import numpy as np
 from parts import eventually
+from ranking_tools import exported, write_ranker
+from redis.asyncio import Redis
 from serving_tools import RING, V1, ring
 
+from headrace.producer import Producer
 from headrace.settings import Settings
-from headrace.versions import Manifest
-from models.retrieval.artifact import file_digests
-from models.retrieval.calibration import Calibration
-from models.retrieval.ranker import CANDIDATES, FEATURES
+from headrace.topics import ensure_topics
+from headrace.version_store import VersionStore
+from serving.live_ranking import LiveRanking
+from serving.version_loader import VersionLoader
 
 PLACE = 3
 """Of the feature that tells a candidate's place in retrieval's list."""
@@ -23,26 +24,8 @@ PLACE = 3
 
 def last_first(settings: Settings) -> None:
     """Write a version of the kind `ranking` that puts retrieval's last item first."""
-    from models.training.framework import tf
-
-    @tf.function(input_signature=[tf.TensorSpec([CANDIDATES, FEATURES], tf.float32)])  # type: ignore[untyped-decorator]
-    def rank(features: Any) -> Any:
-        return features[:, PLACE]
-
-    folder = Path(settings.artifacts) / "ranking" / V1
-    folder.mkdir(parents=True)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([rank.get_concrete_function()])
-    (folder / "ranker.tflite").write_bytes(converter.convert())
-    np.save(folder / "item_figures.npy", np.zeros((1, 2), np.float32))
-    (folder / "items.json").write_bytes(b'["some item"]')
-    calibration = Calibration(slope=1.0, intercept=0.0)
-    (folder / "calibration.json").write_bytes(msgspec.json.encode(calibration))
-    served = Path(settings.artifacts) / "default" / V1 / "manifest.json"
-    manifest = msgspec.json.decode(served.read_bytes(), type=Manifest)
-    manifest = msgspec.structs.replace(
-        manifest, model_id="ranking", kind="ranking", files=file_digests(folder)
-    )
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    model = exported(lambda features: features[:, PLACE])
+    write_ranker(Path(settings.artifacts) / "ranking" / V1, model)
 
 
 async def test_the_live_second_stage_reorders(live: httpx.AsyncClient, settings: Settings) -> None:
@@ -65,3 +48,25 @@ async def test_the_live_second_stage_reorders(live: httpx.AsyncClient, settings:
     scores = [each["score"] for each in await listed()]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
+
+
+async def test_a_second_stage_that_is_deleted_and_created_between_two_looks_is_let_go(
+    redis: Redis, settings: Settings
+) -> None:
+    ensure_topics(settings)
+    last_first(settings)
+    producer = Producer(settings)
+    versions = VersionStore(redis, settings, producer)
+    ranking = LiveRanking(settings, versions, VersionLoader(settings))
+    await versions.activate("ranking", V1, now=1.0, reason="a test")
+    await ranking._look()
+    assert ranking.ranker
+    # What Redis has lost goes on serving.
+    await redis.delete(versions._key("ranking"))
+    await ranking._look()
+    assert ranking.ranker
+    await versions.delete_model("ranking", now=2.0, reason="deleted")
+    await versions.create_model("ranking", now=3.0, reason="created")
+    await ranking._look()
+    assert ranking.ranker is None
+    await producer.close()

@@ -253,6 +253,23 @@ async def test_a_model_that_is_deleted_serves_and_trains_no_more(
     await activate(live, V2)
 
 
+async def test_a_model_that_is_deleted_and_created_between_two_looks_serves_no_more(
+    settings: Settings, serve: Serve, add_version: AddVersion
+) -> None:
+    seldom = msgspec.structs.replace(settings.serving, follow_s=3.0)
+    ensure_topics(settings)
+    async with serve(msgspec.structs.replace(settings, serving=seldom)) as client:
+        add_version(V1)
+        await activate(client, V1)
+        assert (await client.delete("/v1/models/default")).status_code == 204
+        assert (await client.put("/v1/models/default")).status_code == 200
+
+        async def gone() -> bool:
+            return (await client.get("/readyz")).json()["model"] is None
+
+        await eventually(gone, "no version is live")
+
+
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with s3_server(monkeypatch) as url:
