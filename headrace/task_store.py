@@ -169,6 +169,11 @@ class TaskStore:
         await self._redis.sadd(self._key("waiting"), model_id)
         return bool(await self._redis.set(self._key("waiting", model_id), raw, nx=True))
 
+    async def waiting(self, model_id: str | None) -> TrainingRequest | None:
+        """Return the request that waits until a model, the settings' if None, can be trained."""
+        raw = await self._redis.get(self._key("waiting", model_id or self._settings.model_id))
+        return None if raw is None else msgspec.json.decode(raw, type=TrainingRequest)
+
     async def ask_waiting(self, new_id: str, *, now: float) -> Task | None:
         """Queue a task under this id for a request that waits and can be had now, if any can."""
         for model_id in map(text, await self._redis.smembers(self._key("waiting"))):

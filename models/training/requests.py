@@ -24,13 +24,18 @@ from headrace.training_requests import TrainingRequest, check_request, parse_req
 logger = logging.getLogger(__name__)
 
 _WAIT_MS = 1_000
+_LEFT_OUT = (
+    "its model is busy, and a request for another training of it waits already; when that one has "
+    "run (`headrace tasks`), send this one again: `headrace dead-letters send ID`."
+)
 
 
-async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float) -> None:
+async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float) -> bool:
     """Queue a task for a request; while its model is busy the request waits.
 
     One that comes while another of its model waits already is left out: the training that waits
-    reads the log as far as it goes when it starts. Raises `InvalidEvent`.
+    reads the log as far as it goes when it starts. Returns False where that one asks for another
+    training, so that nothing stands for this one. Raises `InvalidEvent`.
     """
     key = request.idempotency_key
     try:
@@ -38,11 +43,22 @@ async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float)
     except ModelDeleted as exc:
         logger.warning("the retrain event %r is left out: %s", key, exc)
     except TrainingRefused as exc:
-        waits = await tasks.ask_later(request)
-        what = "waits" if waits else "is left out, for another one waits already"
-        logger.info("the retrain event %r %s: %s", key, what, exc)
+        if await tasks.ask_later(request):
+            logger.info("the retrain event %r waits: %s", key, exc)
+            return True
+        logger.info("the retrain event %r is left out, for another one waits: %s", key, exc)
+        waiting = await tasks.waiting(request.model_id)
+        return waiting is not None and _asked(waiting) == _asked(request)
     else:
         logger.info("task %s stands for the retrain event %r", task.id, key)
+    return True
+
+
+def _asked(request: TrainingRequest) -> TrainingRequest:
+    """Return what a request asks for, whoever asks, and why."""
+    return msgspec.structs.replace(
+        request, model_id=None, idempotency_key=None, reason="", requested_by=""
+    )
 
 
 class RetrainRequests:
@@ -109,9 +125,10 @@ class RetrainRequests:
                 # It may be read twice.
                 place = f"retrain-{topic.id}-{message.partition}-{message.offset}"
                 request = msgspec.structs.replace(request, idempotency_key=place)
-            await ask_or_wait(self._tasks, request, now=self._clock())
+            if not await ask_or_wait(self._tasks, request, now=self._clock()):
+                raise InvalidEvent("", _LEFT_OUT)
         except InvalidEvent as error:
-            logger.warning("a retrain event is invalid: %s", error)
+            logger.warning("a retrain event goes to the dead letters: %s", error)
             record = Record(
                 message.topic,
                 message.partition,

@@ -1,0 +1,52 @@
+"""Retrain events that come while their model is busy: one waits, and none is lost unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kafka_tools import read_topic, send_raw
+from parts import eventually
+from redis.asyncio import Redis
+
+from headrace.producer import Producer
+from headrace.settings import Settings
+from headrace.task_store import TaskStore
+from headrace.topics import DEAD_LETTERS, ensure_topics
+from headrace.training_requests import TrainingRequest
+from models.training.requests import RetrainRequests, ask_or_wait
+
+NOW = 1_704_060_026.5
+
+
+async def test_what_asks_for_another_training_than_the_one_that_waits_is_a_dead_letter(
+    redis: Redis, settings: Settings
+) -> None:
+    ensure_topics(settings)
+    tasks, producer = TaskStore(redis, settings), Producer(settings)
+    running = await tasks.create(TrainingRequest(), "a" * 32, now=NOW)
+    waits = b'{"idempotency_key": "first", "epochs": 5}'
+    like_it = b'{"idempotency_key": "second", "model_id": "default", "epochs": 5, "reason": "r"}'
+    other = b'{"idempotency_key": "third", "epochs": 7}'
+    # One key, so that they stay in order.
+    send_raw(settings, "retrain", [(b"default", each) for each in (waits, like_it, other)])
+    requests = RetrainRequests(settings, redis, tasks, producer, lambda: NOW)
+    following = asyncio.create_task(requests.follow())
+
+    async def told() -> bool:
+        assert not following.done()
+        return bool(await asyncio.to_thread(read_topic, settings, DEAD_LETTERS))
+
+    await eventually(told, "there is a dead letter")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    [letter] = await asyncio.to_thread(read_topic, settings, DEAD_LETTERS)
+    assert letter.value == other
+    assert b"a request for another training of it waits already" in dict(letter.headers)["reason"]
+    # Another trainer reads them, too: what waits stands for what asked for it.
+    first = TrainingRequest(idempotency_key="first", epochs=5)
+    assert await ask_or_wait(tasks, first, now=NOW)
+    await tasks.cancel(running.id, now=NOW)
+    task = await tasks.ask_waiting("b" * 32, now=NOW)
+    assert task is not None
+    assert task.params["epochs"] == 5
+    await producer.close()
