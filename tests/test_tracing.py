@@ -205,7 +205,10 @@ def test_a_package_that_is_missing_is_named_with_its_cure(command: str, settings
         "from headrace.cli import main\n"
         "main()\n"
     )
-    environ = msgspec.structs.replace(settings, tracing=True).environ()
+    port = claim_port(0, host="127.0.0.1", use="a test's server", option="")
+    environ = msgspec.structs.replace(
+        settings, tracing=True, serving=ServingSettings(port=port)
+    ).environ()
     run = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60
     )
