@@ -11,6 +11,7 @@ from starlette.responses import Response
 from headrace.catalog import Item
 from headrace.errors import TaskEnded, VersionNotFound
 from headrace.evaluation import NOT_THE_MODELS
+from headrace.task_files import remove_files
 from headrace.versions import ROLLED_BACK, describe
 from serving.bodies import json_response
 from serving.paths import model_id_of
@@ -170,7 +171,9 @@ async def delete_model(request: Request) -> Response:
     task = await server.tasks.of_model(model_id)
     if task is not None:
         with suppress(TaskEnded):
-            await server.tasks.cancel(task.id, now=server.clock())
+            task = await server.tasks.cancel(task.id, now=server.clock())
+            if task.status == "CANCELLED":
+                await asyncio.to_thread(remove_files, server.settings, task)
     names = await asyncio.to_thread(server.loader.store.versions, model_id)
     await server.versions.delete_model(model_id, names, now=server.clock(), reason="deleted")
     return Response(status_code=204)

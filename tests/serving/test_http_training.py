@@ -178,6 +178,12 @@ async def test_a_file_is_kept_for_its_task_and_goes_with_it(
     cancelled = await client.delete(f"/v1/tasks/{task['id']}")
     assert cancelled.json()["status"] == "CANCELLED"
     assert uploads(settings) == []
+    # So it does with its model.
+    more = {**form, "idempotency_key": "k2"}
+    answer = await client.post(TRAIN, data=more, files={"data": ("events.csv", CSV)})
+    assert (answer.status_code, len(uploads(settings))) == (202, 1)
+    assert (await client.delete("/v1/models/default")).status_code == 204
+    assert uploads(settings) == []
 
 
 async def test_a_file_goes_where_a_trainer_on_another_machine_finds_it(
