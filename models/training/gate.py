@@ -6,9 +6,8 @@ and asked before each held-out event that is newer than what either was fitted t
 they do while serving: they know every event before the one that is asked for, in both versions
 alike. The first version of a model is measured beside the most popular items.
 
-A version is rejected when its NDCG@10 is lower by more than the tolerance, and the 95 % interval of
-the difference, by the paired bootstrap over users, is wholly below 0: worse, and not by chance. So
-is one that nothing could be asked of, while another one serves.
+A version is rejected when it is worse (`models.training.verdicts`), and when nothing could be asked
+of it while another one serves.
 """
 
 from __future__ import annotations
@@ -29,14 +28,13 @@ from headrace.versions import POPULARITY, Verdict
 from models.retrieval.artifact import Artifact
 from models.retrieval.retriever import Retriever
 from models.retrieval.rules import STEPS, Rules, count_rules
-from models.training.bootstrap import paired_difference
 from models.training.dataset import Histories, histories
-from models.training.metrics import Ranks, hr, ndcg
+from models.training.metrics import Ranks
 from models.training.parameters import Parameters
 from models.training.quality.queries import Queries
 from models.training.quality.served import session_of
+from models.training.verdicts import K, in_words, verdict_of
 
-K = 10
 _SEEN_LIMIT = 5_000
 """Newest items met by a user that are left out of the lists."""
 _LEARNT = 100_000
@@ -74,28 +72,18 @@ class Gate:
         log = HeldOut.of(columns, self._since(exported), parameters)
         new = _Served(exported, log, items).ranks()
         old = log.popular_ranks() if self.live is None else _Served(self.live, log, items).ranks()
-        difference = paired_difference(_gains(new), _gains(old), log.users)
-        worse = difference.share < -self.settings.tolerance and difference.high < 0
         # Held-out events that are not new to the live version say nothing of it.
         behind = self.live is not None and columns.timestamp[-1] <= _fitted_to(self.live)
         unmeasured = self.live is not None and not len(new)
-        against = POPULARITY if self.live is None else self.live.manifest.version
-        verdict = Verdict(
-            accepted=not (worse or behind or unmeasured),
-            reason="",
-            against=against,
+        verdict = verdict_of(
+            new,
+            old,
+            log.users,
+            against=POPULARITY if self.live is None else self.live.manifest.version,
             live=self.serving,
-            events=len(new),
-            users=len(np.unique(log.users)),
             since=log.since,
-            ndcg_at_10=ndcg(new, K),
-            baseline_ndcg_at_10=ndcg(old, K),
-            hr_at_10=hr(new, K),
-            baseline_hr_at_10=hr(old, K),
-            difference=difference.share,
-            low=difference.low,
-            high=difference.high,
             tolerance=self.settings.tolerance,
+            refused=behind or unmeasured,
         )
         return _with_reason(verdict, behind=behind)
 
@@ -247,11 +235,6 @@ def _fitted_to(artifact: Artifact) -> float:
     return data.to_timestamp if data.fitted_to is None else data.fitted_to
 
 
-def _gains(ranks: Ranks) -> NDArray[np.float64]:
-    """Return `[n]`: what each event adds to NDCG@10."""
-    return np.where(ranks <= K, 1.0 / np.log2(1.0 + ranks), 0.0)
-
-
 def _with_reason(verdict: Verdict, *, behind: bool) -> Verdict:
     return msgspec.structs.replace(verdict, reason=_reason(verdict, behind))
 
@@ -264,11 +247,4 @@ def _reason(verdict: Verdict, behind: bool) -> str:
         )
     if not verdict.events:
         return "No held-out event is new to its user, so there is nothing to measure it on."
-    measured = (
-        f"NDCG@10 is {verdict.ndcg_at_10:.4f} beside {verdict.baseline_ndcg_at_10:.4f} of "
-        f"{verdict.against} ({verdict.difference:+.1%}, 95 % interval {verdict.low:+.1%} to "
-        f"{verdict.high:+.1%}) on {verdict.events:,} held-out events of {verdict.users:,} users"
-    )
-    if verdict.accepted:
-        return f"{measured}: not worse by more than {verdict.tolerance:.1%}."
-    return f"{measured}: worse by more than {verdict.tolerance:.1%}, and not by chance."
+    return in_words(verdict, beside=verdict.against, events="events")

@@ -44,9 +44,10 @@ from models.training.export import appear, fresh_folder, package_versions
 from models.training.framework import keras, tf, tfrs
 from models.training.parameters import Parameters
 from models.training.pipeline import Origin, Progress, features_of, fit_course
-from models.training.ranking_gate import K, RankingGate, figures_of, retrieved, scores_of
+from models.training.ranking_gate import RankingGate, figures_of, retrieved, scores_of
 from models.training.ranking_lists import Examples, Lists
 from models.training.saved_model import Variables
+from models.training.verdicts import K
 from models.training.version import PACKAGES, training_data, write_version
 
 _LEARNT, _JUDGED = 10_000, 5_000

@@ -5,7 +5,7 @@ it: by their exported files. The items' figures that they read were counted befo
 both alike: a version's own would know of what is asked for. The first version of a model is
 measured beside retrieval alone.
 
-A version is rejected by the rule of `models.training.gate`: worse, and not by chance.
+A version is rejected by the rule of `models.training.verdicts`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from headrace.settings import GateSettings
 from headrace.versions import Verdict
 from models.retrieval.ranker import CANDIDATES, Ranker, Scorer
-from models.training.bootstrap import paired_difference
 from models.training.metrics import Ranks, hr, ndcg, ranks
 from models.training.ranking_lists import Examples
+from models.training.verdicts import K, in_words, verdict_of
 
-K = 10
 RETRIEVAL_ALONE = "retrieval"
 """What a model's first version is measured beside."""
 
@@ -51,26 +50,16 @@ class RankingGate:
         new = ranks_of(scores_of(scorer, lists), lists)
         live = retrieved(lists) if self.live is None else scores_of(self.live.scorer, lists)
         old = ranks_of(live, lists)
-        difference = paired_difference(_gains(new), _gains(old), lists.users)
-        worse = difference.share < -self.settings.tolerance and difference.high < 0
-        # Lists that are not new to the live version say nothing of it.
-        unmeasured = self.live is not None and not len(new)
-        verdict = Verdict(
-            accepted=not (worse or unmeasured),
-            reason="",
+        verdict = verdict_of(
+            new,
+            old,
+            lists.users,
             against=against,
             live=self.serving,
-            events=len(new),
-            users=len(np.unique(lists.users)),
             since=known,
-            ndcg_at_10=ndcg(new, K),
-            baseline_ndcg_at_10=ndcg(old, K),
-            hr_at_10=hr(new, K),
-            baseline_hr_at_10=hr(old, K),
-            difference=difference.share,
-            low=difference.low,
-            high=difference.high,
             tolerance=self.settings.tolerance,
+            # Lists that are not new to the live version say nothing of it.
+            refused=self.live is not None and not len(new),
         )
         return msgspec.structs.replace(verdict, reason=_reason(verdict))
 
@@ -100,11 +89,6 @@ def figures_of(scores: NDArray[np.float32], examples: Examples) -> dict[str, flo
     return {"ndcg_at_10": ndcg(found, K), "hr_at_10": hr(found, K)}
 
 
-def _gains(ranks: Ranks) -> NDArray[np.float64]:
-    """Return `[q]`: what each list adds to NDCG@10."""
-    return np.where(ranks <= K, 1.0 / np.log2(1.0 + ranks), 0.0)
-
-
 def _reason(verdict: Verdict) -> str:
     if not verdict.events and verdict.against != RETRIEVAL_ALONE:
         return (
@@ -114,11 +98,4 @@ def _reason(verdict: Verdict) -> str:
     if not verdict.events:
         return "No list is held out, so there is nothing to measure it on."
     beside = "retrieval alone" if verdict.against == RETRIEVAL_ALONE else verdict.against
-    measured = (
-        f"NDCG@10 is {verdict.ndcg_at_10:.4f} beside {verdict.baseline_ndcg_at_10:.4f} of "
-        f"{beside} ({verdict.difference:+.1%}, 95 % interval {verdict.low:+.1%} to "
-        f"{verdict.high:+.1%}) on {verdict.events:,} held-out lists of {verdict.users:,} users"
-    )
-    if verdict.accepted:
-        return f"{measured}: not worse by more than {verdict.tolerance:.1%}."
-    return f"{measured}: worse by more than {verdict.tolerance:.1%}, and not by chance."
+    return in_words(verdict, beside=beside, events="lists")

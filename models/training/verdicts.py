@@ -1,0 +1,69 @@
+"""What is said of a new version beside another one, from the ranks that both gave the same events.
+
+A version is rejected when its NDCG@10 is lower by more than the tolerance, and the 95 % interval of
+the difference, by the paired bootstrap over users, is wholly below 0: worse, and not by chance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.versions import Verdict
+from models.training.bootstrap import paired_difference
+from models.training.metrics import Ranks, hr, ndcg
+
+K = 10
+
+
+def verdict_of(
+    new: Ranks,
+    old: Ranks,
+    users: NDArray[np.int32],
+    *,
+    against: str,
+    live: str | None,
+    since: float,
+    tolerance: float,
+    refused: bool = False,
+) -> Verdict:
+    """Return the verdict, without its reason, on `[n]` ranks of the same events of these users.
+
+    `refused`: it is rejected whatever was measured; the rest is that of `Verdict`.
+    """
+    difference = paired_difference(_gains(new), _gains(old), users)
+    worse = difference.share < -tolerance and difference.high < 0
+    return Verdict(
+        accepted=not (worse or refused),
+        reason="",
+        against=against,
+        live=live,
+        events=len(new),
+        users=len(np.unique(users)),
+        since=since,
+        ndcg_at_10=ndcg(new, K),
+        baseline_ndcg_at_10=ndcg(old, K),
+        hr_at_10=hr(new, K),
+        baseline_hr_at_10=hr(old, K),
+        difference=difference.share,
+        low=difference.low,
+        high=difference.high,
+        tolerance=tolerance,
+    )
+
+
+def in_words(verdict: Verdict, *, beside: str, events: str) -> str:
+    """Return what was measured: beside what, on what sort of events."""
+    measured = (
+        f"NDCG@10 is {verdict.ndcg_at_10:.4f} beside {verdict.baseline_ndcg_at_10:.4f} of "
+        f"{beside} ({verdict.difference:+.1%}, 95 % interval {verdict.low:+.1%} to "
+        f"{verdict.high:+.1%}) on {verdict.events:,} held-out {events} of {verdict.users:,} users"
+    )
+    if verdict.accepted:
+        return f"{measured}: not worse by more than {verdict.tolerance:.1%}."
+    return f"{measured}: worse by more than {verdict.tolerance:.1%}, and not by chance."
+
+
+def _gains(ranks: Ranks) -> NDArray[np.float64]:
+    """Return `[n]`: what each event adds to NDCG@10."""
+    return np.where(ranks <= K, 1.0 / np.log2(1.0 + ranks), 0.0)
