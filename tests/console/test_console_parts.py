@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 
 import httpx
@@ -12,6 +13,7 @@ from console.calls import curl_of
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
 from console.sessions import IDLE_S, Sessions
+from console.widgets.html import one_at_a_time
 from headrace_client.types import Interaction, Item, Reason, Recommendation
 
 
@@ -103,6 +105,26 @@ def test_cards_say_where_they_came_from_and_why() -> None:
         {"title": "d", "verb": "rated 4.5", "effect": "\N{MINUS SIGN}2.0 points", "for": False}
     ]
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
+
+
+async def test_what_goes_on_is_not_begun_a_second_time() -> None:
+    done: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def work() -> None:
+        done.append("once more")
+        await goes_on.wait()
+        assert len(done) < 2, "this one breaks"
+
+    start = one_at_a_time(work)
+    first = asyncio.ensure_future(start())
+    assert start() is None
+    goes_on.set()
+    await first
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="this one breaks"):
+            await start()
+    assert done == ["once more"] * 3
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:
