@@ -47,6 +47,8 @@ class Visit:
         self.api: AsyncClient = server.client(session.key, self.calls)
         self.layer: Tag
         """Where dialogs are drawn."""
+        self.is_asked = False
+        """Whether a question is open; there is one at a time."""
         self._client = client
         self._toasts: Tag
         self._troubles: Troubles

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nicegui.element import Element
@@ -40,6 +41,11 @@ class Tag(Element):
         """The text."""
         return self._text or ""
 
+    @property
+    def is_disabled(self) -> bool:
+        """Whether it is to do nothing; the browser learns that a moment later."""
+        return bool(self._props.get("disabled"))
+
 
 def box(classes: str = "", **attributes: Any) -> Tag:
     """Return a `div`."""
@@ -59,12 +65,43 @@ def button(
     label: str | None = None,
     **attributes: Any,
 ) -> Tag:
-    """Return a button. `kind`: `main`, `danger`, `quiet`; `label`: its name for screen readers."""
+    """Return a button. `kind`: `main`, `danger`, `quiet`; `label`: its name for screen readers.
+
+    Of clicks while it is disabled, or does what one before has asked of it, nothing comes.
+    """
     made = Tag("button", f"button {kind}".strip(), words, type="button", aria_label=label)
     for name, value in attributes.items():
         made.attribute(name, value)
-    made.on("click", lambda: on_click(), [])
+    do = one_at_a_time(on_click)
+    made.on("click", lambda: None if made.is_disabled else do(), [])
     return made
+
+
+def one_at_a_time(do: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what does the same, and nothing while an earlier call of it goes on.
+
+    A double click is two events on their way before the browser can be told of the first one.
+    """
+    is_busy = False
+
+    async def finish(work: Coroutine[Any, Any, Any]) -> None:
+        nonlocal is_busy
+        try:
+            await work
+        finally:
+            is_busy = False
+
+    def start() -> Any:
+        nonlocal is_busy
+        if is_busy:
+            return None
+        work = do()
+        if not asyncio.iscoroutine(work):
+            return None
+        is_busy = True
+        return finish(work)
+
+    return start
 
 
 def details(summary: str, name: str, unfolded: set[str], classes: str = "") -> Tag:

@@ -132,8 +132,11 @@ async def confirmed(
 ) -> bool:
     """Ask once before something is changed: what will happen, and how it is undone.
 
-    Returns whether it is to be done. `verb`: what the button says.
+    Returns whether it is to be done: not while another question is open. `verb`: what the button
+    says.
     """
+    if visit.is_asked:
+        return False
     answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def give(yes: bool) -> None:
@@ -146,6 +149,7 @@ async def confirmed(
         with box("actions"):
             button("Cancel", lambda: give(False), kind="quiet", autofocus=True)
             button(verb, lambda: give(True), kind="danger" if danger else "main")
+    visit.is_asked = True
     dialog.open()
     try:
         return await answer
@@ -154,17 +158,24 @@ async def confirmed(
         # The browser needs the element for closing it.
         await asyncio.sleep(0.1)
         dialog.delete()
+        visit.is_asked = False
 
 
-async def attempt(visit: Visit, work: Awaitable[_T], done: Callable[[_T], str]) -> _T | None:
-    """Do something that changes the system, and say how it went. Returns None if it failed."""
+async def attempt(
+    visit: Visit, work: Awaitable[_T], done: Callable[[_T], str] | None = None
+) -> _T | None:
+    """Do something that changes the system, and say how it went. Returns None if it failed.
+
+    `done`: what is said of a result; without it, none is.
+    """
     try:
         result = await work
     except HeadraceError as error:
         trouble = visit.trouble(error)
         visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
         return None
-    visit.toast(done(result), "good")
+    if done is not None:
+        visit.toast(done(result), "good")
     return result
 
 

@@ -16,6 +16,7 @@ from system import KEY, MARKUP, TRAINED_WITHIN_S, System, key_with, ring
 from console.pages import PAGES
 from headrace.keys import KeyStore, Scope
 from headrace.store import connect
+from headrace_client import AsyncClient
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 PATHS = [page.path for page in PAGES]
@@ -150,6 +151,7 @@ async def test_an_act_that_no_list_answers_leaves_no_card_dimmed(
 
 
 async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
+    system: System,
     visitor: Visitor,
 ) -> None:
     page = visitor.page
@@ -167,9 +169,10 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await page.get_by_label("Epochs").fill("3")
     await page.get_by_label("Seed").fill("7")
     await page.get_by_label("Mode", exact=True).select_option("full")
-    await page.get_by_role("button", name="Train …").click()
+    await page.get_by_role("button", name="Train …").dblclick()
     await page.get_by_role("button", name="Train", exact=True).click()
 
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     await expect(tasks).to_have_count(trained + 1)
     task = tasks.first
     await expect(task.locator("[data-status=RUNNING], [data-status=SUCCEEDED]")).to_be_visible()
@@ -193,9 +196,38 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
             await page.get_by_role("button", name=f"Activate {name}").click()
             await page.get_by_role("button", name="Activate", exact=True).click()
             await expect(live).to_have_text(name)
-    await page.get_by_role("button", name="Roll back").click()
-    await page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    back, dialog = page.get_by_role("button", name="Roll back"), page.get_by_role("dialog")
+    await page.get_by_role("button", name=f"Delete {first}").click()
+    await expect(dialog).to_contain_text("A rollback leads to it now")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    await back.dblclick()
+    await dialog.get_by_role("button", name="Roll back").dblclick()
     await expect(live).to_have_text(first)
+    await expect(dialog).to_have_count(0)
+    async with AsyncClient(system.settings.url, KEY) as api:
+
+        async def is_live() -> str | None:
+            models = (await api.models()).models
+            return next(each.live.version for each in models if each.live is not None)
+
+        assert await is_live() == first
+        # Rolled back by somebody else while it is asked, it would lead forth again.
+        await back.click()
+        await expect(dialog).to_contain_text(f"{second}, which was live before")
+        await api.roll_back(system.settings.model_id)
+        await dialog.get_by_role("button", name="Roll back").click()
+        told = f"Nothing was done: by now a rollback leads to {first}"
+        await expect(page.locator(".toast.bad")).to_contain_text(told)
+        assert await is_live() == second
+
+        await api.pin(system.settings.model_id, second)
+        await expect(page.locator(".live-head .badge")).to_have_text("pinned")
+        await page.get_by_role("button", name=f"Activate {first}").click()
+        await expect(dialog).to_contain_text(f"{second} is pinned: the pin moves along")
+        await dialog.get_by_role("button", name="Activate").click()
+        await expect(live).to_have_text(first)
+        await api.unpin(system.settings.model_id)
     # Drawn anew by now, what was unfolded still is.
     await expect(unfolded.locator("details[open]")).to_be_visible()
     await expect(page.locator("details[open]")).to_have_count(1)

@@ -86,11 +86,13 @@ async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
 
     # Changed, and as it was.
     await page.get_by_label("Title").fill("Teapot")
-    await page.get_by_role("button", name="Change …").click()
+    await page.get_by_role("button", name="Change …").dblclick()
     await page.get_by_role("button", name="Change", exact=True).click()
     await expect(page.locator(".item-title")).to_have_text("Teapot")
-    await page.get_by_role("button", name="Undo").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await page.get_by_role("button", name="Undo").dblclick()
     await expect(page.locator(".item-title")).to_have_text("Kettle")
+    await expect(page.locator(".toast", has_text="It is as it was.")).to_have_count(1)
     await expect(page.get_by_label("Price")).to_have_value("12.5")
 
     # Deleted, there again, and deleted for good.

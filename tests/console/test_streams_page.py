@@ -15,6 +15,8 @@ from playwright.async_api import Browser, expect
 from system import KEY, System, key_with, ring
 
 from headrace.topics import Topics
+from headrace_client import AsyncClient
+from headrace_client.types import ResendRequest
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
@@ -54,18 +56,56 @@ async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visi
     await expect(send).to_be_disabled()
     await dialog.get_by_label("Value").fill(json.dumps({**event, "rating": 4.5}))
     await expect(dialog.locator(".verdict.good")).to_contain_text("it goes to ratings, mender")
-    await send.click()
-    await expect(page.locator(".toast.good")).to_contain_text("Sent again: ratings.")
-    await expect(letter.locator(".badge")).to_have_text("sent again")
-
     bearer = {"authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(base_url=system.settings.url, headers=bearer) as client:
+        before = await _records(client, "ratings")
+        await send.dblclick()
+        await expect(page.locator(".toast.good")).to_contain_text("Sent again: ratings.")
+        await expect(letter.locator(".badge")).to_have_text("sent again")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        assert await _records(client, "ratings") == before + 1
 
         async def arrived() -> bool:
             answer = await client.get("/v1/users/mender/interactions")
             return bool(answer.json()["interactions"].get(ring(3), {}).get("rating") == 4.5)
 
         await eventually(arrived, "the mended event counts")
+
+
+async def test_a_letter_that_was_sent_again_is_not_sent_once_more_without_a_warning(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    await asyncio.to_thread(send_raw, system.settings, "clicks", [(b"twice", b"sent twice")])
+    event = {
+        "event_id": "twice", "user_id": "twice", "item_id": ring(4), "timestamp": time.time() - 60,
+    }  # fmt: skip
+    await visitor.go("/streams")
+    letter = page.locator(".letter", has_text="sent twice")
+    await letter.get_by_role("button", name="Mend dead letter").dblclick()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_have_count(1)
+    send = dialog.get_by_role("button", name="Send again")
+    await dialog.get_by_label("Value").fill(json.dumps(event))
+    await expect(send).to_be_enabled()
+    await expect(dialog.get_by_role("alert")).to_be_hidden()
+
+    # Somebody else is quicker.
+    letter_id = await letter.get_attribute("data-letter")
+    async with AsyncClient(system.settings.url, KEY) as api:
+        await api.resend(str(letter_id), ResendRequest(value=json.dumps(event)))
+    await send.click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("It was sent again already.")
+    await expect(page.locator(".toast")).to_have_count(0)
+    await expect(send).to_be_enabled()
+    await send.click()
+    await expect(page.locator(".toast.good")).to_contain_text("Sent again: clicks.")
+
+    await expect(letter.locator(".badge")).to_have_text("sent again")
+    await letter.get_by_role("button", name="Mend dead letter").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("It was sent again already.")
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
 
 
 async def test_a_long_letter_is_cut_in_the_list_and_whole_in_its_dialog(
@@ -137,13 +177,23 @@ async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Vis
     await page.get_by_role("button", name="Dry run").click()
     await expect(page.locator(".verdict.bad")).to_contain_text("from: Expected beginning or a time")
     await page.get_by_label("From", exact=True).fill("beginning")
-    await page.get_by_role("button", name="Dry run").click()
+    asked = await page.locator(".replay").count()
+    await page.get_by_role("button", name="Dry run").dblclick()
     await expect(page.locator(".verdict.good")).to_contain_text("events to apply")
     await expect(page.locator(".replay").first).to_contain_text("nothing was written")
+    await expect(page.locator(".replay")).to_have_count(asked + 1)
 
+    await start.dblclick()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(f"replayed into {shadow}.")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    await page.get_by_label("Delete a shadow that is there").check()
+    await page.get_by_role("button", name="Dry run").click()
     await start.click()
-    await expect(page.get_by_role("dialog")).to_contain_text(f"replayed into {shadow}")
-    await page.get_by_role("button", name="Replay", exact=True).click()
+    await expect(dialog).to_contain_text("once what an earlier replay left there is deleted")
+    await expect(dialog).to_contain_text("What is deleted cannot be brought back.")
+    await dialog.get_by_role("button", name="Replay", exact=True).click()
     row = page.locator(".replay").first
     await expect(row.locator(".task-kind")).to_have_text(f"into {shadow}")
     await expect(row.locator("[data-status=SUCCEEDED]")).to_be_visible()
@@ -164,3 +214,10 @@ async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: B
         await expect(someone.page.get_by_role("row", name="ratings")).to_be_visible()
         assert await someone.page.get_by_role("button", name="Dry run").count() == 0
         assert await someone.page.get_by_text("Dead letters", exact=True).count() == 0
+
+
+async def _records(client: httpx.AsyncClient, topic: str) -> int:
+    """Return how many records of a topic there have been."""
+    topics = (await client.get("/v1/topics")).json()["topics"]
+    [found] = [each for each in topics if each["topic"] == topic]
+    return sum(partition["end"] for partition in found["partitions"])

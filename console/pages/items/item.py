@@ -199,6 +199,8 @@ class ItemView:
                 api.delete_item(item_id) if before is None else api.put_item(item_id, _body(before))
             )
             if await attempt(self._visit, work, lambda _: "It is as it was.") is not None:
+                # What is deleted takes no further click.
+                self._undo.clear()
                 self._undo.set_visibility(False)
                 self._show(item_id)
 

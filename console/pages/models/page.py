@@ -30,6 +30,8 @@ class Models:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._model_id = ""
+        self._model: Model | None = None
+        """As it was read last."""
         self._ids: list[str] = []
         self._served: dict[str, Tag] = {}
         """By version, where how its lists fared is said."""
@@ -89,7 +91,8 @@ class Models:
             self._choice.set_options({each: each for each in ids})
             self._choice.set(self._model_id)
             self._choice.set_visibility(len(ids) > 1)
-        return next((each for each in models if each.id == self._model_id), None)
+        self._model = _find(models, self._model_id)
+        return self._model
 
     async def _read_versions(self) -> Sequence[Version]:
         found = await self._visit.api.versions(self._model_id)
@@ -151,7 +154,8 @@ class Models:
         if await confirmed(
             self._visit,
             "Put this version live?",
-            f"{version} answers all requests within a second, without a pause.",
+            f"{version} answers all requests within a second, without a pause."
+            f"{self._told_of_pin(version)}",
             "Activate",
             undo="Roll back leads to the one before.",
         ):
@@ -159,15 +163,32 @@ class Models:
             await attempt(self._visit, work, lambda live: f"{live.version} is live.")
 
     async def _roll_back(self, version: str) -> None:
-        if await confirmed(
-            self._visit,
+        visit, model_id = self._visit, self._model_id
+        if not await confirmed(
+            visit,
             "Roll back?",
-            f"{version}, which was live before, answers all requests within a second.",
+            f"{version}, which was live before, answers all requests within a second."
+            f"{self._told_of_pin(version)}",
             "Roll back",
             undo="Another rollback leads to this one again.",
         ):
-            work = self._visit.api.roll_back(self._model_id)
-            await attempt(self._visit, work, lambda live: f"{live.version} is live again.")
+            return
+        # Somebody else may have put another one live since the question was asked.
+        found = await attempt(visit, visit.api.models())
+        if found is None:
+            return
+        model = _find(found.models, model_id)
+        leads_to = None if model is None else model.rollback
+        if leads_to != version:
+            visit.toast(
+                f"Nothing was done: by now a rollback leads to {leads_to or 'no version'}, not to "
+                f"{version} any more. Look at what is live, and roll back again if you still want "
+                "to.",
+                "bad",
+            )
+            return
+        work = visit.api.roll_back(model_id)
+        await attempt(visit, work, lambda live: f"{live.version} is live again.")
 
     async def _pin(self, version: str) -> None:
         if await confirmed(
@@ -192,15 +213,24 @@ class Models:
             await attempt(self._visit, work, lambda _: "New versions go live by themselves again.")
 
     async def _delete(self, version: str) -> None:
+        leads_to_it = self._model is not None and self._model.rollback == version
         if await confirmed(
             self._visit,
             "Delete this version?",
-            f"The files of {version} are deleted within moments; it cannot go live any more.",
+            f"The files of {version} are deleted within moments; it cannot go live any more."
+            + (" A rollback leads to it now, and cannot any more then." if leads_to_it else ""),
             "Delete",
             danger=True,
         ):
             work = self._visit.api.delete_version(self._model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is deleted.")
+
+    def _told_of_pin(self, version: str) -> str:
+        """Return what becomes of the pin when this version is put live; nothing without a pin."""
+        pinned = None if self._model is None else self._model.pinned
+        if pinned in (None, version):
+            return ""
+        return f" {pinned} is pinned: the pin moves along, and {version} stays live instead."
 
 
 def _fared(found: Evaluation | None) -> str:
@@ -210,6 +240,10 @@ def _fared(found: Evaluation | None) -> str:
         f"HR@{found.k} {formats.score(found.hit_rate)}, NDCG@{found.k} "
         f"{formats.score(found.ndcg)}, {formats.count(found.events)} events"
     )
+
+
+def _find(models: Sequence[Model], model_id: str) -> Model | None:
+    return next((each for each in models if each.id == model_id), None)
 
 
 def _first(models: list[Model]) -> str:

@@ -12,7 +12,7 @@ import httpx
 from console.errors import Trouble
 from console.limits import Limit, read_limits
 from console.visit import Visit
-from console.widgets.html import Tag, box, text
+from console.widgets.html import Tag, box, one_at_a_time, text
 from console.widgets.parts import Field
 from console.widgets.shared import AGAIN_S, confirmed
 from console.widgets.troubles import trouble_card
@@ -74,7 +74,7 @@ class TrainForm:
             trouble_card(trouble)
 
     def _draw(self) -> None:
-        with Tag("form", "train-form").on("submit.prevent", self._send, []):
+        with Tag("form", "train-form").on("submit.prevent", one_at_a_time(self._send), []):
             with box("train-fields"):
                 self._kind = Field("Kind", kind="select", options=self._options("kind"))
                 self._kind.set("retrieval")

@@ -13,7 +13,7 @@ from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Field, Moment
 from console.widgets.shared import Panel, badge, facts
-from headrace_client import HeadraceError
+from headrace_client import Conflict, HeadraceError
 from headrace_client.types import DeadLetter, DeadLetterList, ResendRequest
 
 _LOOK_S = 5.0
@@ -95,6 +95,8 @@ class Mender:
         self._letter = letter
         self._typed: str | None = None
         """In place of the whole value; None: it is as it was received."""
+        self._again = letter.resent
+        """Whether it was sent again already; whoever sends it then has been warned."""
         self._closed = asyncio.Event()
 
     async def ask(self) -> None:
@@ -119,6 +121,13 @@ class Mender:
             )
             self._field.classes("tall")
             self._verdict = Tag("p", "verdict", "Looking at it …", role="status")
+            self._warning = Tag("div", "trouble-card", role="alert")
+            with self._warning:
+                text(
+                    "It was sent again already. Sent once more, the same event may count twice.",
+                    tag="p",
+                )
+            self._warning.set_visibility(self._again)
             text("What is sent is an event like any other, and cannot be taken back.", "muted")
             with box("actions"):
                 button("Cancel", self._closed.set, kind="quiet", autofocus=True)
@@ -144,9 +153,10 @@ class Mender:
         try:
             would = await self._visit.api.resend(self._letter.id, self._request(dry_run=True))
         except HeadraceError as error:
-            if typed == self._typed:
-                self._verdict.set_text(self._visit.trouble(error).what)
-                self._verdict.classes(replace="verdict bad")
+            if self._warn(error):
+                await self._check()
+            elif typed == self._typed:
+                self._refuse(error)
             return
         if typed == self._typed:
             self._verdict.set_text(
@@ -160,15 +170,29 @@ class Mender:
         try:
             sent = await self._visit.api.resend(self._letter.id, self._request(dry_run=False))
         except HeadraceError as error:
-            self._verdict.set_text(self._visit.trouble(error).what)
-            self._verdict.classes(replace="verdict bad")
-            self._send.attribute("disabled", None)
+            if self._warn(error):
+                await self._check()
+            else:
+                self._refuse(error)
+                self._send.attribute("disabled", None)
             return
         self._visit.toast(f"Sent again: {sent.token or sent.topic}", "good")
         self._closed.set()
 
+    def _warn(self, error: HeadraceError) -> bool:
+        """Warn of what was sent since the letter was listed; return whether that is the error."""
+        if self._again or not isinstance(error, Conflict):
+            return False
+        self._again = True
+        self._warning.set_visibility(True)
+        return True
+
+    def _refuse(self, error: HeadraceError) -> None:
+        self._verdict.set_text(self._visit.trouble(error).what)
+        self._verdict.classes(replace="verdict bad")
+
     def _request(self, *, dry_run: bool) -> ResendRequest:
-        return ResendRequest(value=self._typed, again=True, dry_run=dry_run)
+        return ResendRequest(value=self._typed, again=self._again, dry_run=dry_run)
 
 
 def _origin(letter: DeadLetter) -> str:

@@ -18,6 +18,7 @@ from headrace_client.types import ReplayRequest, ReplayTask
 _LOOK_S = 1.0
 _OPEN = ("QUEUED", "RUNNING")
 _KINDS = {"SUCCEEDED": "good", "FAILED": "bad", "RUNNING": "live"}
+_ANEW = "Delete a shadow that is there"
 _LONGEST = 100
 """Characters of a namespace."""
 _FASTEST = 1_000_000
@@ -69,10 +70,7 @@ class Replays:
                 "Records a second", kind="number", value="0", hint="At the most; 0: any",
                 on_change=self._changed,
             )  # fmt: skip
-            self._anew = Field(
-                "Delete a shadow that is there", kind="checkbox", value=False,
-                on_change=self._changed,
-            )  # fmt: skip
+            self._anew = Field(_ANEW, kind="checkbox", value=False, on_change=self._changed)
         self._said = Tag("p", "verdict", "A dry run counts what would be applied.", role="status")
         with box("actions"):
             self._dry_run = button("Dry run", self._try, kind="main")
@@ -114,7 +112,12 @@ class Replays:
             trouble = self._visit.trouble(error)
             self._say(f"{trouble.what} {trouble.cure}".strip(), "bad")
             return
+        if request != self._request():
+            # The form was changed meanwhile: this one says nothing of it.
+            return
         self._tried = request, task.id
+        # Until it has ended: another one would count the same.
+        self._dry_run.attribute("disabled", True)
         self._say("The dry run counts …")
         await self._look()
 
@@ -123,19 +126,24 @@ class Replays:
             return
         request, _ = self._tried
         into = request.into or "the live state"
-        consequence = (
-            f"{self._said.text} They are replayed into {into}."
-            if request.into
-            else f"{self._said.text} What workers have applied already changes nothing."
-        )
+        if request.into:
+            deleted = ", once what an earlier replay left there is deleted" if request.anew else ""
+            consequence = f"{self._said.text} They are replayed into {into}{deleted}."
+            undo = "What is deleted cannot be brought back. " if request.anew else ""
+            undo += (
+                f"{into} is not served until it is promoted; a replay with “{_ANEW}” begins it "
+                "from nothing."
+            )
+        else:
+            consequence = f"{self._said.text} What workers have applied already changes nothing."
+            undo = "What is applied to the live state stays."
         if await confirmed(
             self._visit,
             f"Replay into {into}?",
             consequence,
             "Replay",
-            undo="A shadow is not served until it is promoted, and can be deleted."
-            if request.into
-            else "What is applied to the live state stays.",
+            danger=request.into is not None and request.anew,
+            undo=undo,
         ):
             work = self._visit.api.start_replay(request)
             await attempt(self._visit, work, lambda _: "The replay is queued.")
@@ -161,6 +169,7 @@ class Replays:
                 self._tell_dry(dry)
 
     def _tell_dry(self, dry: ReplayTask) -> None:
+        self._dry_run.attribute("disabled", True if dry.status in _OPEN else None)
         if dry.status == "SUCCEEDED":
             self._say(f"The window has {_counted(dry)}.", "good")
             self._start.attribute("disabled", None)
