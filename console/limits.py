@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+
 from console.connection import Server
+from headrace_client import HeadraceError, Unreachable
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,20 @@ class Limit:
     """What one field may be."""
 
     kind: str
-    """`integer`, `number`, `string`, `boolean`, or `enum`."""
+    """`integer`, `number`, `string`, `boolean`, `array`, `object`, or `enum`."""
     least: float | None = None
     most: float | None = None
     longest: int | None = None
     among: Sequence[str] = ()
+    pattern: str | None = None
+    entries: int | None = None
+    """How many values an array or an object has at the most."""
+    each: Sequence[Limit] = ()
+    """What each of these values may be, one of them."""
+    names: Limit | None = None
+    """What an object's names may be."""
+    by_kind: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What a text may be, by the kind of training that it is for."""
 
     @property
     def words(self) -> str:
@@ -28,8 +41,8 @@ class Limit:
         if self.kind in ("integer", "number"):
             number = "a whole number" if self.kind == "integer" else "a number"
             if self.least is not None and self.most is not None:
-                return f"{number} from {self.least:,g} to {_plain(self.most)}"
-            return number if self.least is None else f"{number} of {self.least:,g} or more"
+                return f"{number} from {_plain(self.least)} to {_plain(self.most)}"
+            return number if self.least is None else f"{number} of {_plain(self.least)} or more"
         return f"at most {self.longest:,} characters" if self.longest is not None else "text"
 
     def read(self, typed: str) -> Any:
@@ -41,7 +54,14 @@ class Limit:
             raise ValueError(f"It has {len(words):,} characters; it may be {self.words}.")
         if self.among and words not in self.among:
             raise ValueError(f"{words!r} is not allowed: it may be {self.words}.")
+        if self.pattern is not None and re.search(self.pattern, words) is None:
+            raise ValueError(f"{words[:40]!r} has a character that is not allowed there.")
         return words
+
+    def count(self, number: int) -> None:
+        """Check how many values there are. Raises `ValueError`."""
+        if self.entries is not None and number > self.entries:
+            raise ValueError(f"There are {number:,}; there may be {self.entries:,} at the most.")
 
     def _number(self, words: str) -> float:
         try:
@@ -49,31 +69,53 @@ class Limit:
         except ValueError:
             raise ValueError(f"{words[:40]!r} is not {self.words}.") from None
         below = self.least is not None and value < self.least
-        # What is no number at all fails both comparisons.
-        if value != value or below or (self.most is not None and value > self.most):
+        # What is no number at all fails both comparisons, and JSON has no infinity.
+        endless = value != value or value in (float("inf"), float("-inf"))
+        if endless or below or (self.most is not None and value > self.most):
             raise ValueError(f"{words[:40]} is out of range: it must be {self.words}.")
         return value
 
 
 async def read_limits(server: Server, schema: str) -> Mapping[str, Limit]:
-    """Return the limits of a type's fields, by name. Raises `httpx.HTTPError`, `ValueError`."""
-    async with server.http() as http:
-        answer = await http.get(f"{server.url}/openapi.json")
-        answer.raise_for_status()
-        document = answer.json()
-    fields = document["components"]["schemas"][schema]["properties"]
-    return {name: _limit(field) for name, field in fields.items()}
+    """Return the limits of a type's fields, by name. Raises `HeadraceError`."""
+    try:
+        async with server.http() as http:
+            answer = await http.get(f"{server.url}/openapi.json")
+            answer.raise_for_status()
+            fields = answer.json()["components"]["schemas"][schema]["properties"]
+    except httpx.TransportError as error:
+        raise Unreachable(f"/openapi.json cannot be read: {error}", not_sent=True) from error
+    except (httpx.HTTPError, KeyError, ValueError, TypeError) as error:
+        raise HeadraceError(
+            f"What may be typed here cannot be read from the server's /openapi.json: {error!r}."
+        ) from error
+    return {name: _limit(described) for name, described in fields.items()}
 
 
-def _limit(field: Mapping[str, Any]) -> Limit:
-    choices: list[dict[str, Any]] = field.get("anyOf", [field])
-    found = next((each for each in choices if each.get("type") != "null"), {})
+def _limit(described: Mapping[str, Any]) -> Limit:
+    """Return the first of what a field may be, apart from null."""
+    return next(iter(_limits(described)), Limit("object"))
+
+
+def _limits(described: Mapping[str, Any]) -> Sequence[Limit]:
+    choices: list[dict[str, Any]] = described.get("anyOf", [described])
+    return [_one(each) for each in choices if each.get("type") != "null"]
+
+
+def _one(found: Mapping[str, Any]) -> Limit:
+    of_each = found.get("items", found.get("additionalProperties"))
+    names = found.get("propertyNames")
     return Limit(
         "enum" if "enum" in found else str(found.get("type", "object")),
         found.get("minimum"),
         found.get("maximum"),
         found.get("maxLength"),
-        tuple(map(str, found.get("enum", ()))),
+        tuple(map(str, found.get("enum", found.get("x-among", ())))),
+        found.get("pattern"),
+        found.get("maxItems", found.get("maxProperties")),
+        _limits(of_each) if isinstance(of_each, dict) else (),
+        _one(names) if isinstance(names, dict) else None,
+        found.get("x-by-kind", {}),
     )
 
 

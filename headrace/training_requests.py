@@ -36,7 +36,11 @@ from headrace.training_settings import TrainingSettings, training_settings
 if TYPE_CHECKING:
     from headrace.log import Offsets
 
-ParameterName = Annotated[str, Meta(max_length=64)]
+_PARAMETERS = ("epochs", "learning_rate", "train_split_ratio", "seed")
+"""Fields that are training parameters of the same names."""
+_OTHERS = [name for name in TrainingSettings.__struct_fields__ if name not in _PARAMETERS]
+# Told in the documents alone: `training_settings` has better words for whoever errs.
+ParameterName = Annotated[str, Meta(max_length=64, extra_json_schema={"x-among": _OTHERS})]
 _Offset = Annotated[int, Meta(ge=0, le=2**53)]
 _Bound = Union[
     Annotated[float, Meta(ge=0)],
@@ -62,7 +66,9 @@ class TrainingRequest(
     """None: that of the model's versions, or what a model of its id is for."""
     epochs: Annotated[int, Meta(ge=EPOCHS[0], le=EPOCHS[1])] | None = None
     learning_rate: Annotated[float, Meta(ge=LEARNING_RATE[0], le=LEARNING_RATE[1])] | None = None
-    algorithm: Annotated[str, Meta(max_length=64)] | None = None
+    algorithm: (
+        Annotated[str, Meta(max_length=64, extra_json_schema={"x-by-kind": ALGORITHMS})] | None
+    ) = None
     """One of those of the kind; None: the first of them."""
     mode: Mode | None = None
     """`incremental`: from the live version's weights, on what is new and a sample of the old."""
@@ -111,8 +117,6 @@ class TrainingRequest(
         return begin, end
 
 
-_PARAMETERS = ("epochs", "learning_rate", "train_split_ratio", "seed")
-"""Fields that are training parameters of the same names."""
 _TEXTS = frozenset(
     {"model_id", "kind", "algorithm", "mode", "idempotency_key", "reason", "requested_by"}
 )

@@ -228,7 +228,7 @@ _ANSWERS: tuple[Struct, ...] = (
     _MODEL,
     _SERVED,
     ModelList([_MODEL]),
-    Ready(ready=True, redis=True, kafka=True, model=VERSION),
+    Ready(ready=True, redis=True, kafka=True, model_id=MODEL_ID, model=VERSION),
     TokenAnswer("hu_eyJ1Ijoi…", USER_ID, ("recommend",), NOW + 900),
     UserInteractions(USER_ID, {ITEM_ID: Interaction(NOW, 4.5, "rating")}, 14, {"ratings/3": 4711}),
     UserList([KnownUser(USER_ID, 12)]),

@@ -32,7 +32,16 @@ async def readyz(request: Request) -> Response:
     live = server.live
     loading = not all(each.live.has_looked for each in server.models.values())
     ready = redis and kafka and not loading
-    state = Ready(ready, redis, kafka, live.version, loading, live.refusal, dict(live.arms))
+    state = Ready(
+        ready,
+        redis,
+        kafka,
+        server.settings.model_id,
+        live.version,
+        loading,
+        live.refusal,
+        dict(live.arms),
+    )
     return json_response(state, 200 if ready else 503)
 
 

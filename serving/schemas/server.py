@@ -15,8 +15,10 @@ class Ready(Struct, frozen=True):
     """Whether requests may come."""
     redis: bool
     kafka: bool
+    model_id: str
+    """The model that is meant where a path names none."""
     model: str | None
-    """The version that this server has live."""
+    """The version of it that this server has live."""
     loading: bool = False
     """Whether it has just started, and has yet to take up the version that is live."""
     refused: Refusal | None = None

@@ -141,6 +141,7 @@ def _settings(broker: str, redis_url: str, folder: Path) -> Settings:
         kafka=broker,
         redis=redis_url,
         namespace=f"test-{token}",
+        model_id="shop",
         artifacts=str(folder / "artifacts"),
         archive=str(folder / "archive"),
         api_key=KEY,

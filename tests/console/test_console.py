@@ -233,6 +233,42 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await expect(page.locator("details[open]")).to_have_count(1)
 
 
+async def test_each_field_of_a_training_is_checked_as_it_is_typed(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    await visitor.go("/models")
+    train = page.get_by_role("button", name="Train …")
+    for label, wrong, told, right in (
+        ("Events from", "1950-01-01", "'1950-01-01' is no time from 1970 on", "1700000000"),
+        ("Events before", "2020-01-01T00:00Z", "It is not after the time", "2999-01-01T00:00Z"),
+        ("Other parameters", "dropuot=0.1", "did you mean dropout?", "dropout=0.1"),
+    ):
+        await page.get_by_label(label).fill(wrong)
+        await expect(page.get_by_text(told)).to_be_visible()
+        await expect(train).to_be_disabled()
+        await page.get_by_label(label).fill(right)
+        await expect(page.get_by_text(told)).to_have_count(0)
+        await expect(train).to_be_enabled()
+    await page.get_by_label("Learn from what users did").check()
+    await page.get_by_label("Kind", exact=True).select_option("ranking")
+    await expect(page.get_by_text("Kind ranking learns from lists")).to_be_visible()
+    await expect(train).to_be_disabled()
+    algorithm = page.get_by_label("Algorithm")
+    await expect(algorithm.get_by_role("option")).to_have_text(["the usual one", "mlp"])
+    await page.get_by_label("Kind", exact=True).select_option("retrieval")
+    await algorithm.select_option("transformer")
+    await page.get_by_label("Reason").fill("checked as typed")
+    await train.click()
+    await page.get_by_role("button", name="Train", exact=True).click()
+    await expect(page.get_by_text("The training is in the queue.")).to_be_visible()
+    async with AsyncClient(system.settings.url, KEY) as api:
+        task = (await api.tasks()).tasks[0]
+        await api.cancel(task.id)
+        assert (task.params["params"], task.params["with_feedback"]) == ({"dropout": 0.1}, True)
+        assert (task.params["from"], task.params["algorithm"]) == (1_700_000_000, "transformer")
+
+
 async def test_a_wrong_key_stays_outside(system: System, browser: Browser) -> None:
     async with visiting(browser, system.console) as someone:
         page = someone.page

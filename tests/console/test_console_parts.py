@@ -18,6 +18,8 @@ from console.calls import curl_of
 from console.connection import Server, Watch
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
+from console.pages.items.item import read_attributes, read_categories
+from console.pages.models.train_form import read_parameters, read_time
 from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
 from console.widgets.html import Tag, one_at_a_time
@@ -74,6 +76,82 @@ def test_what_is_within_the_limits_is_read(limit: Limit, typed: str, value: obje
 def test_what_is_not_says_what_it_may_be(limit: Limit, typed: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         limit.read(typed)
+
+
+ATTRIBUTES = Limit(
+    "object", entries=2,
+    each=(Limit("string"), Limit("integer", -(2**53), 2**53), Limit("number"), Limit("boolean")),
+)  # fmt: skip
+CATEGORIES = Limit("array", entries=2, each=(Limit("string", longest=5),))
+PARAMETERS = Limit(
+    "object", entries=2, each=(Limit("number"),),
+    names=Limit("string", longest=64, among=("dropout", "width", "heads")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (read_time("2026-11-01T00:00Z"), "2026-11-01T00:00Z"),
+        (read_time("1970-01-01"), "1970-01-01"),
+        (read_time("1700000000"), 1_700_000_000.0),
+        (read_parameters("dropout=0.3\n\n width = 32 ", PARAMETERS), {"dropout": 0.3, "width": 32}),
+        (read_attributes('{"a": 1, "b": true}', ATTRIBUTES), {"a": 1, "b": True}),
+        (read_attributes(" ", ATTRIBUTES), {}),
+        (read_categories("tea\n\n pots ", CATEGORIES), ["tea", "pots"]),
+    ],
+)
+def test_times_parameters_and_what_items_hold_are_read(read: object, value: object) -> None:
+    assert read == value
+
+
+@pytest.mark.parametrize("typed", ["1950-01-01", "0001-01-01", "-1", "nan", "1e999", "soon"])
+def test_no_time_is_before_1970_or_without_end(typed: str) -> None:
+    with pytest.raises(ValueError, match=f"{typed!r} is no time"):
+        read_time(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("dropout", "'dropout' is not a name, = and a number"),
+        ("dropout=much", "dropout: 'much' is not a number"),
+        ("dropout=inf", "dropout: inf is out of range"),
+        ("dropout=0\ndropout=1", "dropout is there twice"),
+        ("dropuot=1", "'dropuot' is no training parameter; did you mean dropout"),
+        ("epochs=1", "epochs has a field of its own"),
+        ("dropout=0\nwidth=8\nheads=1", "There are 3; there may be 2"),
+    ],
+)
+def test_what_is_no_parameter_says_why(typed: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        read_parameters(typed, PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"a": 1e999}', "a: the number is too large"),
+        ('{"a": 9007199254740993}', "a: 9007199254740993 is out of range"),
+        ('{"a": "\\ud800"}', "half of a character"),
+        ('{"a": {}}', "a: values must be text"),
+        ('{"a": 1, "b": 2, "c": 3}', "There are 3; there may be 2"),
+        ("[]", "an object in braces"),
+        ("{", "It is not JSON"),
+    ],
+)
+def test_what_no_item_can_hold_says_why(typed: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        read_attributes(typed, ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"), [("a\nb\nc", "There are 3"), ("teapots", "7 characters")]
+)
+def test_categories_keep_to_their_limits(typed: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        read_categories(typed, CATEGORIES)
 
 
 def test_a_line_of_curl_says_the_same_to_a_shell_and_holds_no_key() -> None:

@@ -52,7 +52,9 @@ async def test_an_item_s_neighbours_popularity_and_place_are_shown(visitor: Visi
     await expect(similar.locator(".found-item")).to_have_count(8)
     together = page.get_by_role("region", name="Bought together")
     # Nobody buys anything here.
-    await expect(together.locator(".none")).to_be_visible()
+    nothing = together.locator(".none")
+    await expect(nothing).to_contain_text("bought together")
+    await expect(nothing).not_to_contain_text("404")
     # Each walker met one item a step; others may have met more since.
     met = sum((user + step) % RING == 5 for step in range(STEPS) for user in range(WALKERS))
     chart = page.get_by_role("img", name=re.compile("^Popularity: [0-9,]+ events"))
@@ -84,6 +86,19 @@ async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
     await expect(page.locator(".undo")).to_contain_text("Kettle was added")
     await expect(page.locator(".item-title")).to_have_text("Kettle")
 
+    # Taken back, it is shown no more; added again.
+    await page.get_by_role("button", name="Undo").click()
+    await expect(page.get_by_text("Choose an item of the list")).to_be_visible()
+    await expect(page.get_by_role("button", name="Delete …")).to_have_count(0)
+    await expect(page.get_by_role("region", name="Like it")).to_be_hidden()
+    await page.get_by_role("button", name="New item").click()
+    await page.get_by_label("Id", exact=True).fill("kettle")
+    await page.get_by_label("Title").fill("Kettle")
+    await page.get_by_label("Price").fill("12.5")
+    await page.get_by_role("button", name="Add …").click()
+    await page.get_by_role("button", name="Add", exact=True).click()
+    await expect(page.locator(".item-title")).to_have_text("Kettle")
+
     # Changed, and as it was.
     await page.get_by_label("Title").fill("Teapot")
     await page.get_by_role("button", name="Change …").dblclick()
@@ -111,13 +126,35 @@ async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
             await expect(found).to_be_visible()
 
 
+async def test_what_no_item_may_be_is_told_as_it_is_typed(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    await page.get_by_role("button", name="New item").click()
+    add = page.get_by_role("button", name="Add …")
+    await expect(add).to_be_disabled()
+    for label, wrong, told, right in (
+        ("Id", "x" * 257, "It has 257 characters; it may be at most 256 characters.", "jug"),
+        ("Title", "x" * 1_025, "It has 1,025 characters; it may be at most 1,024", "Jug"),
+        ("Price", "-1", "-1 is out of range: it must be a number of 0 or more", "1"),
+        ("Attributes", '{"a": NaN}', "NaN is no number of JSON", '{"a": null}'),
+    ):
+        field = page.get_by_label(label, exact=True)
+        await field.fill(wrong)
+        await expect(page.get_by_text(told)).to_be_visible()
+        await expect(add).to_be_disabled()
+        await field.fill(right)
+        await expect(page.get_by_text(told)).to_have_count(0)
+    await expect(add).to_be_enabled()
+
+
 async def test_a_change_of_the_title_leaves_everything_else_as_it_was(
     system: System, visitor: Visitor
 ) -> None:
     page = visitor.page
     item = Item(
-        item_id="hamper", title="Hamper", categories=["Food, Drink", "Gifts"], price=1234567.89
-    )
+        item_id="hamper", title="Hamper", price=1234567.89,
+        categories=["Food, Drink", " Gifts ", "two\nlines", "Gifts"],
+    )  # fmt: skip
     async with AsyncClient(system.settings.url, KEY) as api:
         await api.put_items([item])
         await visitor.go("/items")
@@ -167,3 +204,4 @@ async def test_who_may_not_change_the_catalogue_is_offered_no_change(
         await expect(page.locator(".item-title")).to_be_visible()
         for name in ("New item", "Change …", "Delete …"):
             assert await page.get_by_role("button", name=name).count() == 0
+        await expect(page.get_by_role("img", name=re.compile("^Map of"))).to_be_visible()

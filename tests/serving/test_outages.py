@@ -124,6 +124,7 @@ async def test_a_server_is_ready_when_it_has_the_live_version(
             said = answer.json()
             assert (answer.status_code, said["loading"], said["model"]) == (503, True, None)
             assert (said["redis"], said["kafka"]) == (True, True)
+            assert said["model_id"] == settings.model_id
         await until_live(client, V1)
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["loading"]) == (200, False)

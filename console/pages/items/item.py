@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from console import formats
+from console.limits import Limit, read_limits
 from console.titles import Titles
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
-from console.widgets.parts import Chart, Field
+from console.widgets.parts import Chart, Field, FieldKind
 from console.widgets.shared import Panel, attempt, confirmed, no_data
 from headrace_client import HeadraceError, NotFound
 from headrace_client.types import Item, ItemBody, ItemList, ItemPopularity
@@ -29,14 +32,12 @@ class ItemView:
         self._titles = Titles(visit.api)
         self._item_id: str | None = None
         self._item: Item | None = None
+        self._limits: Mapping[str, Limit] = {}
         self._step = "day"
         self._panel = Panel(visit, "Item")
         self._undo = box("undo")
         self._undo.move(self._panel.root, target_index=1)
         self._undo.set_visibility(False)
-        self._panel.body.clear()
-        with self._panel.body:
-            text("Choose an item of the list or of the map.", "none", tag="p")
         self._similar = Panel(visit, "Like it", note="By the item vectors.")
         self._together = Panel(visit, "Bought together")
         self._popularity = Panel(visit, "Popularity", note="Events, by their own time.")
@@ -46,8 +47,7 @@ class ItemView:
                 on_change=self._choose_step,
             )  # fmt: skip
         self._others = (self._similar, self._together, self._popularity)
-        for panel in self._others:
-            panel.root.set_visibility(False)
+        self._choose_none()
 
     def choose(self, item_id: str | None) -> None:
         """Show another item; None: a form for a new one."""
@@ -70,9 +70,18 @@ class ItemView:
         )
         self._look_at_popularity()
 
+    def _choose_none(self) -> None:
+        """Show no item, as at first."""
+        self._item_id, self._item = None, None
+        for panel in self._others:
+            panel.root.set_visibility(False)
+        self._panel.load(_nothing, _draw_none, always=True)
+
     async def _read(self) -> Item | None:
         """Return the item; one that was met and is not described has an id alone."""
         item_id = self._item_id
+        if not self._limits and self._visit.allows("admin"):
+            self._limits = await read_limits(self._visit.server, "Item")
         if item_id is None:
             return None
         try:
@@ -84,7 +93,7 @@ class ItemView:
         try:
             found = await asking
         except NotFound as error:
-            return ItemList(items=[], message=str(error))
+            return ItemList(items=[], message=error.problem.detail)
         await self._titles.find(row.id for row in found.items)
         return found
 
@@ -104,12 +113,12 @@ class ItemView:
     def _draw(self, item: Item | None) -> None:
         self._item = item
         if item is None:
-            _Form(self._visit, None, self._save, self._delete)
+            _Form(None, self._limits, self._save, self._delete)
             return
         text(item.title or "without a title", "item-title" if item.title else "none", tag="p")
         text(item.item_id, "mono muted", tag="p")
         if self._visit.allows("admin"):
-            _Form(self._visit, item, self._save, self._delete)
+            _Form(item, self._limits, self._save, self._delete)
             return
         for name, value in _fields(item).items():
             text(f"{name}: {value}", tag="p")
@@ -185,9 +194,7 @@ class ItemView:
         work = self._visit.api.delete_item(item.item_id)
         if await attempt(self._visit, work, lambda _: f"{item.item_id} is deleted.") is not None:
             self._offer_undo(f"{item.title or item.item_id} was deleted.", item.item_id, item)
-            self._panel.body.clear()
-            for panel in self._others:
-                panel.root.set_visibility(False)
+            self._choose_none()
             self._changed()
 
     def _offer_undo(self, words: str, item_id: str, before: Item | None) -> None:
@@ -198,11 +205,17 @@ class ItemView:
             work = (
                 api.delete_item(item_id) if before is None else api.put_item(item_id, _body(before))
             )
-            if await attempt(self._visit, work, lambda _: "It is as it was.") is not None:
-                # What is deleted takes no further click.
-                self._undo.clear()
-                self._undo.set_visibility(False)
+            if await attempt(self._visit, work, lambda _: "It is as it was.") is None:
+                return
+            # What is deleted takes no further click.
+            self._undo.clear()
+            self._undo.set_visibility(False)
+            if before is not None:
                 self._show(item_id)
+                return
+            self._changed()
+            if self._item_id == item_id:
+                self._choose_none()
 
         self._undo.clear()
         with self._undo:
@@ -222,107 +235,156 @@ class ItemView:
             return None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A field of the form."""
+
+    field: Field
+    shown: str
+    """What is in it before anyone types."""
+    given: Any
+    """The value that this stands for; it is sent again as it was unless the field is touched."""
+    read: Callable[[str], Any]
+
+    def value(self) -> Any:
+        """Return what is to be sent. Raises `ValueError` with what is wrong."""
+        typed = str(self.field.value)
+        return self.given if typed == self.shown else self.read(typed)
+
+
 class _Form:
     """The fields of an item, checked as they are typed."""
 
     def __init__(
         self,
-        visit: Visit,
         item: Item | None,
+        limits: Mapping[str, Limit],
         save: Callable[[Item], Awaitable[None]],
         delete: Callable[[], Awaitable[None]],
     ) -> None:
-        self._visit = visit
         self._save = save
+        self._limits = limits
         self._item_id = item.item_id if item is not None else ""
+        self._parts: dict[str, _Part] = {}
         given = item or Item(item_id="")
         with box("form-grid"):
             if item is None:
-                self._id = Field("Id", hint="At most 256 characters", on_change=self._check)
-            self._title = Field("Title", value=given.title or "", on_change=self._check)
+                hint = f"Needed; {limits['item_id'].words}"
+                self._add("item_id", "Id", "", "", limits["item_id"].read, hint=hint)
+            self._add("title", "Title", given.title or "", given.title, self._read_words("title"))
             price = "" if given.price is None else repr(given.price).removesuffix(".0")
-            self._price = Field("Price", kind="number", value=price, on_change=self._check)
-            self._categories = Field(
-                "Categories", kind="textarea", value="\n".join(given.categories),
-                hint="One a line", on_change=self._check,
+            self._add(
+                "price", "Price", price, given.price, self._read_words("price"), kind="number"
+            )
+            self._add(
+                "categories", "Categories", "\n".join(given.categories), given.categories,
+                lambda typed: read_categories(typed, limits["categories"]),
+                kind="textarea", hint="One a line",
             )  # fmt: skip
             attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
-            self._attributes = Field(
-                "Attributes", kind="textarea", value=attributes if given.attributes else "",
-                hint='A flat JSON object: {"year": 1995}', on_change=self._check,
+            self._add(
+                "attributes", "Attributes", attributes if given.attributes else "",
+                given.attributes, lambda typed: read_attributes(typed, limits["attributes"]),
+                kind="textarea", hint='A flat JSON object: {"year": 1995}',
             )  # fmt: skip
         with box("actions"):
             if item is not None:
                 button("Delete …", delete, kind="danger")
             self._button = button("Add …" if item is None else "Change …", self._do, kind="main")
-        self._is_new = item is None
         self._check(None)
 
-    def _check(self, _: Any) -> None:
-        wrong = self._say(self._price, _price) | self._say(self._attributes, _attributes)
-        wrong |= self._say(self._categories, _categories)
-        if self._is_new:
-            missing = not self._id.value.strip() or len(self._id.value.strip()) > 256
-            wrong |= missing
-        self._button.attribute("disabled", True if wrong else None)
+    def _add(
+        self,
+        name: str,
+        label: str,
+        shown: str,
+        given: Any,
+        read: Callable[[str], Any],
+        *,
+        kind: FieldKind = "text",
+        hint: str = "",
+    ) -> None:
+        field = Field(label, kind=kind, value=shown, hint=hint, on_change=self._check)
+        self._parts[name] = _Part(field, shown, given, read)
 
-    def _say(self, field: Field, read: Callable[[str], Any]) -> bool:
-        """Say what is wrong with a field; return whether something is."""
-        try:
-            read(str(field.value))
-        except ValueError as exc:
-            field.set_error(str(exc))
-            return True
-        field.set_error("")
-        return False
+    def _read_words(self, name: str) -> Callable[[str], Any]:
+        """Return what reads one line; nothing typed is no value."""
+        return lambda typed: self._limits[name].read(typed) if typed.strip() else None
+
+    def _check(self, _: Any) -> None:
+        """Say at once what is wrong with what is typed."""
+        wrong = False
+        for part in self._parts.values():
+            try:
+                part.value()
+            except ValueError as error:
+                part.field.set_error(str(error))
+                wrong = True
+            else:
+                part.field.set_error("")
+        self._button.attribute("disabled", True if wrong or not self._id() else None)
+
+    def _id(self) -> str:
+        part = self._parts.get("item_id")
+        return self._item_id if part is None else str(part.field.value).strip()
 
     async def _do(self) -> None:
-        item_id = self._id.value.strip() if self._is_new else self._item_id
-        await self._save(
-            Item(
-                item_id=item_id,
-                title=self._title.value.strip() or None,
-                categories=_categories(self._categories.value),
-                price=_price(self._price.value),
-                attributes=_attributes(self._attributes.value),
-            )
-        )
+        values = {name: part.value() for name, part in self._parts.items()}
+        await self._save(Item(**{**values, "item_id": self._id()}))
 
 
-def _price(typed: str) -> float | None:
-    words = typed.strip()
-    if not words:
-        return None
-    try:
-        value = float(words)
-    except ValueError:
-        raise ValueError(f"{words[:40]!r} is not a number") from None
-    if not 0 <= value < float("inf"):
-        raise ValueError("It must be 0 or more")
-    return value
-
-
-def _categories(typed: str) -> list[str]:
+def read_categories(typed: str, limit: Limit) -> list[str]:
+    """Return the categories of lines. Raises `ValueError`."""
     found = [each.strip() for each in typed.splitlines() if each.strip()]
-    if len(found) > 64:
-        raise ValueError(f"There are {len(found)}; at most 64")
-    if too_long := [each for each in found if len(each) > 128]:
-        raise ValueError(f"{too_long[0][:20]}… is longer than 128 characters")
+    limit.count(len(found))
+    for each in limit.each:
+        for category in found:
+            try:
+                each.read(category)
+            except ValueError as error:
+                raise ValueError(f"{category[:20]}…: {error}") from None
     return found
 
 
-def _attributes(typed: str) -> dict[str, Any]:
+def read_attributes(typed: str, limit: Limit) -> dict[str, Any]:
+    """Return the attributes of a JSON object. Raises `ValueError` for what the API would not."""
     if not typed.strip():
         return {}
     try:
-        found = json.loads(typed)
-    except (ValueError, RecursionError) as exc:
-        raise ValueError(f"It is not JSON: {exc}") from None
+        found = json.loads(typed, parse_constant=_refuse_constant)
+        # Half of a surrogate pair is JSON that nobody can send.
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("It has half of a character, \\ud800 to \\udfff") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"It is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError("It must be an object in braces")
-    if any(isinstance(value, (dict, list)) for value in found.values()):
-        raise ValueError("Its values must be text, numbers, true, false or null")
+    limit.count(len(found))
+    whole = next((each for each in limit.each if each.kind == "integer"), Limit("integer"))
+    for name, value in found.items():
+        if isinstance(value, (dict, list)):
+            raise ValueError(f"{name}: values must be text, numbers, true, false or null")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: the number is too large")
+        if isinstance(value, int) and not isinstance(value, bool):
+            try:
+                whole.read(str(value))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
     return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON; write null or leave it out")
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _draw_none(_: None) -> None:
+    text("Choose an item of the list or of the map.", "none", tag="p")
 
 
 def _body(item: Item) -> ItemBody:

@@ -14,7 +14,7 @@ from console.widgets.html import text
 from console.widgets.parts import Chart
 from console.widgets.shared import Panel, no_data
 from headrace_client import NotFound
-from headrace_client.types import ItemMap, Model
+from headrace_client.types import ItemMap
 
 _SHOWN = 2_000
 _COLOURS = 5
@@ -29,6 +29,8 @@ class MapPanel:
     def __init__(self, visit: Visit, choose: Callable[[str | None], None]) -> None:
         self._visit = visit
         self._choose = choose
+        self._model_id: str | None = None
+        """The server's own model, once it is read."""
         self._panel = Panel(
             visit, "Map", note="Of the item vectors: alike is near. A click shows the item."
         )
@@ -39,18 +41,12 @@ class MapPanel:
 
     async def _read(self) -> ItemMap | str:
         """Return the map, or why there is none."""
-        model_id = await self._model_id()
+        if self._model_id is None:
+            self._model_id = (await self._visit.api.ready()).model_id
         try:
-            return await self._visit.api.item_map(model_id, limit=_SHOWN)
+            return await self._visit.api.item_map(self._model_id, limit=_SHOWN)
         except NotFound as error:
-            return str(error)
-
-    async def _model_id(self) -> str:
-        if not self._visit.allows("train"):
-            return "default"
-        models: list[Model] = (await self._visit.api.models()).models
-        live = [each.id for each in models if each.live is not None]
-        return "default" if "default" in live or not live else live[0]
+            return error.problem.detail
 
     def _draw(self, found: ItemMap | str) -> None:
         if isinstance(found, str):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
-import httpx
-
-from console.errors import Trouble
 from console.limits import Limit, read_limits
 from console.visit import Visit
 from console.widgets.html import Tag, box, one_at_a_time, text
@@ -25,15 +23,19 @@ _FIELDS: Mapping[str, tuple[str, str]] = {
     "learning_rate": ("Learning rate", "At its peak; empty: of the settings"),
     "train_split_ratio": ("Share to train on", "Of the events, before the hold-out"),
     "seed": ("Seed", "Same data and seed: same version"),
-    "from": ("Events from", "2026-11-01T00:00Z; empty: all"),
-    "to": ("Events before", "2026-11-30T00:00Z; empty: all"),
+    "from": ("Events from", "2026-11-01T00:00Z or Unix seconds; empty: all"),
+    "to": ("Events before", "2026-11-30T00:00Z or Unix seconds; empty: all"),
+    "params": ("Other parameters", "One a line: dropout=0.3; 1 and 0 for yes and no"),
     "reason": ("Reason", "Stays with the task"),
 }
 """By name in the API: what it is called here, and a hint."""
 _NUMBERS = frozenset({"epochs", "learning_rate", "train_split_ratio", "seed"})
-_LIMITED = _NUMBERS | {"reason"}
-"""Fields whose limits the document has; times are read here."""
+_TIMES = frozenset({"from", "to"})
 _RENAMED = {"from": "from_"}
+_USUAL = ""
+"""The choice that leaves something to the server."""
+_NO_FEEDBACK = "ranking"
+"""The kind that takes no feedback."""
 
 
 class TrainForm:
@@ -47,7 +49,8 @@ class TrainForm:
         self._on_task = on_task
         self._limits: Mapping[str, Limit] = {}
         self._fields: dict[str, Field] = {}
-        self._wrong: set[str] = set()
+        self._told: dict[str, str] = {}
+        """By field, what is said to be wrong with it."""
         self._root = box()
         with self._root:
             text("Loading …", "none", tag="p")
@@ -57,28 +60,25 @@ class TrainForm:
         while not self._limits:
             try:
                 self._limits = await read_limits(self._visit.server, _SCHEMA)
-            except (httpx.HTTPError, KeyError, ValueError) as error:
-                self._tell(error)
+            except HeadraceError as error:
+                self._root.clear()
+                with self._root:
+                    trouble_card(self._visit.trouble(error))
                 await asyncio.sleep(AGAIN_S)
         self._root.clear()
         with self._root:
             self._draw()
 
-    def _tell(self, error: Exception) -> None:
-        trouble = Trouble(
-            f"The limits cannot be read from the server's /openapi.json: {error}",
-            "They are asked for again by themselves.",
-        )
-        self._root.clear()
-        with self._root:
-            trouble_card(trouble)
-
     def _draw(self) -> None:
         with Tag("form", "train-form").on("submit.prevent", one_at_a_time(self._send), []):
             with box("train-fields"):
-                self._kind = Field("Kind", kind="select", options=self._options("kind"))
-                self._kind.set("retrieval")
-                modes = {"": "as the settings say", **self._options("mode")}
+                self._kind = Field(
+                    "Kind", kind="select", options=self._options("kind"), value="retrieval",
+                    on_change=self._choose_kind,
+                )  # fmt: skip
+                self._algorithms = box()
+                self._offer_algorithms()
+                modes = {_USUAL: "as the settings say", **self._options("mode")}
                 self._mode = Field("Mode", kind="select", options=modes)
                 for name, (label, hint) in _FIELDS.items():
                     self._fields[name] = self._field(name, label, hint)
@@ -87,6 +87,10 @@ class TrainForm:
                     "Train though nothing has changed", kind="checkbox", value=False
                 )
                 self._global = Field("Learn from all models' events", kind="checkbox", value=False)
+                self._fields["with_feedback"] = Field(
+                    "Learn from what users did with the lists they were served", kind="checkbox",
+                    value=False, on_change=self._check,
+                )  # fmt: skip
             self._trouble = box()
             with box("actions"):
                 self._submit = Tag("button", "button main", "Train …", type="submit")
@@ -96,47 +100,77 @@ class TrainForm:
 
     def _field(self, name: str, label: str, hint: str) -> Field:
         limit = self._limits[name]
+        if name == "params":
+            return Field(label, kind="textarea", hint=hint, on_change=self._check)
         is_number = name in _NUMBERS
         hint = f"{limit.words.capitalize()}. {hint}" if is_number else hint
         return Field(
-            label,
-            kind="number" if is_number else "text",
-            hint=hint,
-            on_change=lambda typed: self._check(name, typed),
+            label, kind="number" if is_number else "text", hint=hint, on_change=self._check
         )
 
-    def _check(self, name: str, typed: str) -> None:
-        """Say at once what is wrong with what is typed."""
-        try:
-            self._read(name, typed)
-        except ValueError as error:
-            self._wrong.add(name)
-            self._fields[name].set_error(str(error))
-        else:
-            self._wrong.discard(name)
-            self._fields[name].set_error("")
-        self._submit.attribute("disabled", True if self._wrong else None)
+    def _choose_kind(self, _: Any) -> None:
+        self._offer_algorithms()
+        self._check(None)
 
-    def _read(self, name: str, typed: str) -> Any:
-        if not typed.strip():
-            return None
-        return self._limits[name].read(typed) if name in _LIMITED else _time(typed)
+    def _offer_algorithms(self) -> None:
+        """Offer those of the kind: another kind has others."""
+        names = self._limits["algorithm"].by_kind.get(self._kind.value, ())
+        options = {_USUAL: "the usual one", **{each: each for each in names}}
+        self._algorithms.clear()
+        with self._algorithms:
+            self._algorithm = Field("Algorithm", kind="select", options=options)
+
+    def _check(self, _: Any) -> None:
+        """Say at once what is wrong with what is typed."""
+        _, wrong = self._read()
+        self._tell(wrong)
+        self._submit.attribute("disabled", True if wrong else None)
+
+    def _tell(self, wrong: Mapping[str, str]) -> None:
+        for name in {*self._told, *wrong}:
+            if self._told.get(name) != wrong.get(name):
+                self._fields[name].set_error(wrong.get(name, ""))
+        self._told = dict(wrong)
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the fields' values, and by field what is wrong with it."""
+        values: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for name in _FIELDS:
+            typed = str(self._fields[name].value).strip()
+            try:
+                if typed:
+                    values[name] = self._value(name, typed)
+            except ValueError as error:
+                wrong[name] = str(error)
+        if values.keys() >= _TIMES and _seconds(values["to"]) <= _seconds(values["from"]):
+            wrong["to"] = "It is not after the time that events are to be from."
+        values["with_feedback"] = bool(self._fields["with_feedback"].value)
+        if values["with_feedback"] and self._kind.value == _NO_FEEDBACK:
+            wrong["with_feedback"] = (
+                f"Kind {_NO_FEEDBACK} learns from lists that are made anew for it: untick this, or "
+                "choose another kind."
+            )
+        return values, wrong
+
+    def _value(self, name: str, typed: str) -> Any:
+        limit = self._limits[name]
+        if name == "params":
+            return read_parameters(typed, limit)
+        return read_time(typed) if name in _TIMES else limit.read(typed)
 
     async def _send(self) -> None:
-        if self._wrong:
+        values, wrong = self._read()
+        if wrong:
             return
-        values = {
-            _RENAMED.get(name, name): value
-            for name, field in self._fields.items()
-            if (value := self._read(name, str(field.value))) is not None
-        }
         asked = TrainingRequest(
             kind=self._kind.value,
+            algorithm=self._algorithm.value or None,
             mode=self._mode.value or None,
             force=bool(self._force.value),
             global_data=bool(self._global.value),
             requested_by="console",
-            **values,
+            **{_RENAMED.get(name, name): value for name, value in values.items()},
         )
         model_id = self._model_id()
         if not await confirmed(
@@ -162,18 +196,61 @@ class TrainForm:
 
     def _refused(self, error: Invalid) -> None:
         """Say at each field what the server says of it."""
-        for wrong in error.problem.errors:
-            if wrong.field in self._fields:
-                self._fields[wrong.field].set_error(wrong.reason)
+        said = {wrong.field.partition(".")[0]: wrong.reason for wrong in error.problem.errors}
+        self._tell({name: reason for name, reason in said.items() if name in self._fields})
         with self._trouble:
             trouble_card(self._visit.trouble(error))
 
 
-def _time(typed: str) -> str:
-    """Return a time as it was typed. Raises `ValueError` for what is none."""
-    words = typed.strip()
+def read_time(typed: str) -> float | str:
+    """Return a time as the API takes it. Raises `ValueError` for what is none."""
     try:
-        datetime.fromisoformat(words.replace("Z", "+00:00"))
+        value: float | str = float(typed)
     except ValueError:
-        raise ValueError(f"{words[:40]!r} is no time; write 2026-11-01T00:00Z.") from None
-    return words
+        value = typed
+    try:
+        # What is no number at all fails each comparison.
+        if 0 <= _seconds(value) < float("inf"):
+            return value
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{typed[:40]!r} is no time; write 2026-11-01T00:00Z or Unix seconds."
+        ) from None
+    raise ValueError(f"{typed[:40]!r} is no time from 1970 on; write 2026-11-01T00:00Z.")
+
+
+def _seconds(value: float | str) -> float:
+    """Return a time in Unix seconds. Raises `ValueError`, `OverflowError` for what is none."""
+    if isinstance(value, float):
+        return value
+    # Python 3.10 does not know the Z of UTC.
+    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def read_parameters(typed: str, limit: Limit) -> dict[str, float]:
+    """Return the numbers of lines `NAME=NUMBER`. Raises `ValueError` for what is no such line."""
+    found: dict[str, float] = {}
+    for line in filter(None, map(str.strip, typed.splitlines())):
+        name, equals, number = map(str.strip, line.partition("="))
+        if not (name and equals):
+            raise ValueError(f"{line[:40]!r} is not a name, = and a number.")
+        if name in found:
+            raise ValueError(f"{name} is there twice.")
+        _check_name(name, limit.names)
+        for each in limit.each:
+            try:
+                found[name] = each.read(number)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    limit.count(len(found))
+    return found
+
+
+def _check_name(name: str, limit: Limit | None) -> None:
+    if name in _FIELDS:
+        raise ValueError(f"{name} has a field of its own.")
+    if limit is not None and limit.among and name not in limit.among:
+        close = difflib.get_close_matches(name, limit.among, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`headrace settings` lists them."
+        raise ValueError(f"{name[:40]!r} is no training parameter; {hint}")

@@ -357,6 +357,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ready: bool
     redis: bool
     kafka: bool
+    model_id: str
     model: str | None
     loading: bool = False
     refused: Refusal | None = None
