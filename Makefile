@@ -47,7 +47,7 @@ demo: install  ## Run the main job live on real ratings; ARGS="--stay" leaves it
 
 DEMO := build/demo/stack
 
-screenshots: install  ## Take the console's pictures in docs/ anew, from the demo that `make demo -- --stay` left up (needs Chromium)
+screenshots: install  ## Take the pictures in docs/ anew, from the demo that `make demo -- --stay` left up (needs Chromium)
 	@$(BIN)/python tools/screenshots.py $(DEMO)
 
 # Three at a time: most of them wait for processes that they have started.

@@ -15,6 +15,10 @@ from console.sessions import Sessions
 from headrace_client import HeadraceError
 
 _LONGEST_KEY = 4_096
+_NONE_GIVEN = "The server asks for a key, and none was given."
+_UNKNOWN = (
+    "The server does not know this key, or it has ended. `headrace keys list` shows what there is."
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -67,14 +71,17 @@ class Door:
         form = await request.form(max_files=0, max_fields=4)
         key, to = str(form.get("key", "")).strip()[:_LONGEST_KEY], str(form.get("to", ""))
         if not (key.isascii() and key.isprintable()):
-            return self._page(to, "This is no key: keys are letters, digits and underscores.", 401)
+            return self._page(
+                to, "This is no key: keys are letters, digits, hyphens and underscores.", 401
+            )
         try:
             async with self._server.client(key) as client:
                 found = await client.key()
         except HeadraceError as error:
+            if getattr(error, "status", 0) == 401:
+                return self._page(to, _UNKNOWN if key else _NONE_GIVEN, 401)
             trouble = trouble_of(error, self._server.url)
-            status = 401 if getattr(error, "status", 0) == 401 else 502
-            return self._page(to, f"{trouble.what} {trouble.cure}", status)
+            return self._page(to, f"{trouble.what} {trouble.cure}", 502)
         if self._needed.isdisjoint(found.scopes):
             has, needs = (" or ".join(sorted(each)) for each in (found.scopes, self._needed))
             return self._page(to, f"This key is for {has} alone; a page needs {needs}.", 403)
@@ -101,7 +108,10 @@ class Door:
 
     def _where(self, to: str) -> str:
         """Return the page that was asked for, the first one if it is none of ours."""
-        return to if urlsplit(to).path in self._pages and to.startswith("/") else "/"
+        at = urlsplit(to)
+        # Without a host, which `//host/page` has, and without what browsers leave out.
+        is_ours = not (at.scheme or at.netloc) and at.path in self._pages and to.isprintable()
+        return to if is_ours else "/"
 
     def _page(self, to: str, trouble: str = "", status: int = 200) -> Response:
         told = f'<p class="trouble-card" role="alert">{html.escape(trouble)}</p>' if trouble else ""

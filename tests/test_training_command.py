@@ -52,7 +52,7 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         # 1. Every field reaches the task.
         asked = (
             "train --epochs 3 --learning-rate 0.001 --seed 5 --mode full --param width=32 --key k "
-            "--from 2026-11-01T00:00+01:00 --reason nightly --force"
+            "--from 2026-11-01T00:00+01:00 --to 1900000000 --reason nightly --force"
         )
         status, shown, _ = await run(*asked.split())
         assert status == 0
@@ -62,7 +62,7 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         assert (task.reason, task.requested_by) == ("nightly", "headrace train")
         assert task.params == {
             "epochs": 3, "learning_rate": 0.001, "seed": 5, "mode": "full", "force": True,
-            "params": {"width": 32.0}, "from": "2026-11-01T00:00:00+01:00",
+            "params": {"width": 32.0}, "from": "2026-11-01T00:00:00+01:00", "to": 1_900_000_000.0,
         }  # fmt: skip
 
         # 2. What the server refuses is said in its words.
@@ -70,6 +70,8 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         assert await run("train") == (1, "", f"headrace: {words}\n")
         status, _, error = await run("train", "--model", "other", "--algorithm", "magic")
         assert (status, "retrieval has transformer" in error) == (1, True)
+        status, _, error = await run("train", "--from", '{"clicks": {"0": 9, "x": 1}}')
+        assert (status, "from.clicks: 'x' is no partition" in error) == (1, True)
 
         # 3. The log, and the end of it.
         claim = await tasks.claim(now=1.0)

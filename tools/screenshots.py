@@ -1,4 +1,4 @@
-"""Takes the pictures of the console in `docs/` from a demo that runs: `make demo -- --stay`.
+"""Takes the pictures in `docs/` from a demo that runs: `make demo -- --stay`.
 
 `python tools/screenshots.py build/demo/stack` reads the demo's address and key there, acts as a
 visitor of its feed, and looks at each page with the system's Chromium.
@@ -40,6 +40,8 @@ def main(data: Path) -> None:
             page = browser.new_page(
                 viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=colours
             )
+            if colours == "light":
+                _report(page, data.parent / "report.html")
             page.goto(f"{console}/door")
             page.fill("#key", state.settings.api_key)
             page.get_by_role("button", name="Come in").click()
@@ -52,6 +54,14 @@ def main(data: Path) -> None:
             else:
                 _feed(page, "-dark")
         browser.close()
+
+
+def _report(page: Page, report: Path) -> None:
+    """Show the report that the demo has written, down to its first chart."""
+    page.set_viewport_size({"width": 1_000, "height": 1_425})
+    page.goto(report.resolve().as_uri())
+    _shoot(page, "demo")
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
 def _feed(page: Page, suffix: str = "") -> None:

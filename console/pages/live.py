@@ -56,7 +56,7 @@ class Live:
         worker, server = found.told_at.get("worker"), found.told_at.get("server")
         events, lag = (_sum_of_last(each.values()) for each in (found.events_per_s, found.lag))
         records = formats.NO_DATA if lag is None else f"{formats.count(lag)} records"
-        fresh = formats.milliseconds(_last(found.freshness_ms.p95))
+        fresh = _lately(found.freshness_ms.p95)
         errors = formats.rate(_last(found.server_errors_per_s))
         with box("figures"):
             figure("Events applied", formats.rate(events), at=worker)
@@ -64,7 +64,7 @@ class Live:
             figure("Freshness, p95", fresh, at=worker)
             figure("Requests", formats.rate(_last(found.requests_per_s)), at=server)
             for name in ("p95", "p99"):
-                within = formats.milliseconds(_last(getattr(found.latency_ms, name)))
+                within = _lately(getattr(found.latency_ms, name))
                 figure(f"Time to answer, {name}", within, at=server)
             figure("Server errors", errors, at=server, note="5xx")
 
@@ -184,6 +184,14 @@ def _draw_route(route: RouteFigures) -> None:
         Tag("td", "bad" if route.server_errors else "", formats.count(route.server_errors))
         for value in (route.p50_ms, route.p95_ms, route.p99_ms):
             Tag("td", "", formats.milliseconds(value))
+
+
+def _lately(series: Series) -> str:
+    """Return the last of some milliseconds in words, which tell whether there were any before."""
+    last = _last(series)
+    if last is None and any(value is not None for value in series):
+        return "none lately"
+    return formats.milliseconds(last)
 
 
 def _last(values: Series) -> float | None:

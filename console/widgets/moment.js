@@ -23,6 +23,8 @@ export default {
   render() {
     if (this.at === null || this.at === undefined) return h("span", { class: "none" }, "no data yet");
     const date = new Date(this.at * 1000);
+    // Further from 1970 than a date can be.
+    if (isNaN(date)) return h("span", { class: "none" }, `${this.at} s since 1970, which is no time`);
     const today = date.toDateString() === new Date().toDateString();
     const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     const day = date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });

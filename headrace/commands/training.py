@@ -57,10 +57,15 @@ def train(
     seed: Annotated[str | None, _number(SEED, "Same data and seed: same version.")] = None,
     begin: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="Events from then on: 2026-11-01T00:00."),
+        typer.Option(
+            "--from",
+            metavar="TIME|OFFSETS",
+            help="Events from then on: 2026-11-01T00:00, Unix seconds, or offsets, "
+            '{"clicks": {"0": 1200}}.',
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Events before then.")
+        str | None, typer.Option("--to", metavar="TIME|OFFSETS", help="Events before then.")
     ] = None,
     data: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from parts import eventually
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -97,3 +98,15 @@ async def visiting(
         yield Visitor(url, await context.new_page())
     finally:
         await context.close()
+
+
+async def serious(page: Page) -> list[str]:
+    """Return what axe-core calls serious or critical."""
+    # To read style sheets axe would write styles into the page, which the policy forbids.
+    found = await Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
+    return [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found.response["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:3]
+    ]

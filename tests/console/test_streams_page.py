@@ -8,12 +8,13 @@ import time
 
 import httpx
 import pytest
-from browser import PATIENCE_MS, Visitor, visiting
-from kafka_tools import send_raw
+from browser import PATIENCE_MS, Visitor, serious, visiting
+from kafka_tools import send_raw, sender
 from parts import eventually
 from playwright.async_api import Browser, expect
 from system import KEY, System, key_with, ring
 
+from headrace.topics import Topics
 from headrace_client import AsyncClient
 from headrace_client.types import ResendRequest
 
@@ -121,6 +122,25 @@ async def test_a_long_letter_is_cut_in_the_list_and_whole_in_its_dialog(
     await letter.get_by_role("button", name="Mend dead letter").click()
     await expect(page.get_by_label("Value")).to_have_value(long)
     await page.keyboard.press("Escape")
+
+
+async def test_a_letter_of_nothing_from_beyond_all_time_is_told(
+    system: System, visitor: Visitor
+) -> None:
+    def send() -> None:
+        with sender(system.settings) as producer:
+            name = Topics(system.settings).name("purchases")
+            producer.send(name, key=b"", value=b"", timestamp_ms=9_000_000_000_000_000)
+
+    await asyncio.to_thread(send)
+    page = visitor.page
+    await visitor.go("/streams")
+    letter = page.locator(".letter", has_text="from purchases")
+    await expect(letter.locator("pre")).to_have_text("no bytes")
+    newest = page.get_by_role("region", name="Topics").last.get_by_role("row", name="purchases")
+    await expect(newest).to_contain_text("which is no time")
+    assert await serious(page) == []
+    assert visitor.faults == []
 
 
 async def test_a_rate_that_is_none_starts_nothing(visitor: Visitor) -> None:

@@ -109,7 +109,7 @@ async def show_log(visit: Visit, task_id: str, now: Callable[[], Task | None]) -
     closed = asyncio.Event()
     with visit.layer, Dialog("Log of the training", closed.set) as dialog:
         dialog.classes("wide")
-        log = Tag("pre", "log", "Loading …", tabindex="0", aria_label="Log")
+        log = Tag("pre", "log", "Loading …", role="region", tabindex="0", aria_label="Log")
         with box("actions"):
             button("Close", closed.set)
     dialog.open()

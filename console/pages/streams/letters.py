@@ -78,7 +78,8 @@ class Letters:
                         label=f"Mend dead letter {letter.id}",
                     )
             text(letter.reason, "task-error", tag="p")
-            Tag("pre", "log bytes", _short(letter), tabindex="0", aria_label="Its bytes")
+            said = _short(letter) or "no bytes"
+            Tag("pre", "log bytes", said, role="region", tabindex="0", aria_label="Its bytes")
 
     async def _mend(self, letter: DeadLetter) -> None:
         await Mender(self._visit, letter).ask()
@@ -112,7 +113,8 @@ class Mender:
             )
             if letter.value_base64 is not None:
                 text("These bytes are no text; what you write replaces them.", "muted", tag="p")
-                Tag("pre", "log", _hex(letter.value_base64), tabindex="0", aria_label="Its bytes")
+                bytes_ = _hex(letter.value_base64) or "no bytes"
+                Tag("pre", "log", bytes_, role="region", tabindex="0", aria_label="Its bytes")
             self._field = Field(
                 "Value", kind="textarea", value=_pretty(letter.value or ""), on_change=self._type
             )
