@@ -40,7 +40,8 @@ _PAGE = """<!doctype html>
 <input id="key" name="key" type="password" autocomplete="off" spellcheck="false" autofocus
  aria-describedby="key-note"{invalid}>
 <p id="key-note" class="hint">Kept for this browser session only, in the console's memory.
- <code>headrace env</code> prints the local stack's; a server without keys takes an empty one.</p>
+ <code>headrace env</code> prints that of the local stack, <code>headrace env --data FOLDER</code>
+ that of one whose data lie elsewhere; a server without keys takes an empty one.</p>
 </div>
 <button class="button main" type="submit">Come in</button>
 </form>

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace_client import (
+    Ended,
     Forbidden,
     HeadraceError,
     Refused,
@@ -26,7 +27,7 @@ class Trouble:
 _AGAIN = "It is asked again by itself."
 
 
-def is_final(error: HeadraceError) -> bool:
+def is_final(error: Exception) -> bool:
     """Return whether the same call would fail again: it is the call that is wrong."""
     return isinstance(error, Refused) and error.status < 500 and error.status != 429
 
@@ -52,4 +53,15 @@ def trouble_of(error: HeadraceError, url: str) -> Trouble:
         return Trouble(error.problem.detail, _AGAIN)
     if isinstance(error, Refused):
         return Trouble(error.problem.detail, "")
+    if isinstance(error, Ended):
+        return Trouble(f"The server has ended the stream of lists: {error}", _AGAIN)
     return Trouble(str(error), f"See whether a server of this version of Headrace is at {url}.")
+
+
+def trouble_of_fault(error: Exception) -> Trouble:
+    """Return what a fault of the console's own means."""
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    return Trouble(
+        f"A part of this page has failed: {said}.",
+        "It is tried again by itself. The console's log says more.",
+    )

@@ -37,6 +37,7 @@ def frame(visit: Visit, here: Page, pages: Sequence[Page]) -> Iterator[None]:
                 Tag("button", "button quiet small", "Leave", type="submit")
     with Tag("main", "page", id="main", tabindex="-1"):
         text(here.title, "page-title", tag="h1")
+        visit.draw_troubles()
         yield
     visit.draw_layers()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nicegui import background_tasks
@@ -12,12 +13,15 @@ from nicegui.client import Client
 
 from console.calls import CallLog
 from console.connection import Server, Watch
-from console.errors import Trouble, is_final, trouble_of
+from console.errors import Trouble, is_final, trouble_of, trouble_of_fault
 from console.sessions import Session
 from console.widgets.html import Tag, box, text
+from console.widgets.troubles import Troubles
 from headrace_client import AsyncClient, HeadraceError
 
 _TOAST_S = 6.0
+_ANEW = "Load the page again. The console's log says more."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,16 @@ class Visit:
         """Whether a question is open; there is one at a time."""
         self._client = client
         self._toasts: Tag
+        self._troubles: Troubles
+        self._faults: set[Trouble] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._endings: list[Callable[[], None]] = []
         client.on_delete(self._end)
         session.endings.add(self._go_out)
+
+    def draw_troubles(self) -> None:
+        """Draw the place for what is broken and belongs to no panel."""
+        self._troubles = Troubles()
 
     def draw_layers(self) -> None:
         """Draw the places for dialogs and messages."""
@@ -61,9 +71,15 @@ class Visit:
         """Return whether the key has the scope; what it has not is not offered."""
         return scope in self.session.scopes
 
-    def trouble(self, error: HeadraceError) -> Trouble:
-        """Return what a failed call means."""
-        return trouble_of(error, self.server.url)
+    def trouble(self, error: Exception) -> Trouble:
+        """Return what a failed call means, or another fault, which is logged, once a page."""
+        if isinstance(error, HeadraceError):
+            return trouble_of(error, self.server.url)
+        trouble = trouble_of_fault(error)
+        if trouble not in self._faults:
+            self._faults.add(trouble)
+            _log.error("A part of a page has failed.", exc_info=error)
+        return trouble
 
     def toast(self, words: str, kind: str = "") -> None:
         """Say something for some seconds; screen readers say it, too."""
@@ -77,13 +93,17 @@ class Visit:
         self.run(fade())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Do something beside the page once a browser shows it, for as long as it does."""
+        """Do something beside the page once a browser shows it, for as long as it does.
+
+        What fails in it is told above the page.
+        """
 
         async def shown() -> Any:
             try:
                 await self._client.connected()
                 with self._client:
-                    return await work
+                    part = getattr(work, "__qualname__", "")
+                    return await self._told(part, work, again=False)
             finally:
                 work.close()
 
@@ -93,11 +113,14 @@ class Visit:
         return task
 
     def every(self, seconds: float, look: Callable[[], Awaitable[object]]) -> None:
-        """Do something now, and again that long after each end of it."""
+        """Do something now, and again that long after each end of it.
+
+        What fails in it is told above the page until it works again.
+        """
 
         async def again_and_again() -> None:
             while True:
-                await look()
+                await self._told(look, look(), again=True)
                 await asyncio.sleep(seconds)
 
         self.run(again_and_again())
@@ -105,22 +128,38 @@ class Visit:
     def insist(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         """Do something now, and again that long after each failed call, until it is done."""
 
+        async def is_done() -> bool:
+            try:
+                await work()
+            except HeadraceError as error:
+                return is_final(error)
+            return True
+
         async def until_done() -> None:
             while True:
-                try:
-                    await work()
-                except HeadraceError as error:
-                    if is_final(error):
-                        return
-                    await asyncio.sleep(seconds)
-                else:
+                if await self._told(work, is_done(), again=True):
                     return
+                await asyncio.sleep(seconds)
 
         self.run(until_done())
 
     def at_end(self, ending: Callable[[], None]) -> None:
         """Call this when the page is closed."""
         self._endings.append(ending)
+
+    async def _told(self, part: object, work: Awaitable[Any], *, again: bool) -> Any:
+        """Return what comes of work; None if it fails, which is told until the part works again.
+
+        `again`: it is tried again by itself.
+        """
+        try:
+            done = await work
+        except Exception as error:  # noqa: BLE001 - it is logged, and told on the page
+            trouble = self.trouble(error)
+            self._troubles.tell(part, trouble if again else replace(trouble, cure=_ANEW))
+            return None
+        self._troubles.tell(part, None)
+        return done
 
     def _go_out(self) -> None:
         self._client.open("/door")

@@ -19,7 +19,9 @@ def calls_panel(visit: Visit) -> None:
         with Tag("p", "muted note"):
             text("What this page asked for. ")
             text('eval "$(headrace env)"', "mono", tag="code")
-            text(" sets address and key in your shell.")
+            text(" sets a local stack's address and key in your shell; ")
+            text("--data FOLDER", "mono", tag="code")
+            text(" names one whose data lie elsewhere than in .headrace.")
         rows = Tag("ol", "call-list")
 
     def add(call: Call) -> None:

@@ -10,6 +10,7 @@ from console.errors import Trouble, is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Moment
+from console.widgets.troubles import trouble_card
 from headrace_client import HeadraceError
 
 _T = TypeVar("_T")
@@ -59,7 +60,7 @@ class Panel:
         while True:
             try:
                 self._draw(await ask(), draw, always)
-            except HeadraceError as error:
+            except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self.tell(self._visit.trouble(error))
                 if is_final(error):
                     return
@@ -86,10 +87,12 @@ class Panel:
     def _draw(self, answer: _T, draw: Callable[[_T], None], always: bool) -> None:
         self.tell(None)
         if always or answer != self._shown:
-            self._shown = answer
+            # What cannot be drawn is to be drawn again, though it is the same.
+            self._shown = None
             self.body.clear()
             with self.body:
                 draw(answer)
+            self._shown = answer
 
     def tell(self, trouble: Trouble | None) -> None:
         """Say what is broken and what to do, or that nothing is any more."""
@@ -98,14 +101,6 @@ class Panel:
         if trouble is not None:
             with self._trouble:
                 trouble_card(trouble)
-
-
-def trouble_card(trouble: Trouble) -> None:
-    """Say what is broken, and what to do."""
-    with Tag("div", "trouble-card", role="alert"):
-        text(trouble.what, "what", tag="p")
-        if trouble.cure:
-            text(trouble.cure, tag="p")
 
 
 def no_data(what: str) -> None:

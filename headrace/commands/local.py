@@ -39,7 +39,7 @@ def up_detached(options: StackOptions, environ: Mapping[str, str]) -> None:
     console = Console()
     with console.status("Starting the stack …"):
         state = start_detached(_up_command(options, folder), folder, _from_anywhere(environ))
-    seen = welcome(state.parts, wanted=options.console_port is not None)
+    seen = welcome(state.parts, folder, wanted=options.console_port is not None)
     for line in (
         f"Headrace is up at {state.settings.url} (documented at {state.settings.url}/docs)",
         f'  eval "$(headrace env{folder.flag})" gives a shell its address and its key',

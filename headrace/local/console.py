@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from headrace.local import readiness
+from headrace.local.folder import DataFolder
 from headrace.local.parts import Part, PartStatus
 from headrace.setting_variables import PREFIX
 
@@ -45,9 +46,13 @@ def address_of(parts: Iterable[PartStatus]) -> str | None:
     return next((part.about for part in parts if part.name == NAME), None)
 
 
-def welcome(parts: Iterable[PartStatus], *, wanted: bool) -> str | None:
-    """Return the line that tells a user of the console, or how to get it."""
+def welcome(parts: Iterable[PartStatus], folder: DataFolder, *, wanted: bool) -> str | None:
+    """Return the line that tells a user of the console, or how to get it.
+
+    `folder`: of the stack that has these parts.
+    """
     address = address_of(parts)
     if address is not None:
-        return f"See it at {address}; `headrace env` has the key that its door asks for."
+        command = f"headrace env{folder.flag}"
+        return f"See it at {address}; `{command}` has the key that its door asks for."
     return GET_IT if wanted and not is_installed() else None

@@ -77,7 +77,7 @@ class _Teller:
             f'  eval "$(headrace env{stack.folder.flag})" gives a shell its address and its key; '
             "Ctrl-C ends it."
         )
-        if (line := welcome(stack.statuses, wanted=stack.wants_console)) is not None:
+        if (line := welcome(stack.statuses, stack.folder, wanted=stack.wants_console)) is not None:
             self._print(f"  {escape(line)}")
 
     def _print(self, line: str) -> None:

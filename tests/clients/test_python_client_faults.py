@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import httpx
 import pytest
 from client_parts import KEY, FaultyProxy, until_ready
-from parts import Part
+from parts import Part, eventually
 
+from headrace.keys import KeyStore, make_key
+from headrace.settings import Settings
+from headrace.store import connect
 from headrace_client import (
     AsyncBatcher,
     AsyncClient,
     Batcher,
     Client,
+    Ended,
     HeadraceError,
     RecommendationRequest,
     Retries,
+    Unauthorized,
     Unavailable,
     Unreachable,
+    Unreadable,
+    Update,
     click,
     tokens,
 )
@@ -126,6 +134,57 @@ async def test_a_stream_goes_on_where_it_was_though_the_server_is_killed(
             second = await asyncio.wait_for(following, 30)
             assert second.id != first.id
             assert second.answer.session.interactions == 2
+
+
+async def test_a_stream_says_that_its_key_was_revoked_and_is_then_refused(
+    system: tuple[Settings, Part], user: str
+) -> None:
+    settings = system[0]
+    key, text = make_key(("recommend",), now=0.0)
+    redis = connect(settings)
+    keys = KeyStore(redis, settings)
+    await keys.add(key)
+    states: list[HeadraceError | None] = []
+    try:
+        async with AsyncClient(settings.url, text) as client:
+
+            async def known() -> bool:
+                with contextlib.suppress(Unauthorized):
+                    return bool((await client.key()).scopes)
+                return False
+
+            await eventually(known, "the server knows the key")
+            async with aclosing(client.stream(user, k=3, on_state=states.append)) as updates:
+                await anext(updates)
+                await keys.remove(key.id)
+                with pytest.raises(Unauthorized):
+                    await asyncio.wait_for(rest_of(updates), 30)
+    finally:
+        await redis.aclose()
+    assert [type(each) for each in states] == [type(None), Ended]
+    assert str(states[1]) == "The API key was revoked."
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("recommendations", b"{}"), ("recommendations", b'{"id": "\xff"}'), ("end", b"[]")],
+)
+async def test_what_comes_over_a_stream_and_is_none_of_headrace_s_is_told(
+    name: str, data: bytes
+) -> None:
+    # What an event of another name brings is nobody's business yet.
+    sent = b"event: later\ndata: 1\n\nevent: %b\ndata: %b\n\n" % (name.encode(), data)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=sent))
+    http = httpx.AsyncClient(transport=transport)
+    async with AsyncClient("http://localhost", http=http) as client:
+        with pytest.raises(Unreadable, match="sends over a stream what is no list"):
+            await anext(client.stream("anyone"))
+
+
+async def rest_of(updates: AsyncIterator[Update]) -> None:
+    """Read a stream for as long as it goes on."""
+    async for _ in updates:
+        pass
 
 
 async def until_settled(client: AsyncClient) -> None:

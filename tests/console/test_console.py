@@ -14,7 +14,8 @@ from playwright.async_api import Browser, Page, expect
 from system import KEY, MARKUP, TRAINED_WITHIN_S, System, key_with, ring
 
 from console.pages import PAGES
-from headrace.keys import Scope
+from headrace.keys import KeyStore, Scope
+from headrace.store import connect
 from headrace_client import AsyncClient
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
@@ -275,6 +276,23 @@ async def test_what_the_scopes_forbid_is_not_offered(
             await someone.go("/models")
             await someone.page.wait_for_selector(".version")
             assert await someone.page.get_by_role("button", name="Activate").count() == 0
+
+
+async def test_a_feed_says_that_its_key_was_revoked(system: System, browser: Browser) -> None:
+    key = await key_with(system, ["recommend"])
+    async with visiting(browser, system.console) as someone:
+        await someone.come_in(key, "/feed")
+        page = someone.page
+        await page.wait_for_selector(".card")
+        redis = connect(system.settings)
+        try:
+            await KeyStore(redis, system.settings).remove(key.split("_")[1])
+        finally:
+            await redis.aclose()
+        told = page.locator(".feed-panel .trouble-card")
+        await expect(told).to_contain_text("The server has ended the stream of lists: ")
+        await expect(told).to_contain_text("does not take this key any more")
+        await expect(page.locator(".card").first).to_be_visible()
 
 
 async def test_a_key_that_opens_no_page_stays_outside(system: System, browser: Browser) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
+from functools import partial
 
 import httpx
 import pytest
+from nicegui import ElementFilter, ui
+from nicegui.testing import user_simulation
+from parts import eventually
 
 from console import formats
 from console.calls import curl_of
+from console.connection import Server, Watch
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
 from console.sessions import IDLE_S, Sessions
-from console.widgets.html import one_at_a_time
+from console.visit import Visit
+from console.widgets.html import Tag, one_at_a_time
 from headrace_client.types import Interaction, Item, Reason, Recommendation
 
 
@@ -125,6 +132,55 @@ async def test_what_goes_on_is_not_begun_a_second_time() -> None:
         with pytest.raises(AssertionError, match="this one breaks"):
             await start()
     assert done == ["once more"] * 3
+
+
+async def test_a_part_that_fails_says_so_until_it_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server("http://127.0.0.1:9")
+    works = asyncio.Event()
+    done: list[str] = []
+
+    async def look(name: str) -> None:
+        if not works.is_set():
+            raise KeyError(name)
+        done.append(name)
+
+    def page() -> None:
+        session = Sessions(time.time, "cookie")
+        opened = session.find({"cookie": session.open(key="", name="", scopes=frozenset())})
+        assert opened is not None
+        visit = Visit(ui.context.client, server, Watch(server), opened)
+        visit.draw_troubles()
+        visit.every(0.1, partial(look, "looked"))
+        visit.insist(0.1, partial(look, "insisted"))
+        visit.run(look("once"))
+
+    def told() -> list[str]:
+        return [each.text for each in ElementFilter(kind=Tag) if each.text]
+
+    async def tells(number: int) -> bool:
+        return len(told()) == number
+
+    async def goes_on() -> bool:
+        return done.count("looked") > 2
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+            await eventually(lambda: tells(6), "three parts say that they have failed")
+            again = "It is tried again by itself. The console's log says more."
+            assert told() == [
+                "A part of this page has failed: KeyError: 'looked'.", again,
+                "A part of this page has failed: KeyError: 'insisted'.", again,
+                "A part of this page has failed: KeyError: 'once'.",
+                "Load the page again. The console's log says more.",
+            ]  # fmt: skip
+            works.set()
+            await eventually(lambda: tells(2), "what works again says nothing")
+            await eventually(goes_on, "it goes on")
+    assert done.count("insisted") == 1
+    assert caplog.text.count("KeyError: 'looked'") == 1
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from headrace.local import console
+from headrace.local import DEFAULT_DATA, console
+from headrace.local.folder import DataFolder
 from headrace.local.parts import PartStatus
 from headrace.local.stack import console_port_beside
 
@@ -24,7 +27,11 @@ def test_its_port_is_the_one_above_the_servers(port: int, beside: int) -> None:
 
 
 def test_a_user_is_told_where_it_is_or_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "http://127.0.0.1:8081" in str(console.welcome([STATUS], wanted=True))
-    assert console.welcome([], wanted=False) is None
+    here = DataFolder(DEFAULT_DATA)
+    told = "See it at http://127.0.0.1:8081; `headrace env` has the key that its door asks for."
+    assert console.welcome([STATUS], here, wanted=True) == told
+    elsewhere = console.welcome([STATUS], DataFolder(Path("/a folder")), wanted=True)
+    assert "`headrace env --data '/a folder'` has the key" in str(elsewhere)
+    assert console.welcome([], here, wanted=False) is None
     monkeypatch.setattr(console, "_NEEDS", ("a_package_that_is_not_there",))
-    assert console.welcome([], wanted=True) == console.GET_IT
+    assert console.welcome([], here, wanted=True) == console.GET_IT

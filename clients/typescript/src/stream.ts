@@ -12,7 +12,8 @@ export interface StreamOptions {
   token: () => string | Promise<string>;
   /** Is given each list, and its id. */
   onList: (answer: RecommendationAnswer, id: string) => void;
-  /** Is told when the stream has broken off; it is opened again by itself. */
+  /** Is told when the stream has broken off, with an `Error` when the server has ended it and says
+   * why; it is opened again by itself. */
   onError?: (error: unknown) => void;
   k?: number;
   /** How many items change from one list to the next, at the most. */
@@ -50,7 +51,19 @@ export function openStream(options: StreamOptions): ListStream {
     const opened = new Source(address(options, token));
     source = opened;
     opened.addEventListener("recommendations", (event) => {
-      options.onList(JSON.parse(event.data) as RecommendationAnswer, event.lastEventId);
+      let answer: RecommendationAnswer;
+      try {
+        answer = JSON.parse(event.data) as RecommendationAnswer;
+      } catch (error) {
+        options.onError?.(error);
+        return;
+      }
+      options.onList(answer, event.lastEventId);
+    });
+    opened.addEventListener("end", (event) => {
+      // The token is over: with it an EventSource would only be refused.
+      opened.close();
+      again(new Error(reasonOf(event.data)));
     });
     opened.addEventListener("error", (event) => {
       // An EventSource connects again by itself, unless it was refused: with a token that is over.
@@ -76,4 +89,13 @@ function address({ url, userId, k, stability, recommendSeen }: StreamOptions, to
   if (stability !== undefined) query.set("stability", String(stability));
   if (recommendSeen !== undefined) query.set("recommend_seen", String(recommendSeen));
   return `${url.replace(/\/+$/, "")}${path}?${query}`;
+}
+
+/** What the last event of a stream says. */
+function reasonOf(data: string): string {
+  try {
+    return (JSON.parse(data) as { reason: string }).reason;
+  } catch {
+    return `The server has ended the stream: ${data}`;
+  }
 }

@@ -102,3 +102,31 @@ test("a stream gives a list at once, and another when the session changes", asyn
   assert.equal(lists[0]?.session.interactions, 0);
   assert.equal(tokens, 2);
 });
+
+test("a stream that the server ends says why, and is opened again with another token", async () => {
+  const userId = randomUUID();
+  const told: unknown[] = [];
+  await new Promise<void>((resolve, reject) => {
+    const stream = openStream({
+      url,
+      userId,
+      k: 3,
+      EventSource: EventSource as unknown as typeof globalThis.EventSource,
+      token: async () => {
+        const { data: granted } = await client.POST("/v1/users/{user_id}/token", {
+          params: { path: { user_id: userId } },
+          body: { scopes: ["recommend"], expires_s: told.length === 0 ? 2 : 900 },
+        });
+        return granted?.token ?? "";
+      },
+      onError: (error) => told.push(error),
+      onList: () => {
+        if (told.length > 0) resolve();
+      },
+    });
+    closing.push(() => stream.close());
+    setTimeout(() => reject(new Error("no other list came")), 60_000).unref();
+  });
+  assert.match(String(told[0]), /The token has expired/);
+  assert.equal(told.length, 1);
+});

@@ -183,7 +183,7 @@ class Feed:
                 async with contextlib.aclosing(cast("AsyncGenerator[Update]", stream)) as updates:
                     async for update in updates:
                         await self._take(update.answer)
-            except HeadraceError as error:
+            except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self._panel.tell(self._visit.trouble(error))
                 if is_final(error):
                     self._session.body.clear()

@@ -14,7 +14,8 @@ from console.limits import Limit, read_limits
 from console.visit import Visit
 from console.widgets.html import Tag, box, one_at_a_time, text
 from console.widgets.parts import Field
-from console.widgets.shared import AGAIN_S, confirmed, trouble_card
+from console.widgets.shared import AGAIN_S, confirmed
+from console.widgets.troubles import trouble_card
 from headrace_client import HeadraceError, Invalid, TrainingRequest
 from headrace_client.types import Task
 

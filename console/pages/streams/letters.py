@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Sequence
+
+import msgspec
 
 from console import formats
 from console.visit import Visit
@@ -201,10 +202,10 @@ def _origin(letter: DeadLetter) -> str:
 
 
 def _pretty(value: str) -> str:
-    """Return JSON laid out, and anything else as it is."""
+    """Return JSON laid out, and anything else as it is; nothing in it is left out."""
     try:
-        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
+        return msgspec.json.format(value, indent=2)
+    except (msgspec.DecodeError, RecursionError):
         return value
 
 

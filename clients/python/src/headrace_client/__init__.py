@@ -11,6 +11,7 @@ from headrace_client.async_batcher import AsyncBatcher
 from headrace_client.batcher import Batcher
 from headrace_client.errors import (
     Conflict,
+    Ended,
     Forbidden,
     HeadraceError,
     Invalid,
@@ -53,6 +54,7 @@ __all__ = [
     "Click",
     "Client",
     "Conflict",
+    "Ended",
     "Event",
     "EventOutcome",
     "EventsAnswer",

@@ -14,12 +14,14 @@ import msgspec
 from tenacity import AsyncRetrying
 
 from headrace_client.errors import (
+    Ended,
     HeadraceError,
     Invalid,
     TooManyRequests,
     Unavailable,
     Unreachable,
     Unreadable,
+    from_end,
     from_response,
     from_transport,
 )
@@ -73,6 +75,8 @@ from headrace_client.types import (
 )
 
 _T = TypeVar("_T")
+_LIST, _END = "recommendations", "end"
+"""What events of a stream are called: what others bring is of a later version."""
 _OF_MODEL = "/v1/models/{model_id}"
 OF_MODEL = frozenset(
     {
@@ -219,7 +223,8 @@ class AsyncClient:
         It goes on for ever: broken off, it is opened again after a pause, and what the client has
         already does not come twice. `last_id`: the id of the `Update` that you have, from before.
         `on_state` is told why it is broken off or could not be opened, and None once it is open.
-        Raises `Refused` when the server takes no such stream.
+        Raises `Refused` when the server takes no such stream, as when its key was revoked, and
+        `Unreadable` for what is none of Headrace's lists.
         """
         parser = Parser(last_id)
         params = {"k": str(k), "recommend_seen": str(recommend_seen).lower()}
@@ -241,8 +246,18 @@ class AsyncClient:
                     on_state(None)
                     async for piece in response.aiter_bytes():
                         for event in parser.feed(piece):
-                            answer = msgspec.json.decode(event.data, type=RecommendationAnswer)
-                            yield Update(event.id, answer)
+                            if event.name == _END:
+                                raise from_end(event.data)
+                            if event.name == _LIST:
+                                answer = msgspec.json.decode(event.data, type=RecommendationAnswer)
+                                yield Update(event.id, answer)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Unreadable(
+                    f"The server at {self._url} sends over a stream what is no list: {error}."
+                ) from error
+            except Ended as error:
+                # Opened again, it is refused, unless its caller has been let in anew.
+                on_state(error)
             except (TooManyRequests, Unavailable) as error:
                 pause_s = error.retry_after_s or 0.0
                 on_state(error)

@@ -26,6 +26,10 @@ class Unreadable(HeadraceError):
     """What has answered is no server of Headrace's, or one of another version."""
 
 
+class Ended(HeadraceError):
+    """The server has ended a stream whose caller may not go on; the message says why."""
+
+
 class Refused(HeadraceError):
     """The server has answered, and not with what was asked."""
 
@@ -111,6 +115,15 @@ def from_transport(error: httpx.TransportError, url: httpx.URL) -> Unreachable:
     return Unreachable(
         f"The server at {url} does not answer: {said}.", not_sent=isinstance(error, _NOT_SENT)
     )
+
+
+class _End(msgspec.Struct):
+    reason: str
+
+
+def from_end(data: bytes) -> Ended:
+    """Return what stands for the last event of a stream, which has these data."""
+    return Ended(msgspec.json.decode(data, type=_End).reason)
 
 
 def from_response(response: httpx.Response) -> Refused:
