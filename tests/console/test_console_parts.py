@@ -192,6 +192,26 @@ def test_cards_say_where_they_came_from_and_why() -> None:
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
 
 
+async def test_what_goes_on_is_not_begun_a_second_time() -> None:
+    done: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def work() -> None:
+        done.append("once more")
+        await goes_on.wait()
+        assert len(done) < 2, "this one breaks"
+
+    start = one_at_a_time(work)
+    first = asyncio.ensure_future(start())
+    assert start() is None
+    goes_on.set()
+    await first
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="this one breaks"):
+            await start()
+    assert done == ["once more"] * 3
+
+
 async def test_a_part_that_fails_says_so_until_it_works_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -239,26 +259,6 @@ async def test_a_part_that_fails_says_so_until_it_works_again(
             await eventually(goes_on, "it goes on")
     assert done.count("insisted") == 1
     assert caplog.text.count("KeyError: 'looked'") == 1
-
-
-async def test_what_goes_on_is_not_begun_a_second_time() -> None:
-    done: list[str] = []
-    goes_on = asyncio.Event()
-
-    async def work() -> None:
-        done.append("once more")
-        await goes_on.wait()
-        assert len(done) < 2, "this one breaks"
-
-    start = one_at_a_time(work)
-    first = asyncio.ensure_future(start())
-    assert start() is None
-    goes_on.set()
-    await first
-    for _ in range(2):
-        with pytest.raises(AssertionError, match="this one breaks"):
-            await start()
-    assert done == ["once more"] * 3
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:
