@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -69,8 +70,10 @@ def _become(
     folder: str,
     faults: list[str],
 ) -> None:
-    # The fork server ends with the tests' process.
+    # The fork server ends with the tests' process, if nobody else holds what it waits on; and this
+    # one ends with the fork server.
     die_with_parent(os.getppid())
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     stdin, output, errors = files
     for number, (path, flags) in enumerate(
         (
