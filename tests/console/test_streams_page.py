@@ -146,12 +146,12 @@ async def test_a_letter_of_nothing_from_beyond_all_time_is_told(
 async def test_a_letter_is_shown_as_it_is_checked(system: System, visitor: Visitor) -> None:
     """A name that comes twice comes twice in the box, too."""
     page = visitor.page
-    twice = b'{"event_id":"twice","rating":9999,"rating":4.10}'
+    twice = b'{"event_id":"of-two-ratings","rating":9999,"rating":4.10}'
     await asyncio.to_thread(send_raw, system.settings, "ratings", [(b"twice", twice)])
     await visitor.go("/streams")
-    letter = page.locator(".letter", has_text="twice")
+    letter = page.locator(".letter", has_text="of-two-ratings")
     await letter.get_by_role("button", name="Mend dead letter").click()
-    shown = '{\n  "event_id": "twice",\n  "rating": 9999,\n  "rating": 4.10\n}'
+    shown = '{\n  "event_id": "of-two-ratings",\n  "rating": 9999,\n  "rating": 4.10\n}'
     await expect(page.get_by_label("Value")).to_have_value(shown)
     await page.keyboard.press("Escape")
 

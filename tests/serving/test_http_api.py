@@ -271,6 +271,7 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(
         "ready": True,
         "redis": True,
         "kafka": True,
+        "model_id": "default",
         "model": None,
         "loading": False,
         "refused": None,
