@@ -117,7 +117,7 @@ def test_the_last_query_is_that_of_a_left_padded_session(query_tower) -> None:  
     vectors, features, segment = session(3)
     query = query_tower(vectors, features, segment).numpy()[:, -1]
     last = query_tower.last(vectors, features, np.array([3], np.int32)).numpy()
-    np.testing.assert_allclose(last, query, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last, query, rtol=1e-5)
 
 
 def test_with_a_temperature_a_score_is_a_cosine(two_tower) -> None:  # type: ignore[no-untyped-def]
