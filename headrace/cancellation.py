@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 _AGAIN_S = 0.1
+T = TypeVar("T")
 
 
 async def cancel_until_done(*tasks: asyncio.Future[Any]) -> None:
@@ -33,3 +34,19 @@ async def side_by_side(*parts: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*running)
     finally:
         await cancel_until_done(*running)
+
+
+async def to_its_end(step: Coroutine[Any, Any, T]) -> T:
+    """Await a step that is done whole or not at all: cancelled meanwhile, it ends before that."""
+    running = asyncio.create_task(step)
+    is_cancelled = False
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        # Nobody asks for its outcome; an error that nobody looks at would be logged as lost.
+        await asyncio.gather(running, return_exceptions=True)
+        raise asyncio.CancelledError
+    return running.result()

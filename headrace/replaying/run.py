@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from headrace.cancellation import to_its_end
 from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent
 from headrace.events import parse_event
@@ -64,18 +65,26 @@ async def run_replay(
     counts = Counter(_flat(record.counts))
     async with aclosing(_ahead(_batches(settings, record, limits))) as batches:
         async for batch in batches:
-            if batch.events:
-                outcomes = await target.apply(batch.events)
-                counts.update(
-                    (logged.topic, outcome)
-                    for logged, outcome in zip(batch.events, outcomes, strict=True)
-                )
-            counts.update(batch.counts)
-            record = _after(record, batch, counts)
-            await target.store(record)
+            # Were it cancelled between the two, what was applied would count as known hereafter.
+            record = await to_its_end(_apply_and_store(batch, target, record, counts))
             progress(record)
             await pace.keep(len(batch.piece.rows))
     record = msgspec.structs.replace(record, is_complete=True)
+    await target.store(record)
+    return record
+
+
+async def _apply_and_store(
+    batch: Batch, target: Target, record: ReplayRecord, counts: Counter[tuple[str, str]]
+) -> ReplayRecord:
+    """Apply a batch, count it, and store the record after it."""
+    if batch.events:
+        outcomes = await target.apply(batch.events)
+        counts.update(
+            (logged.topic, outcome) for logged, outcome in zip(batch.events, outcomes, strict=True)
+        )
+    counts.update(batch.counts)
+    record = _after(record, batch, counts)
     await target.store(record)
     return record
 
