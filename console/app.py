@@ -40,6 +40,7 @@ def create_app(url: str, *, cookie: str) -> FastAPI:
     app.add_api_route("/door", door.enter, methods=["POST"], response_model=None)
     app.add_api_route("/leave", door.leave, methods=["POST"], response_model=None)
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
+    ui.add_head_html('<script src="/static/focus.js" type="module"></script>', shared=True)
     _add_first(sessions)
     for page in PAGES:
         _add(page, PAGES, server, watch, sessions)
@@ -71,8 +72,11 @@ def _add(
             return RedirectResponse(door_for(page.path))
         if page.needs not in session.scopes:
             return RedirectResponse("/")
-        visit = Visit(ui.context.client, server, watch, session)
-        with frame(visit, page, pages):
+        client = ui.context.client
+        visit = Visit(client, server, watch, session)
+        # NiceGUI draws into a landmark of its own, within which a page's header would be.
+        client.page_container.set_visibility(False)
+        with client.layout, frame(visit, page, pages):
             page.build(visit)
         return None
 

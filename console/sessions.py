@@ -11,6 +11,8 @@ Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 IDLE_S = 12 * 3600.0
 """Seconds without a page being opened after which a session is over: longer than a working day."""
+_MOST_TABS = 100
+"""Of a session, whose visitors are kept."""
 _MOST = 10_000
 """Sessions kept; the one that was idle longest goes first."""
 
@@ -26,8 +28,17 @@ class Session:
     used_at: float
     """Unix seconds."""
     theme: Theme = "auto"
+    visitors: dict[str, str] = field(default_factory=dict)
+    """By tab of the browser, whose feed it shows; the newest last."""
     endings: set[Callable[[], None]] = field(default_factory=set, repr=False)
     """What open pages want to know of: they go to the door."""
+
+    def note_visitor(self, tab: str, user_id: str) -> None:
+        """Keep whose feed a tab shows, so that the page loaded again shows it, too."""
+        self.visitors.pop(tab, None)
+        self.visitors[tab] = user_id
+        if len(self.visitors) > _MOST_TABS:
+            del self.visitors[next(iter(self.visitors))]
 
 
 class Sessions:

@@ -67,6 +67,11 @@ class Visit:
         self.layer = box("layer")
         self._toasts = Tag("div", "toasts", role="status", aria_live="polite")
 
+    @property
+    def tab(self) -> str:
+        """The browser's name for its tab, which outlives a page; empty until it shows the page."""
+        return self._client.tab_id or ""
+
     def allows(self, scope: str) -> bool:
         """Return whether the key has the scope; what it has not is not offered."""
         return scope in self.session.scopes

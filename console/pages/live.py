@@ -7,7 +7,7 @@ from typing import Any
 
 from console import formats
 from console.visit import Page, Visit
-from console.widgets.html import Tag, box
+from console.widgets.html import Tag, box, text
 from console.widgets.parts import Chart, Field
 from console.widgets.shared import Panel, figure, no_data
 from headrace_client.types import Figures, Percentiles, RouteFigures
@@ -32,6 +32,7 @@ class Live:
         """Draw the page."""
         self._now = Panel(self._visit, "Now")
         with self._now.tools:
+            self._step = text("", "muted")
             Field("Window", kind="select", options=_WINDOWS, value="1h", on_change=self._choose)
         with box("charts"):
             for name, title, note, unit in _CHARTS:
@@ -48,6 +49,7 @@ class Live:
         found = await self._now.show(lambda: self._visit.api.figures(window=window), self._draw_now)
         if found is None or window != self._window:
             return
+        self._step.set_text(f"a point each {formats.duration(found.step_s)}")
         for name, series in _series(found).items():
             self._charts[name].show(found.at, series, found)
         await self._routes.show(lambda: _ready(found.routes), _draw_routes)
@@ -92,7 +94,7 @@ class _TimePanel:
                 no_data("")
             self._chart = Chart(title, {"series": []}, unit=unit)
             self._chart.set_visibility(False)
-        self._unit = unit
+        self._title, self._unit = title, unit
 
     def show(self, at: Sequence[float], series: Mapping[str, Series], found: Figures) -> None:
         """Draw the series, and the swaps where it is of quality."""
@@ -101,7 +103,18 @@ class _TimePanel:
         self._chart.set_visibility(bool(there))
         if there:
             swaps = [(swap.at, swap.version) for swap in found.swaps] if not self._unit else []
-            self._chart.set(_options(at, there, swaps))
+            said = _said(self._title, there, self._unit, swaps)
+            self._chart.set(_options(at, there, swaps), said)
+
+
+def _said(
+    title: str, series: Mapping[str, Series], unit: str, swaps: Sequence[tuple[float, str]]
+) -> str:
+    """Return what a chart shows for those who do not see it: the newest values, and the swaps."""
+    newest = {name: [v for v in each if v is not None][-1] for name, each in series.items()}
+    values = ", ".join(f"{name} {formats.plain(v)} {unit}".strip() for name, v in newest.items())
+    swapped = "; ".join(version for _, version in swaps)
+    return f"{title}. Newest: {values}." + (f" Swaps: {swapped}." if swapped else "")
 
 
 def _options(
@@ -166,7 +179,7 @@ def _draw_routes(routes: Sequence[RouteFigures]) -> None:
         no_data("No request has been answered within the window.")
         return
     heads = ("Route", "Requests", "4xx", "5xx", "p50", "p95", "p99")
-    region = box("scroll", tabindex="0", role="region", aria_label="Requests by route")
+    region = box("scroll", tabindex="0", role="region", aria_label="Table of routes")
     with region, Tag("table", "table"):
         with Tag("thead"), Tag("tr"):
             for head in heads:

@@ -128,6 +128,7 @@ class Chart(Element, component="chart.js"):
         self._props["options"] = dict(options)
         self._props["unit"] = unit
 
-    def set(self, options: Mapping[str, Any]) -> None:
-        """Draw other data."""
+    def set(self, options: Mapping[str, Any], label: str) -> None:
+        """Draw other data, and say what they show."""
         self._props["options"] = dict(options)
+        self._props["label"] = label

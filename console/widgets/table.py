@@ -26,7 +26,7 @@ class LiveTable:
     def __init__(self, label: str, heads: Sequence[str]) -> None:
         """`label`: what the table is of, for screen readers."""
         self._rows: dict[str, _Row] = {}
-        region = box("scroll", tabindex="0", role="region", aria_label=label)
+        region = box("scroll", tabindex="0", role="region", aria_label=f"{label}, table")
         with region, Tag("table", "table"):
             with Tag("thead"), Tag("tr"):
                 for head in heads:

@@ -26,6 +26,7 @@ from headrace.store import connect
 from headrace.topics import ensure_topics
 from headrace.training_settings import TrainingSettings
 from headrace_client import Client, Item, Rating
+from headrace_client.types import Task, TrainingRequest
 
 KEY = "a key of the console's own tests"
 RING, WALKERS, STEPS = 12, 20, 8
@@ -100,11 +101,24 @@ def fill(settings: Settings) -> None:
 
 def wait_for_task(client: Client, task_id: str) -> None:
     """Wait until a training has put its version live."""
+    task = wait_for_end(client, task_id)
+    assert task.status == "SUCCEEDED", task.error
+
+
+def train_once_more(settings: Settings) -> None:
+    """Have another version made, whether it goes live or not."""
+    with Client(settings.url, settings.api_key) as client:
+        wanted = TrainingRequest(mode="full", force=True, epochs=2)
+        wait_for_end(client, client.train(settings.model_id, wanted).id)
+
+
+def wait_for_end(client: Client, task_id: str) -> Task:
+    """Wait until a training has ended, whatever came of it."""
     deadline = time.monotonic() + TRAINED_WITHIN_S
     while (task := client.task(task_id)).status in ("QUEUED", "RUNNING"):
         assert time.monotonic() < deadline, task
         time.sleep(0.2)
-    assert task.status == "SUCCEEDED", task.error
+    return task
 
 
 def ring(number: int) -> str:

@@ -205,3 +205,18 @@ async def test_who_may_not_change_the_catalogue_is_offered_no_change(
         for name in ("New item", "Change …", "Delete …"):
             assert await page.get_by_role("button", name=name).count() == 0
         await expect(page.get_by_role("img", name=re.compile("^Map of"))).to_be_visible()
+
+
+async def test_the_keyboard_stays_on_what_turns_the_page(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/items")
+    await page.get_by_label("Search").fill("of the ring")
+    await expect(page.locator(".pager")).to_contain_text("of 11")
+    await page.get_by_label("Search").fill("")
+    onward = page.get_by_role("button", name="Next")
+    await expect(page.locator(".pager")).to_contain_text("1 to 20 of")
+    await onward.focus()
+    for shown in ("21 to 40", "41 to 60"):
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".pager")).to_contain_text(shown)
+        await expect(onward).to_be_focused()

@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from browser import PATIENCE_MS, Visitor, serious, visiting
+from browser import PATIENCE_MS, Visitor, violations, visiting
 from kafka_tools import send_raw, sender
 from parts import eventually
 from playwright.async_api import Browser, expect
@@ -139,7 +139,7 @@ async def test_a_letter_of_nothing_from_beyond_all_time_is_told(
     await expect(letter.locator("pre")).to_have_text("no bytes")
     newest = page.get_by_role("region", name="Topics").last.get_by_role("row", name="purchases")
     await expect(newest).to_contain_text("which is no time")
-    assert await serious(page) == []
+    assert await violations(page) == []
     assert visitor.faults == []
 
 
@@ -205,6 +205,33 @@ async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Vis
     # Workers end when the state is exchanged; whoever supervises them starts them again.
     await asyncio.to_thread(system.worker.wait)
     system.worker.start()
+
+
+async def test_a_replay_is_cancelled_and_gone_on_with(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.go("/streams")
+    shadow = f"{system.settings.namespace}-slowly"
+    await page.get_by_label("Namespace").fill(shadow)
+    # Each partition number is some seconds of waiting.
+    await page.get_by_label("Records a second").fill("20")
+    await page.get_by_role("button", name="Dry run").click()
+    await page.get_by_role("button", name="Replay …").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Replay", exact=True).click()
+    row = page.locator(".replay").first
+    await expect(row.locator(".task-kind")).to_have_text(f"into {shadow}")
+    await expect(row.locator("[data-status=RUNNING]")).to_be_visible()
+    await row.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("What was applied stays.")
+    await page.get_by_role("button", name="Cancel the replay").click()
+    await expect(row.locator("[data-status=CANCELLED]")).to_be_visible()
+    await row.get_by_role("button", name="Resume").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    await expect(row.locator("[data-status=SUCCEEDED]")).to_be_visible()
+    async with AsyncClient(system.settings.url, KEY) as api:
+        replay = (await api.replays()).replays[0]
+    assert (replay.into, replay.records) == (shadow, replay.total)
+    # What was applied before it was cancelled was applied and counted once.
+    assert all("known" not in outcomes for outcomes in replay.counts.values())
 
 
 async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: Browser) -> None:

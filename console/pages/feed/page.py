@@ -80,7 +80,7 @@ class Feed:
     # What is drawn
 
     def draw(self) -> None:
-        """Draw the page, and become a new visitor."""
+        """Draw the page, and become whoever the tab showed before, or a new visitor."""
         with box("feed-grid"):
             with box("feed-main"):
                 self._draw_controls()
@@ -105,7 +105,7 @@ class Feed:
                     with self._session.tools:
                         button("Forget me", self._forget, kind="danger quiet small")
                 calls_panel(self._visit)
-        self._become(new_visitor())
+        self._visit.run(self._come())
         self._visit.insist(AGAIN_S, self._offer_categories)
         self._visit.insist(AGAIN_S, self._offer_users)
 
@@ -137,12 +137,17 @@ class Feed:
 
     # Whose feed, and within which limits
 
+    async def _come(self) -> None:
+        """Be whom this tab was before, else a new visitor."""
+        self._become(self._visit.session.visitors.get(self._visit.tab) or new_visitor())
+
     def _enter(self) -> None:
         if self._who.value.strip():
             self._become(self._who.value.strip())
 
     def _become(self, user_id: str) -> None:
         self._user_id = user_id
+        self._visit.session.note_visitor(self._visit.tab, user_id)
         self._who.set(user_id)
         self._begin()
 
@@ -223,7 +228,7 @@ class Feed:
         self._list.show(cards, answer.id, self._answered)
         self._message.set_text(answer.message or "")
         self._message.set_visibility(bool(answer.message))
-        self._model.set_text(f"model {answer.model.version}" if answer.model else "no model yet")
+        self._model.set_text(f"model {answer.model.version}" if answer.model else "without a model")
 
     async def _explain(self, answer: RecommendationAnswer) -> None:
         """Say of a list why its items are there, and show the session that it is made from."""

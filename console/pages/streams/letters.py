@@ -80,7 +80,8 @@ class Letters:
                     )
             text(letter.reason, "task-error", tag="p")
             said = _short(letter) or "no bytes"
-            Tag("pre", "log bytes", said, role="region", tabindex="0", aria_label="Its bytes")
+            name = f"Bytes of {letter.id}"
+            Tag("pre", "log bytes", said, role="region", tabindex="0", aria_label=name)
 
     async def _mend(self, letter: DeadLetter) -> None:
         await Mender(self._visit, letter).ask()

@@ -1,0 +1,61 @@
+"""Live in a real browser: what goes on now, over an hour and a day, and the versions' quality."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import pytest
+from browser import PATIENCE_MS, Visitor
+from parts import eventually
+from playwright.async_api import expect
+from system import KEY, System
+
+from headrace_client import AsyncClient, Click, RecommendationRequest
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+async def lists_are_judged(api: AsyncClient) -> bool:
+    """Ask for a list, take its first item, and look whether any list is judged by now."""
+    listed = await api.recommend(RecommendationRequest(user_id="watched-live", recommend_seen=True))
+    # A worker reads what was served from a topic of its own, a moment after.
+    await asyncio.sleep(0.5)
+    taken = listed.recommendations[0].id
+    now = time.time()
+    await api.send_event(
+        Click(event_id=f"live-{now}", user_id="watched-live", item_id=taken, timestamp=now)
+    )
+    return bool((await api.figures(window="1h")).quality.by_label)
+
+
+async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
+    system: System, visitor: Visitor
+) -> None:
+    async with AsyncClient(system.settings.url, KEY) as api:
+        live = next(each.live for each in (await api.models()).models if each.live is not None)
+        await eventually(lambda: lists_are_judged(api), "lists served are judged")
+    page = visitor.page
+    await visitor.go("/live")
+    now = page.get_by_role("region", name="Now")
+    for name in ("Events applied", "Lag", "Requests", "Time to answer, p99", "Server errors"):
+        figure = now.locator(".figure", has_text=name)
+        await expect(figure.locator(".value")).to_have_text(re.compile(r"\d"))
+        # The time that it is from.
+        await expect(figure.locator("time")).to_be_visible()
+    await expect(now).to_contain_text("a point each 10 s")
+    events = page.get_by_label(re.compile(r"^Events by topic\. .*clicks"))
+    await expect(events).to_have_role("img")
+    quality = page.get_by_label(re.compile(r"^HR@10, rolling\. .*Swaps: .*" + live.version))
+    await expect(quality).to_be_visible()
+    route = page.get_by_role("row", name="POST /v1/recommendations")
+    await expect(route.locator("td").first).to_have_text(re.compile(r"^[1-9]"))
+
+    await page.get_by_label("Window").select_option("1d")
+    await expect(now).to_contain_text("a point each 5")
+    await expect(page.get_by_label(re.compile("^Time to answer. .*p99 .* ms"))).to_be_visible()
+    await expect(quality).to_be_visible()
+    await page.get_by_label("Window").select_option("1h")
+    await expect(now).to_contain_text("a point each 10 s")
