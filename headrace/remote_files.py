@@ -40,12 +40,11 @@ class RemoteFiles:
 
     def folders(self, *below: str) -> list[str]:
         """Return the names of the folders in a folder; none of one that is not there."""
-        with self._reached():
-            try:
-                rows: list[dict[str, Any]] = self._files.ls(self._path(*below), detail=True)
-            except FileNotFoundError:
-                return []
-        return [PurePosixPath(row["name"]).name for row in rows if row["type"] == "directory"]
+        return self._names("directory", *below)
+
+    def files(self, *below: str) -> list[str]:
+        """Return the names of the files in a folder; none of one that is not there."""
+        return self._names("file", *below)
 
     def read(self, *path: str) -> bytes | None:
         """Return a file's bytes, None when it is not there."""
@@ -79,6 +78,14 @@ class RemoteFiles:
         """Delete a folder and all in it, if it is there."""
         with self._reached(), suppress(FileNotFoundError):
             self._files.rm(self._path(*path), recursive=True)
+
+    def _names(self, kind: str, *below: str) -> list[str]:
+        with self._reached():
+            try:
+                rows: list[dict[str, Any]] = self._files.ls(self._path(*below), detail=True)
+            except FileNotFoundError:
+                return []
+        return [PurePosixPath(row["name"]).name for row in rows if row["type"] == kind]
 
     def _path(self, *below: str) -> str:
         return "/".join((self._root.rstrip("/"), *below))

@@ -6,22 +6,82 @@ import logging
 import shutil
 from pathlib import Path
 
-from headrace.artifact_store import ArtifactStore
 from headrace.errors import StoreUnavailable
+from headrace.remote_files import local_artifacts, remote_artifacts
 from headrace.settings import Settings
 from headrace.tasks import Task
 from headrace.training_data import DataFile, kept_file
 from headrace.uploads import Uploads
+from headrace.versions import partial_folder, version_name
 
 logger = logging.getLogger(__name__)
 
 _WORK = ".work"
 """Beside a model's versions, whose names begin with a digit."""
+_LOGS = 1_000
+"""As many as there are tasks to be looked at."""
 
 
-def work_folder(settings: Settings, task: Task) -> Path:
-    """Return the folder in which a task's training keeps what a later attempt goes on from."""
-    return ArtifactStore(settings).local / task.model_id / _WORK / task.id
+class TaskWork:
+    """What a task's training keeps so that a later attempt goes on from it.
+
+    Where versions lie in an object store it is there, too, so that the attempt may be another
+    machine's. Every method blocks; all but `remove` raise `StoreUnavailable`.
+    """
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        self._path = (task.model_id, _WORK, task.id)
+        self._remote = remote_artifacts(settings)
+        self._there: dict[str, int] = {}
+        """By file, when that which is in the object store was written, in nanoseconds."""
+        self.folder = local_artifacts(settings).joinpath(*self._path)
+
+    def fetch(self) -> None:
+        """Make the folder, with what an attempt on another machine left for this one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in self._remote.files(*self._path) if self._remote else ():
+            aside = self.folder / f"{name}.fetched"
+            if self._remote and self._remote.get(aside, *self._path, name):
+                aside.replace(self.folder / name)
+                self._there[name] = _written_at(self.folder / name)
+
+    def share(self) -> None:
+        """Bring to the object store what is newer here, the oldest first."""
+        if self._remote is None:
+            return
+        for path in sorted(self.folder.glob("*.npz"), key=_written_at):
+            written_at = _written_at(path)
+            if self._there.get(path.name) != written_at:
+                self._remote.put(path, *self._path, path.name)
+                self._there[path.name] = written_at
+
+    def remove(self) -> None:
+        """Delete it, here and there: the task has ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            # A server may look, though it may not delete.
+            if self._remote is not None and self._remote.files(*self._path):
+                self._remote.delete_folder(*self._path)
+        except StoreUnavailable as exc:
+            logger.warning("the checkpoints in %s stay: %s", "/".join(self._path), exc)
+
+
+def version_of(task: Task) -> str:
+    """Return the name of the version that the task makes, the same for every attempt at it."""
+    return version_name(task.created_at, task.id[:6])
+
+
+def log_file(settings: Settings, task: Task) -> Path:
+    """Return the file of the log of the task's training, on the trainer's machine."""
+    return local_artifacts(settings) / "logs" / f"{task.id}.log"
+
+
+def make_room_for_log(log: Path) -> None:
+    """Make a log's folder, and delete the oldest ones of those that are too many in it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    newest_first = sorted(log.parent.glob("*.log"), key=_written_at, reverse=True)
+    for old in newest_first[_LOGS:]:
+        old.unlink(missing_ok=True)
 
 
 def data_file(task: Task) -> DataFile | None:
@@ -31,10 +91,16 @@ def data_file(task: Task) -> DataFile | None:
 
 def remove_files(settings: Settings, task: Task) -> None:
     """Delete what a task that has ended needs no more. Blocks."""
-    shutil.rmtree(work_folder(settings, task), ignore_errors=True)
+    TaskWork(settings, task).remove()
+    made = local_artifacts(settings) / task.model_id / version_of(task)
+    shutil.rmtree(partial_folder(made), ignore_errors=True)
     data = data_file(task)
     if data is not None:
         try:
             Uploads(settings).remove(data.name)
         except StoreUnavailable as exc:
             logger.warning("the file that task %s trained on stays: %s", task.id, exc)
+
+
+def _written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns

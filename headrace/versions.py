@@ -206,6 +206,11 @@ def is_version_name(name: str) -> bool:
     return _VERSION.match(name) is not None
 
 
+def partial_folder(folder: Path) -> Path:
+    """Return where a version is written before it appears in its folder."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
 def version_folder(artifacts: Path, model_id: str, version: str) -> Path:
     """Return the version's folder. Raises `VersionNotFound` for a name that is not a version's."""
     if not is_version_name(version):

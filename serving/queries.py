@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 
 from headrace.catalog import ShortText
+from headrace.versions import is_version_name
 from serving.problems import Problem, wrong_field
 from serving.values import cut
 
@@ -55,6 +56,14 @@ def one_of(request: Request, name: str, values: Sequence[str]) -> str | None:
     raw = request.query_params.get(name)
     if raw is not None and raw not in values:
         raise _wrong(name, f"Expected one of {', '.join(values)}", raw)
+    return raw
+
+
+def version_of(request: Request, name: str) -> str | None:
+    """Return a version's name of the query, None where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name)
+    if raw is not None and not is_version_name(raw):
+        raise _wrong(name, "Expected the name of a version", raw)
     return raw
 
 

@@ -7,16 +7,19 @@ data or parameters passes it over. Nothing in it is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.training.arrays import Arrays, read_arrays, write_arrays
+from models.training.parameters import Parameters
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,12 @@ class Work:
 
     folder: Path | None
     made_from: str = ""
+
+    @classmethod
+    def of(cls, folder: Path | None, fingerprint: str, parameters: Parameters) -> Work:
+        """Return the work of a training on data of this fingerprint."""
+        asked = msgspec.json.encode(parameters)
+        return cls(folder, hashlib.sha256(fingerprint.encode() + asked).hexdigest())
 
     def stage(self, name: str) -> Checkpoint:
         """Return the checkpoint of the stage of this name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -173,8 +172,7 @@ def _make(
 ) -> Manifest:
     keras.utils.set_random_seed(parameters.seed)
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
-    digest = hashlib.sha256(made.data.fingerprint.encode() + msgspec.json.encode(parameters))
-    work = Work(made.origin.work, digest.hexdigest())
+    work = Work.of(made.origin.work, made.data.fingerprint, parameters)
     cluster = made.origin.cluster
     cluster.check_same(made.data.fingerprint)
     features = cluster.from_chief(features_of(columns.item_ids, items))

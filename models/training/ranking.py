@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from headrace.catalog import Item
 from headrace.errors import TooFewEvents
 from headrace.events import EventColumns
-from headrace.versions import Manifest
+from headrace.versions import Manifest, partial_folder
 from models.retrieval import artifact as layout
 from models.retrieval.artifact import load_artifact
 from models.retrieval.calibration import Calibration
@@ -37,6 +37,7 @@ from models.retrieval.ranker import (
 )
 from models.retrieval.retriever import Retriever
 from models.training.calibration import fit_calibration
+from models.training.checkpoint import Work
 from models.training.course import course_by_time
 from models.training.dataset import before
 from models.training.enough import check_events
@@ -116,7 +117,7 @@ def train_ranking(
     # 1. Retrieval, fitted to the older events.
     judged_from = int(len(columns) * parameters.train_split_ratio)
     known = int(judged_from * parameters.train_split_ratio)
-    retriever = _retriever(before(columns, known), items, parameters, progress)
+    retriever = _retriever(before(columns, known), items, parameters, progress, origin.work)
 
     # 2. What it finds before each of the newer ones.
     progress("ask for lists", 0.6)
@@ -154,7 +155,7 @@ def train_ranking(
     )
     figures = item_figures(columns)
     folder = artifacts / model_id / version
-    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    partial = fresh_folder(partial_folder(folder))
     _write(exported, calibration, columns.item_ids, figures, partial)
     manifest = msgspec.structs.replace(manifest, files=layout.file_digests(partial))
     appear(partial, folder, manifest, origin.signer)
@@ -195,25 +196,34 @@ def fit_ranking(examples: Examples, seed: int) -> RankingModel:
 
 
 def _retriever(
-    columns: EventColumns, items: Sequence[Item], parameters: Parameters, progress: Progress
+    columns: EventColumns,
+    items: Sequence[Item],
+    parameters: Parameters,
+    progress: Progress,
+    folder: Path | None,
 ) -> Retriever:
+    """Fit a retrieval model; `folder`: for its checkpoints."""
+
     def told(step: str, fraction: float, **figures: float) -> None:
         progress(f"retrieval: {step}", 0.6 * fraction, **figures)
 
     course = course_by_time(columns, parameters)
-    fitted = fit_course(course, features_of(columns.item_ids, items), parameters, told)
+    data = training_data(columns, {})
+    work = Work.of(folder, data.fingerprint, parameters)
+    features = features_of(columns.item_ids, items)
+    fitted = fit_course(course, features, parameters, told, work)
     manifest = Manifest(
         model_id="retrieval",
         version="retrieval",
         created_at=0.0,
         files={},
-        data=training_data(columns, {}),
+        data=data,
         parameters={},
         metrics={},
         packages={},
     )
-    with tempfile.TemporaryDirectory(prefix="headrace-ranking-") as folder:
-        version = Path(folder) / "version"
+    with tempfile.TemporaryDirectory(prefix="headrace-ranking-") as aside:
+        version = Path(aside) / "version"
         write_version(fitted, course, columns, parameters, version, manifest)
         return Retriever(load_artifact(version))
 

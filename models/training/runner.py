@@ -13,17 +13,25 @@ import msgspec
 from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import ChangeRefused, HeadraceError
+from headrace.cancellation import cancel_until_done, to_its_end
+from headrace.errors import ChangeRefused, HeadraceError, StoreUnavailable
 from headrace.log import Offsets, end_offsets
 from headrace.secrets import without_secrets
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
-from headrace.task_files import data_file, remove_files, work_folder
+from headrace.task_files import (
+    TaskWork,
+    data_file,
+    log_file,
+    make_room_for_log,
+    remove_files,
+    version_of,
+)
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
 from headrace.tasks import Status, Task
 from headrace.topics import IMPRESSIONS, Topics, topic_ids
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, ListsSpan, Manifest, version_name
+from headrace.versions import ROLLED_BACK, ListsSpan, Manifest
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
@@ -35,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 """Attempts that may be broken off; it is the task, then."""
+_SHARE_S = 2.0
 
 
 class TaskCancelled(Exception):
@@ -62,7 +71,8 @@ class Runner:
         self._clock = clock
         self._rendezvous = rendezvous
         self._store = ArtifactStore(settings)
-        self._log = self._store.local / "logs" / f"{claim.task.id}.log"
+        self._version = version_of(claim.task)
+        self._log = log_file(settings, claim.task)
         self._logged = -1
         self.task = claim.task
 
@@ -96,11 +106,6 @@ class Runner:
             await self._tasks.release(self.task, self._fence)
             raise
 
-    @property
-    def _version(self) -> str:
-        """The same for every attempt at the task."""
-        return version_name(self.task.created_at, self.task.id[:6])
-
     async def _manifest(self, version: str) -> Manifest | None:
         return await asyncio.to_thread(self._store.manifest, self.task.model_id, version)
 
@@ -121,7 +126,10 @@ class Runner:
         ids, ends = await self._known(topics)
         data: dict[str, Any] = {"offsets": {}, "topic_ids": ids}
         if topics:
-            data["offsets"] = _through(ends, request.offsets()[1])
+            begin, end = request.offsets()
+            _check_there("from", ends, begin)
+            _check_there("to", ends, end)
+            data["offsets"] = _through(ends, end)
         if request.with_feedback:
             data["feedback"] = msgspec.to_builtins(await self._lists())
         if _topic_ids(self.task.data) != _topic_ids(data):
@@ -147,7 +155,7 @@ class Runner:
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
         task, request = self.task, self.task.request
-        work = work_folder(self._settings, task)
+        work = TaskWork(self._settings, task)
         live = await self._versions.live(task.model_id)
         job = Job(
             model_id=task.model_id,
@@ -160,13 +168,17 @@ class Runner:
             # What a second stage learns takes seconds.
             distributed=self._rendezvous is not None and request.kind != "ranking",
             data=data_file(task),
-            work=str(work),
+            work=str(work.folder),
             base=live.version if live else None,
             last=None if request.force else await self._last_success(),
         )
-        for folder in (self._log.parent, work):
-            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        return await self._run(job)
+        await asyncio.to_thread(make_room_for_log, self._log)
+        await asyncio.to_thread(work.fetch)
+        sharing = asyncio.create_task(_share(work))
+        try:
+            return await self._run(job)
+        finally:
+            await cancel_until_done(sharing)
 
     async def _last_success(self) -> Success | None:
         """Return the model's last success, if its version is still there."""
@@ -338,6 +350,17 @@ class Runner:
         await self._tasks.save(self.task, self._fence)
 
 
+async def _share(work: TaskWork) -> None:
+    """Keep what a later attempt goes on from where other machines find it, until cancelled."""
+    while True:
+        await asyncio.sleep(_SHARE_S)
+        try:
+            # A thread cannot be ended: it would go on once what it shares has been deleted.
+            await to_its_end(asyncio.to_thread(work.share))
+        except (StoreUnavailable, OSError) as exc:
+            logger.warning("no other machine could go on with this training: %s", exc)
+
+
 def _topic_ids(data: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return of which topics a task's offsets are: those of events, and that of lists."""
     return data.get("topic_ids"), data.get("feedback", {}).get("topic_id")
@@ -349,19 +372,21 @@ def _lists_of(task: Task) -> ListsSpan | None:
     return None if span is None else msgspec.convert(span, ListsSpan)
 
 
-def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
-    """Return how far to read: to the end, or as far as was asked for.
-
-    Raises `HeadraceError` when the log does not go so far.
-    """
-    through = {topic: dict(by_partition) for topic, by_partition in ends.items()}
+def _check_there(name: str, ends: Offsets, asked: Offsets | None) -> None:
+    """Raise `HeadraceError` when the log does not go so far. `name`: of the field that asks."""
     for topic, by_partition in (asked or {}).items():
         for partition, offset in by_partition.items():
             end = ends.get(topic, {}).get(partition)
             if end is None or offset > end:
                 goes = "there is none" if end is None else f"it ends at {end:,}"
                 raise HeadraceError(
-                    f"`to` asks for {topic}/{partition} up to offset {offset:,}; {goes}."
+                    f"`{name}` asks for offset {offset:,} of {topic}/{partition}; {goes}."
                 )
-            through[topic][partition] = offset
-    return through
+
+
+def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
+    """Return how far to read: to the end, or as far as was asked for."""
+    return {
+        topic: {**by_partition, **(asked or {}).get(topic, {})}
+        for topic, by_partition in ends.items()
+    }

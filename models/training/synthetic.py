@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from headrace.events import KINDS
 from headrace.training_settings import TrainingSettings
-from headrace.versions import Manifest, TrainingData
+from headrace.versions import Manifest, TrainingData, partial_folder
 from models.retrieval import artifact as layout
 from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
@@ -73,7 +73,7 @@ def write_version(
     an index. Raises `FileExistsError` when there is a version of this name.
     """
     rng = np.random.default_rng(seed)
-    partial = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    partial = fresh_folder(partial_folder(folder))
     model = _untrained(parameters, seed)
     vectors = _vectors(rng, items, parameters.width)
     tower = convert_query_tower(model, parameters.session_length, parameters.width)

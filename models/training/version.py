@@ -11,7 +11,7 @@ import numpy as np
 from headrace.events import EventColumns
 from headrace.log_sample import NewEvents
 from headrace.signatures import Signer
-from headrace.versions import Manifest, TrainingData
+from headrace.versions import Manifest, TrainingData, partial_folder
 from models.training.choosing import Fitted
 from models.training.course import Course
 from models.training.export import Contents, Judge, export, fresh_folder, publish
@@ -40,7 +40,7 @@ def write_version(
     signer: Signer | None = None,
 ) -> Manifest:
     """Write a version aside, and let it appear whole; return its manifest with the files in it."""
-    aside = fresh_folder(folder.with_name(f".{folder.name}.partial"))
+    aside = fresh_folder(partial_folder(folder))
     contents = Contents(
         model=fitted.model,
         item_ids=columns.item_ids,

@@ -30,6 +30,7 @@ from serving.openapi.parameters import (
     QUERY,
     REASON,
     RECOMMEND_SEEN,
+    ROLLBACK_TO,
     STABILITY,
     STEP,
     USERS,
@@ -246,7 +247,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PUT", "/v1/models/{model_id}"): Operation(answer=Model, errors=(422, 503)),
     ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
-        answer=LiveVersion, errors=(409, 422, 503)
+        answer=LiveVersion, parameters=(ROLLBACK_TO,), errors=(409, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/train"): Operation(
         202,

@@ -114,6 +114,14 @@ STEP = {
     "schema": {"type": "string", "enum": list(STEP_S), "default": "day"},
 }
 ON_MAP = _limit(most=MAX_MAP, default=2_000, example=2_000)
+ROLLBACK_TO = {
+    "name": "to",
+    "in": "query",
+    "description": "The version that the rollback is meant to lead to; where it leads elsewhere "
+    "by now, nothing is done (409).",
+    "example": examples.VERSION,
+    "schema": msgspec.json.schema(VersionName),
+}
 QUERY = {
     "name": "query",
     "in": "query",

@@ -16,7 +16,7 @@ from headrace.versions import ROLLED_BACK, describe
 from serving.bodies import json_response
 from serving.paths import model_id_of
 from serving.problems import Problem
-from serving.queries import number
+from serving.queries import number, version_of
 from serving.schemas.items import ItemMap
 from serving.schemas.models import Evaluation, Model, ModelList, VersionList
 from serving.schemas.recommendations import ModelInfo
@@ -108,12 +108,17 @@ async def activate_version(request: Request) -> Response:
 
 
 async def roll_back(request: Request) -> Response:
-    """Put the version live again that was live before this one."""
+    """Put the version live again that was live before this one.
+
+    With `to`, only if that is the one: somebody else may have put another one live meanwhile.
+    """
     server = services(request)
-    model_id = model_id_of(request)
+    model_id, meant = model_id_of(request), version_of(request, "to")
     state = await server.versions.state(model_id)
     if state.live is None or state.before is None:
         raise Problem(409, f"Model {model_id} has had no other version live to go back to.")
+    if meant not in (None, state.before):
+        raise Problem(409, f"By now a rollback leads to {state.before}, not to {meant}.")
     # Quickly: it was served before, and servers ask its probes when they take it up. One that is
     # loaded here was checked then.
     here = server.models.get(model_id)

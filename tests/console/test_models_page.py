@@ -82,7 +82,7 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
         await expect(dialog).to_contain_text(f"{second}, which was live before")
         await api.roll_back(system.settings.model_id)
         await dialog.get_by_role("button", name="Roll back").click()
-        told = f"Nothing was done: by now a rollback leads to {first}"
+        told = f"By now a rollback leads to {first}, not to {second}."
         await expect(page.locator(".toast.bad")).to_contain_text(told)
         assert await is_live() == second
 
@@ -151,6 +151,9 @@ async def test_a_version_is_pinned_another_one_too_and_what_is_not_live_deleted(
         for name in names[:2]:
             await page.get_by_role("button", name=f"Pin {name}").click()
             await expect(dialog).to_contain_text("stays so, whatever is trained")
+            # The second one takes the pin from the first.
+            moves = dialog.get_by_text("the pin moves along")
+            await expect(moves).to_have_count(int(name == names[1]))
             await dialog.get_by_role("button", name="Pin", exact=True).click()
             await expect(live).to_have_text(name)
             await expect(page.locator(".live-head .badge")).to_have_text("pinned")

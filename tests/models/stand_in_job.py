@@ -31,7 +31,7 @@ def main() -> None:
     end_without_word(sys.stdin.fileno(), settings.trainer.lease_s)
     sys.stderr.write(f"password {settings.api_key}, process {os.getpid()}\n")
     sys.stderr.flush()
-    checkpoint = Path(job.work) / "checkpoint"
+    checkpoint = Path(job.work) / "fit.npz"
     before = checkpoint.read_text() if checkpoint.exists() else ""
     checkpoint.write_text(f"{before}{job.version} {job.through}\n")
     report("fit", 0.5)

@@ -127,6 +127,36 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Path]:
     return manifest, artifacts / "ranking" / "v1"
 
 
+def test_broken_off_it_goes_on_from_where_its_retrieval_was(
+    made: tuple[Manifest, Path], tmp_path: Path
+) -> None:
+    from models.training.pipeline import Origin
+    from models.training.ranking import train_ranking
+
+    class BrokenOff(Exception):
+        pass
+
+    told: list[float] = []
+
+    def breaking(step: str, fraction: float, **figures: float) -> None:
+        if step == "ask for lists":
+            raise BrokenOff
+
+    def progress(step: str, fraction: float, **figures: float) -> None:
+        if step == "retrieval: fit":
+            told.append(figures["epoch"])
+
+    short = msgspec.structs.replace(TOY, epochs=3, min_steps=200, final_epochs=0)
+    asked = (toy_columns(users=80), toy_items(), short, tmp_path, "ranking", "v1")
+    origin = Origin(work=tmp_path / "work")
+    with pytest.raises(BrokenOff):
+        train_ranking(*asked, breaking, origin)
+    manifest = train_ranking(*asked, progress, origin)
+    assert told == []
+    for name, value in made[0].metrics.items():
+        assert abs(manifest.metrics[name] - value) < 1e-6, name
+
+
 def test_a_version_says_what_the_second_stage_gains(made: tuple[Manifest, Path]) -> None:
     manifest, folder = made
     assert manifest.kind == "ranking"

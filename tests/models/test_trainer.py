@@ -14,13 +14,15 @@ import psutil
 import pytest
 from job_tools import clicks, serve
 from kafka_tools import send_events, send_raw
+from object_store import BUCKET, s3_server
 from parts import Part, eventually
 from redis.asyncio import Redis
 from task_tools import ask, fits, reaches
 
 from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
-from headrace.settings import RetrainSettings, Settings, TrainerSettings
+from headrace.remote_files import RemoteFiles
+from headrace.settings import RetrainSettings, Settings, TrainerSettings, VersionSettings
 from headrace.task_store import TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
@@ -110,6 +112,34 @@ async def test_a_task_goes_on_where_it_was_when_its_trainer_was_killed(
     assert first == second
     assert ended.started_at is not None
     assert not (Path(settings.artifacts) / "hangs-once" / ".work" / task.id).exists()
+
+
+async def test_a_task_goes_on_on_another_machine_from_what_the_first_one_shared(
+    settings: Settings, tasks: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(machine: str) -> Settings:
+        versions = VersionSettings(cache=str(tmp_path / f"{machine}-cache"))
+        return msgspec.structs.replace(settings, artifacts=f"s3://{BUCKET}/x", versions=versions)
+
+    with s3_server(monkeypatch):
+        remote = RemoteFiles(on("one").artifacts)
+        with stand_in(on("one"), tmp_path, "one") as trainer:
+            task = await ask(tasks, "hangs-once")
+            await fits(tasks, task)
+            job = await process_of(tasks, task)
+
+            async def is_shared() -> bool:
+                found = await asyncio.to_thread(remote.files, "hangs-once", ".work", task.id)
+                return found == ["fit.npz"]
+
+            await eventually(is_shared, "other machines find the checkpoint")
+            trainer.end(signal.SIGKILL)
+            await ends(job)
+        with stand_in(on("other"), tmp_path, "other"):
+            ended = await reaches(tasks, task, "FAILED")
+        first, second = str(ended.error).split("\n")[:2]
+        assert first == second
+        assert remote.folders("hangs-once", ".work") == []
 
 
 async def test_a_trainer_that_hung_finds_its_task_taken_and_changes_nothing(

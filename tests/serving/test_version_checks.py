@@ -228,6 +228,21 @@ async def test_of_two_rollbacks_at_once_one_is_told_of_the_other(
     assert (statuses, model["live"]["version"]) in (([200, 409], V1), ([200, 200], V2))
 
 
+async def test_a_rollback_that_leads_elsewhere_than_meant_does_nothing(
+    live: httpx.AsyncClient, add_version: AddVersion
+) -> None:
+    add_version(V2)
+    await activate(live, V2)
+    rollback = "/v1/models/default/rollback"
+    check_problem(await live.post(rollback, params={"to": "../x"}), 422, "to: Expected the name")
+    leads_to = f"By now a rollback leads to {V1}, not to {V2}."
+    check_problem(await live.post(rollback, params={"to": V2}), 409, leads_to)
+    [model] = (await live.get("/v1/models")).json()["models"]
+    assert model["live"]["version"] == V2
+    back = await live.post(rollback, params={"to": V1})
+    assert (back.status_code, back.json()["version"]) == (200, V1)
+
+
 async def test_a_model_that_is_deleted_serves_and_trains_no_more(
     live: httpx.AsyncClient, add_version: AddVersion
 ) -> None:

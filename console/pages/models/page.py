@@ -163,38 +163,23 @@ class Models:
             await attempt(self._visit, work, lambda live: f"{live.version} is live.")
 
     async def _roll_back(self, version: str) -> None:
-        visit, model_id = self._visit, self._model_id
-        if not await confirmed(
-            visit,
+        if await confirmed(
+            self._visit,
             "Roll back?",
             f"{version}, which was live before, answers all requests within a second."
             f"{self._told_of_pin(version)}",
             "Roll back",
             undo="Another rollback leads to this one again.",
         ):
-            return
-        # Somebody else may have put another one live since the question was asked.
-        found = await attempt(visit, visit.api.models())
-        if found is None:
-            return
-        model = _find(found.models, model_id)
-        leads_to = None if model is None else model.rollback
-        if leads_to != version:
-            visit.toast(
-                f"Nothing was done: by now a rollback leads to {leads_to or 'no version'}, not to "
-                f"{version} any more. Look at what is live, and roll back again if you still want "
-                "to.",
-                "bad",
-            )
-            return
-        work = visit.api.roll_back(model_id)
-        await attempt(visit, work, lambda live: f"{live.version} is live again.")
+            # Somebody else may put another one live while it is asked.
+            work = self._visit.api.roll_back(self._model_id, to=version)
+            await attempt(self._visit, work, lambda live: f"{live.version} is live again.")
 
     async def _pin(self, version: str) -> None:
         if await confirmed(
             self._visit,
             "Pin this version?",
-            f"{version} is put live and stays so, whatever is trained.",
+            f"{version} is put live and stays so, whatever is trained.{self._told_of_pin(version)}",
             "Pin",
             undo="Unpin ends that.",
         ):

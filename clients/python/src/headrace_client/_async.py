@@ -456,13 +456,17 @@ class AsyncClient:
             {"model_id": model_id, "version": version},
         )
 
-    async def roll_back(self, model_id: str) -> LiveVersion:
-        """Put the version live again that was live before. It is never asked for twice."""
+    async def roll_back(self, model_id: str, *, to: str | None = None) -> LiveVersion:
+        """Put the version live again that was live before. It is never asked for twice.
+
+        `to`: the one that is meant; where a rollback leads elsewhere by now, `Conflict` is raised.
+        """
         return await self._call(
             "POST",
             "/v1/models/{model_id}/rollback",
             LiveVersion,
             {"model_id": model_id},
+            {} if to is None else {"to": to},
             safe=False,
         )
 
