@@ -133,8 +133,11 @@ for _, user in pairs(users) do
   if #fields > 0 then
     redis.call('HSET', KEYS[user.first + 2], 'applied', user.applied, unpack(fields))
     -- Not at each event: a write in the append-only file for each key is much of what one costs.
-    if ttl > 0 and redis.call('TTL', KEYS[user.first + 2]) < 0.99 * ttl then
-      for key = user.first, user.first + 2 do redis.call('EXPIRE', KEYS[key], ttl) end
+    if ttl > 0 and redis.call('TTL', KEYS[user.first]) < 0.99 * ttl then
+      for key = user.first, user.first + 2 do
+        -- The marks of a user who was erased may have longer to live.
+        if redis.call('TTL', KEYS[key]) < ttl then redis.call('EXPIRE', KEYS[key], ttl) end
+      end
     end
   end
 end

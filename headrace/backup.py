@@ -29,6 +29,7 @@ from headrace.exchange import (
 )
 from headrace.identity import generation_key
 from headrace.positions import PositionStore
+from headrace.sessions import session_keys
 from headrace.settings import Settings
 from headrace.state import delete_keys, scan
 from headrace.store import connect, text
@@ -174,7 +175,10 @@ async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[b
             if key.startswith(served):
                 continue
             tag = _TAG.search(key)
-            groups.setdefault(tag[1] if tag else b"", set()).add(key)
+            group = groups.setdefault(tag[1] if tag else b"", set())
+            group.add(key)
+            # Of a user who is new while keys are listed, some were passed already.
+            group.update(session_keys(key))
     alone = groups.pop(b"", set()) - {*_positions_keys(settings)}
     return {**{tag: sorted(keys) for tag, keys in groups.items()}, b"": sorted(alone)}
 

@@ -41,6 +41,23 @@ class Erasure(Struct, frozen=True, kw_only=True):
             return offset < self.end(topic, partition)
         return written_at <= self.at
 
+    def with_(self, other: Erasure) -> Erasure:
+        """Return the one that covers what either does, of the same user.
+
+        Of a topic that was made anew between the two, the later one tells how far it had come.
+        """
+        early, late = sorted((self, other), key=lambda each: each.at)
+        through = dict(late.through)
+        for topic, ends in early.through.items():
+            if early.topic_ids[topic] == late.topic_ids.get(topic, early.topic_ids[topic]):
+                later = late.through.get(topic, {})
+                numbers = ends.keys() | later.keys()
+                through[topic] = {
+                    number: max(ends.get(number, 0), later.get(number, 0)) for number in numbers
+                }
+        topic_ids = {**early.topic_ids, **late.topic_ids}
+        return msgspec.structs.replace(late, topic_ids=topic_ids, through=through)
+
     def end(self, topic: str, partition: int) -> int:
         """Return how far the partition had come, exclusive; 0 for one that there was not."""
         return self.through.get(topic, {}).get(str(partition), 0)
@@ -68,7 +85,7 @@ def decode_erasure(value: bytes) -> Erasure:
 
 
 class Erasures:
-    """The erasures known so far, the newest of each user."""
+    """The erasures known so far, those of each user as one."""
 
     def __init__(self, erasures: Iterable[Erasure] = ()) -> None:
         self._of_user: dict[str, Erasure] = {}
@@ -92,11 +109,13 @@ class Erasures:
         return sha256(msgspec.json.encode(known)).hexdigest()
 
     def add(self, erasure: Erasure) -> None:
-        """Take an erasure, in the topic's order: of one user the last counts, as after compaction.
+        """Take an erasure; of those of one user what any covers is covered.
 
-        Its time does not say which is the newer one: servers' clocks differ.
+        In which order they come does not matter: once the topic has grown a user's older ones
+        stand in another partition than the newer.
         """
-        self._of_user[erasure.user_id] = erasure
+        known = self._of_user.get(erasure.user_id)
+        self._of_user[erasure.user_id] = erasure if known is None else known.with_(erasure)
 
     def drop(self, user_id: str) -> None:
         """Take the user's erasure back, if there is one."""
@@ -116,19 +135,4 @@ class Erasures:
         erasure = self._of_user.get(user_id)
         return erasure is not None and erasure.covers(
             topic, topic_id, partition, offset, written_at=written_at
-        )
-
-    def covers_letter(
-        self, key: bytes | None, topic: str, partition: int, offset: int, *, buried_at: float
-    ) -> bool:
-        """Return whether a dead letter is of a user who was erased after its record was there.
-
-        `key`, `topic` (without its prefix), `partition` and `offset` are those of the record that
-        was buried; the key alone can tell whose it is. `buried_at`: the letter's own time, in Unix
-        seconds. A letter does not tell its topic's id: where the offset or the time says so, it is
-        covered.
-        """
-        erasure = self._of_user.get((key or b"").decode(errors="replace"))
-        return erasure is not None and (
-            buried_at <= erasure.at or offset < erasure.end(topic, partition)
         )

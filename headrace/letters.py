@@ -15,9 +15,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
 
-from headrace.dead_letters import NO_KEY, RESENT
+from headrace.dead_letters import NO_KEY, RESENT, TOPIC_ID
 from headrace.erasure_log import read_erasures
-from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
@@ -81,32 +80,33 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
     Every command that shows or sends letters reads them here. Partitions are assigned, so no group
     is joined. Raises `HeadraceError` when Kafka cannot be read.
     """
-    erasures = read_erasures(settings)
+    erasures, topics = read_erasures(settings), Topics(settings)
     for record in _records(settings):
         headers = {name: value or b"" for name, value in record.headers}
         if RESENT in headers:
             yield Mark(_text(headers, RESENT))
-        elif not _is_erased(erasures, record):
-            yield Letter(
-                id=f"{record.partition}-{record.offset}",
-                buried_at=record.timestamp / 1000,
-                topic=_text(headers, "topic"),
-                partition=_number(headers, "partition"),
-                offset=_number(headers, "offset"),
-                field=_text(headers, "field"),
-                reason=_text(headers, "reason"),
-                key=None if NO_KEY in headers else record.key,
-                value=record.value,
-            )
-
-
-def _is_erased(erasures: Erasures, record: Any) -> bool:
-    """Whether the letter was buried before the user who is its key was erased.
-
-    Workers bury nothing later that is from before.
-    """
-    erasure = erasures.by_user.get((record.key or b"").decode(errors="replace"))
-    return erasure is not None and record.timestamp / 1000 <= erasure.at
+            continue
+        letter = Letter(
+            id=f"{record.partition}-{record.offset}",
+            buried_at=record.timestamp / 1000,
+            topic=_text(headers, "topic"),
+            partition=_number(headers, "partition"),
+            offset=_number(headers, "offset"),
+            field=_text(headers, "field"),
+            reason=_text(headers, "reason"),
+            key=None if NO_KEY in headers else record.key,
+            value=record.value,
+        )
+        # Whose it is the key alone can tell.
+        if not erasures.covers(
+            (letter.key or b"").decode(errors="replace"),
+            topics.plain(letter.topic),
+            _text(headers, TOPIC_ID),
+            letter.partition,
+            letter.offset,
+            written_at=letter.buried_at,
+        ):
+            yield letter
 
 
 def find_letters(

@@ -43,8 +43,8 @@ async def promote(
     """Make the shadow in this namespace the live state. Killed, it is to be run again.
 
     Users whose erasure is known after the replay are erased in it. Raises `HeadraceError` when
-    there is no shadow that is complete, or another exchange has not ended, and
-    `redis.exceptions.RedisError`.
+    there is no shadow that is complete, another exchange has not ended, or Kafka cannot tell who
+    was erased, and `redis.exceptions.RedisError`.
     """
     command = promotion(settings, namespace)
     redis = connect(settings)
@@ -56,6 +56,7 @@ async def promote(
             await _check_single(redis)
     finally:
         await redis.aclose()
+    await read_erasures()  # Nobody has to give way when they cannot be told.
     # Whoever may still replay into the shadow gives way, too.
     async with (
         sole_writer(shadow_settings(settings, namespace)),

@@ -16,7 +16,8 @@ from headrace.importing.layout import FIELDS, ITEM, OBJECTS, Layout, Shaper
 from headrace.letters import Letter
 from headrace.producer import Outgoing, Position, Producer
 from headrace.settings import Settings
-from headrace.topics import DEAD_LETTERS, ITEMS, Topics
+from headrace.topics import DEAD_LETTERS, ITEMS, RETRAIN, Topics
+from headrace.training_requests import parse_request
 
 _BATCH = 500
 
@@ -41,6 +42,9 @@ def prepare(letter: Letter, mending: Mending, topics: Topics, *, now: float) -> 
     kind = _kind(letter, topics)
     value = _mended(letter, mending, kind)
     headers = ((RESENT_FROM, letter.id.encode()),)
+    if kind == RETRAIN:
+        parse_request(value)
+        return Outgoing(letter.topic, letter.key, value, headers)
     if kind != ITEM:
         event = parse_event(value, kind, received_at=now)
         return Outgoing(letter.topic, event.user_id.encode(), value, headers)
@@ -85,11 +89,10 @@ def _kind(letter: Letter, topics: Topics) -> str:
     if not letter.topic:
         raise HeadraceError("it does not say which topic it came from")
     topic = topics.plain(letter.topic)
-    if topic == ITEMS:
-        return ITEM
-    if topic not in topics.all_kinds or topics.name(topic) != letter.topic:
-        raise HeadraceError(f"{letter.topic} is no topic of events or items")
-    return topics.all_kinds[topic]
+    kinds = {**topics.all_kinds, ITEMS: ITEM, RETRAIN: RETRAIN}
+    if topic not in kinds or topics.name(topic) != letter.topic:
+        raise HeadraceError(f"{letter.topic} is no topic of events, items or retrain events")
+    return kinds[topic]
 
 
 def _mended(letter: Letter, mending: Mending, kind: str) -> bytes | None:
@@ -102,6 +105,8 @@ def _mended(letter: Letter, mending: Mending, kind: str) -> bytes | None:
         if last not in inside:
             raise HeadraceError(f"it has no {name} to drop")
         del inside[last]
+    if kind == RETRAIN and mending.fields:
+        raise HeadraceError("fields of a retrain event are not set one by one; give its --value")
     unknown = [name for name in mending.fields if name.partition(".")[0] not in FIELDS[kind]]
     if unknown:
         raise HeadraceError(f"{unknown[0]!r} is not a field; there are {', '.join(FIELDS[kind])}")

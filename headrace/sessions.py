@@ -39,6 +39,9 @@ Outcome = Literal["new", "known", "erased"]
 _OUTCOMES: dict[str, Outcome] = {"n": "new", "o": "known", "e": "erased"}
 ERASED_S = 24 * 3600
 """Seconds for which a user's erasure stays beside the session at the least."""
+EXPIRES_AFTER = 0.99
+"""Of the time to live: a session is gone at the earliest so long after its user's last event, for
+`apply_events.lua` does not put its end off before."""
 _NO_MARKS = frozenset((b"applied", b"erased"))
 """Fields of the hash of marks that are none."""
 _WITHOUT_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
@@ -389,6 +392,14 @@ def _slot(user_id: str) -> str:
     What stands in the braces is hashed, so it holds no brace.
     """
     return f"{{{user_id.translate(_WITHOUT_BRACES)}}}"
+
+
+def session_keys(key: bytes) -> tuple[bytes, ...]:
+    """Return the keys that change together with this one, if it is one of a user's; else none."""
+    stem = key.rpartition(b":")[0]
+    if b":user:{" not in stem or not stem.endswith(b"}"):
+        return ()
+    return tuple(stem + b":" + each for each in (b"items", b"seen", b"marks"))
 
 
 def _user_of(key: str) -> str:

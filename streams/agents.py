@@ -7,7 +7,7 @@ from functools import partial
 
 from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore, ItemChange, parse_item
-from headrace.dead_letters import DeadLetters, Record
+from headrace.dead_letters import DeadLetters, Record, Wrong
 from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent, InvalidItem
 from headrace.evaluation import EvaluationStore
@@ -19,8 +19,8 @@ from streams.figures import Popularity
 from streams.progress import Progress
 from streams.turns import Turn
 
-Wrong = tuple[Record, InvalidEvent]
-"""A record that is wrong in itself, and why."""
+_LETTERS_AT_ONCE = 100
+"""Dead letters whose acknowledgements are waited for together: each may be a megabyte."""
 
 
 class EventsAgent:
@@ -179,7 +179,6 @@ class ItemsAgent:
 
 async def bury(wrong: Sequence[Wrong], dead_letters: DeadLetters, patience: Patience) -> None:
     """Send what is wrong in itself to `dead-letters`, each with the reason."""
-    for record, error in wrong:
-        await patience.wait_out(
-            partial(dead_letters.send, record, error), "a dead letter cannot be sent"
-        )
+    for start in range(0, len(wrong), _LETTERS_AT_ONCE):
+        letters = wrong[start : start + _LETTERS_AT_ONCE]
+        await patience.wait_out(partial(dead_letters.send, letters), "dead letters cannot be sent")

@@ -97,7 +97,7 @@ def create_app(
 
     exchanges = ExchangeStore(redis, settings)
     app = reading_app(settings, _starts(exchanges, positions, progress, patience))
-    dead_letters = DeadLetters(producer, settings)
+    dead_letters = DeadLetters(producer, settings, topic_ids)
     evaluation = EvaluationStore(redis, settings)
     trending = TrendingStore(redis, settings)
     popularity = Popularity(

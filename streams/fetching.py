@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,11 +19,26 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.failure import end_process
+
+logger = logging.getLogger(__name__)
+
 Starts = Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]]
 """Returns of partitions the offset to begin at; a partition that is not named begins at 0."""
 _LOOK_S = 1.0
 _AT_ONCE = 100
 """Records that are handed over before others have their turn."""
+_GONE = (
+    "%s/%d: the records from offset %d to %d were gone from Kafka before a worker came to them; "
+    "`headrace replay --into NAME` and `headrace promote NAME` make the state anew with what the "
+    "archive has of them"
+)
+_CUT_OFF = (
+    "{tp.topic}/{tp.partition} has to be read from offset {at} again, though the records before "
+    "{done} are applied: Kafka has lost its end, or the topic was made anew. What is written there "
+    "now would be taken for applied; if this comes again, `headrace replay --into NAME` and "
+    "`headrace promote NAME` make the state anew."
+)
 
 
 class Reached(NamedTuple):
@@ -61,6 +77,8 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
             """The offset after the last record that was handed over since the last seek."""
             self._is_whole = True
             """Whether all was handed over that was fetched since then; if not, a seek follows."""
+            self._begins: Mapping[TP, int] = {}
+            """Where the partitions in hand were begun."""
             self._looked = 0.0
 
         def _new_consumer_thread(self) -> Any:
@@ -120,18 +138,24 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
                 # One that was taken away meanwhile, or has no position yet, is left out.
                 with contextlib.suppress(KafkaError, asyncio.TimeoutError):
                     at = await asyncio.wait_for(self.position(tp), _LOOK_S)
+                    done = self._next.get(tp, self._begins.get(tp, 0))
+                    if at is not None and at < done:
+                        end_process(_CUT_OFF.format(tp=tp, at=at, done=done))
                     self.reached[tp] = Reached(self._next.get(tp, 0), at or 0)
 
         async def seek_to_committed(self) -> Mapping[TP, int]:
             """Go to where the assigned partitions begin; Faust calls it after each rebalance."""
             partitions = self.assignment()
-            self.reached, self._next = {}, {}
+            self.reached, self._next, self._begins = {}, {}, {}
             wanted = await starts(partitions)
             kept = await self.earliest_offsets(*partitions) if partitions else {}
             begins = {tp: max(wanted.get(tp, 0), kept.get(tp, 0)) for tp in partitions}
+            for tp, begin in begins.items():
+                if begin > wanted.get(tp, begin):
+                    logger.error(_GONE, tp.topic, tp.partition, wanted[tp], begin)
             if begins:
                 await self.seek_wait(begins)
-            self._is_whole = True
+            self._begins, self._is_whole = begins, True
             return begins
 
     return Consumer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from headrace.dead_letters import DeadLetters, Record
+from headrace.dead_letters import DeadLetters, Record, Wrong
 from headrace.erasures import Erasures
 from headrace.errors import InvalidImpression
 from headrace.evaluation import EvaluationStore
 from headrace.impressions import Impression, ImpressionStore, parse_impression, settled_s
 from headrace.topics import IMPRESSIONS
-from streams.agents import Wrong, bury
+from streams.agents import bury
 from streams.failure import Patience
 from streams.progress import Progress
 from streams.turns import Turn

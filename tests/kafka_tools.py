@@ -121,13 +121,12 @@ async def bury(
 
     Each is a key, a value and the reason.
     """
-    await asyncio.to_thread(ensure_topics, settings)
+    known = await asyncio.to_thread(ensure_topics, settings)
     producer = Producer(settings)
-    letters = DeadLetters(producer, settings)
+    letters = DeadLetters(producer, settings, {name: each.id for name, each in known.items()})
     name = Topics(settings).name(topic)
     for offset, (key, value, reason) in enumerate(records):
         for _ in range(times):
-            await letters.send(
-                Record(name, 1, offset, time.time(), key, value), InvalidEvent("", reason)
-            )
+            record = Record(name, 1, offset, time.time(), key, value)
+            await letters.send([(record, InvalidEvent("", reason))])
     await producer.close()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from parts import Part, eventually
 from redis.asyncio import Redis
 from state_tools import Log, all_done, fails, hash_in, load, succeeds, supervised
 
+from headrace import backup
 from headrace.aggregates import AggregateStore
 from headrace.backup import back_up, restore
 from headrace.backup_file import BackupWriter, Entry, Header, check, entries_of, writing
@@ -29,6 +31,7 @@ from headrace.exchange import ExchangeStore
 from headrace.positions import PositionStore
 from headrace.sessions import SessionStore
 from headrace.settings import Settings, WorkerSettings
+from headrace.state import scan
 from headrace.topics import ERASURES, ensure_topics
 from headrace.trending import TrendingStore
 
@@ -85,6 +88,31 @@ async def test_backed_up_under_load_and_restored_every_event_counts_once(
     assert await redis.get(settings.key("{catalogue}", "kept")) == b"as it was"
     assert 0 < await redis.ttl(settings.key("{catalogue}", "kept")) <= 1_000
     assert await ExchangeStore(redis, settings).read() is None
+
+
+async def test_a_user_who_is_new_while_keys_are_listed_is_there_whole_or_not_at_all(
+    settings: Settings, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = SessionStore(redis, settings)
+    await sessions.apply([logged(n, f"user-{n}", "a", 1.0) for n in range(20)])
+
+    async def passed_some(redis: Redis, settings: Settings) -> AsyncIterator[list[bytes]]:
+        """Of each user it meets one key alone: the others were passed when they came to be."""
+        async for keys in scan(redis, settings):
+            yield [key for key in keys if not key.endswith((b":items", b":seen"))]
+
+    monkeypatch.setattr(backup, "scan", passed_some)
+    file = tmp_path / "backup.gz"
+    await back_up(settings, file)
+    monkeypatch.undo()
+    await delete_all(redis, settings)
+    await restore(settings, file, replace=False, read_erasures=_nobody_erased)
+    for n in range(20):
+        assert (await sessions.read(f"user-{n}")).item_ids == ("a",)
+
+
+async def _nobody_erased() -> Erasures:
+    return Erasures()
 
 
 async def test_what_is_restored_is_what_was_backed_up(

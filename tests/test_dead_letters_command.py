@@ -23,7 +23,8 @@ from redis.asyncio import Redis
 from headrace.erasures import Erasure
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.topics import ensure_topics
+from headrace.store import connect
+from headrace.topics import ensure_topics, topic_ids
 
 EVENT = {"event_id": "e1", "user_id": "ann", "item_id": "tea", "timestamp": 1_704_060_026}
 
@@ -300,3 +301,58 @@ def test_letters_of_an_erased_user_are_neither_shown_nor_sent(settings: Settings
     ended = run(settings, "send", letter)
     assert ended.returncode == 1
     assert letter in ended.stderr
+
+
+def test_a_letter_that_was_buried_after_the_erasure_of_an_event_before_it_is_not_shown(
+    settings: Settings,
+) -> None:
+    """A worker may have had the record in hand while its user was erased."""
+    ensure_topics(settings)
+    topic_id = topic_ids(settings, ("clicks",))["clicks"]
+    erasure = Erasure(
+        user_id="ann", at=time.time(), topic_ids={"clicks": topic_id}, through={"clicks": {"1": 1}}
+    )
+    send_raw(settings, "erasures", [(b"ann", msgspec.json.encode(erasure))])
+    bury(settings, "clicks", [(b"ann", b"{", "before"), (b"ann", b"{", "after")])
+    assert [each["reason"] for each in listed(settings)] == ["after"]
+
+
+async def test_a_record_too_large_to_be_buried_whole_is_buried_cut(
+    settings: Settings, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    options = {"bootstrap_servers": settings.kafka, "max_request_size": 4 << 20}
+    huge, event = b"x" * 1_040_000, json.dumps({**EVENT, "rating": 4.5}).encode()
+    async with AIOKafkaProducer(**options) as producer:
+        for value in (huge, event):
+            await producer.send_and_wait(f"{settings.topics.prefix}ratings", value, b"ann", 0)
+    redis = connect(settings)
+    try:
+        with Part("worker", settings, tmp_path) as worker:
+
+            async def applied() -> bool:
+                return (await SessionStore(redis, settings).read("ann")).applied == 1
+
+            await eventually(applied, "what comes after it is applied")
+            assert worker.runs
+    finally:
+        await redis.aclose()
+    [letter] = await asyncio.to_thread(listed, settings)
+    assert letter["reason"].endswith("; cut, it was 1,040,003 bytes")
+    assert letter["value"] == "x" * 65_536
+
+
+def test_a_retrain_event_is_mended_and_sent_again(settings: Settings) -> None:
+    bury(settings, "retrain", [(None, b'{"epochs": 0}', "epochs: is 0")])
+    [letter] = listed(settings)
+    assert run(settings, "send", letter["id"]).returncode == 1
+    refused = run(settings, "send", letter["id"], "--set", "epochs=3")
+    assert "give its --value" in refused.stderr
+    value = '{"epochs": 3}'
+    sent = headrace(
+        "dead-letters", "send", letter["id"], "--value=-", stdin=value, **settings.environ()
+    )
+    assert (sent.returncode, sent.stderr) == (0, "")
+    [record] = read_topic(settings, "retrain")
+    assert record.value == value.encode()
+    assert [each["resent"] for each in listed(settings)] == [True]

@@ -42,6 +42,22 @@ async def delete_all(redis: Redis, settings: Settings) -> None:
         await redis.delete(key)
 
 
+async def test_a_shadow_of_another_model_in_the_same_namespace_stays(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    send_events(settings, "clicks", clicks(20, "tea"))
+    send_events(settings, "books-clicks", clicks(30, "dune"))
+    shadow = f"{settings.namespace}-shadow"
+    of_books = ("state-hash", shadow, "--model", "books")
+    await succeeds(settings, "replay", "--into", shadow)
+    books = hash_in(await succeeds(settings, "replay", "--into", shadow, "--model", "books"))
+    await succeeds(settings, "replay", "--into", shadow, "--anew")
+    assert hash_in(await succeeds(settings, *of_books)) == books
+    await succeeds(settings, "promote", shadow)
+    assert hash_in(await succeeds(settings, *of_books)) == books
+
+
 async def test_a_model_is_rebuilt_by_itself_and_all_are_backed_up_together(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:

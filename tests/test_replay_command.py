@@ -343,6 +343,37 @@ async def test_what_is_archived_is_replayed_though_the_topics_were_made_anew(
     assert sum(session.applied for session in sessions) == 500
 
 
+async def test_into_the_live_state_nothing_comes_from_before_topics_were_made_anew(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    """Users' marks are of the topics as they are: what was applied before them looks new."""
+    await asyncio.to_thread(ensure_topics, settings)
+    log = Log(settings, USERS)
+    await asyncio.to_thread(log.send, 300)
+    await apply_all(settings, redis, tmp_path)
+    await asyncio.to_thread(
+        archive_once, settings, chosen_topics(None, Topics(settings)), Console(quiet=True)
+    )
+    for topic in EVENT_TOPICS:
+        await asyncio.to_thread(delete_topic, settings, topic)
+    await asyncio.to_thread(ensure_topics, settings)
+    await asyncio.to_thread(log.send, 200)
+    store = SessionStore(redis, settings)
+
+    async def are_applied() -> bool:
+        sessions = [await store.read(f"user-{number}") for number in range(USERS)]
+        return sum(session.applied for session in sessions) == 500
+
+    with Part("worker", settings, tmp_path) as worker:
+        await eventually(are_applied, "the new topics' events are applied")
+        assert worker.end(signal.SIGTERM) == 0
+    before = await state_hash(redis, settings)
+    said = await succeeds(settings, "replay")
+    assert "known" in said
+    assert "new" not in said
+    assert await state_hash(redis, settings) == before
+
+
 async def test_a_second_replay_into_a_shadow_takes_it_over_from_the_first(
     settings: Settings, redis: Redis
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from headrace.replaying.window import (
     check_topics,
     parse_time,
 )
+from headrace.sessions import EXPIRES_AFTER
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace.topics import Place, Topics, event_topic_ids
@@ -72,10 +74,18 @@ async def replay(settings: Settings, options: ReplayOptions, listener: Listener)
     Run again after it was broken off, one into a shadow goes on where it was left. Raises
     `HeadraceError`, and `redis.exceptions.RedisError` for Redis.
     """
+    _check(options)
     erasures = await asyncio.to_thread(read_erasures, settings)
     if options.into is None:
         return await _into_live(settings, options, erasures, listener)
     return await _into_shadow(settings, options, options.into, erasures, listener)
+
+
+def _check(options: ReplayOptions) -> None:
+    if options.anew and options.into is None:
+        raise HeadraceError("--anew deletes a shadow; give its namespace with --into.")
+    if not math.isfinite(options.rate):
+        raise HeadraceError(f"--rate {options.rate} is no number of records; 0 is without limit.")
 
 
 async def _into_live(
@@ -85,7 +95,8 @@ async def _into_live(
     redis = connect(settings, on_connect=IdentityGuard(settings, give_way))
     try:
         window = _up_to(window, await PositionStore(redis, settings).read())
-        limits = Limits(erasures, time.time() - settings.sessions.ttl_s, options.rate)
+        oldest_s = time.time() - EXPIRES_AFTER * settings.sessions.ttl_s
+        limits = Limits(erasures, oldest_s, options.rate)
         target: Target = NoTarget() if options.dry_run else LiveTarget(redis, settings)
         record = ReplayRecord(window=window, begun_at=time.time(), asked={})
         listener.begun(record, False)
@@ -208,7 +219,11 @@ def _window(settings: Settings, options: ReplayOptions) -> Window:
 
 
 def _up_to(window: Window, positions: Mapping[Place, int]) -> Window:
-    """Return the window, up to where workers have come: the rest is theirs."""
+    """Return the window, up to where workers have come: the rest is theirs.
+
+    Nothing is in it from before topics were made anew: users' marks are of these, and beside them
+    what was applied before looks new.
+    """
     ends = {
         topic: {
             partition: min(
@@ -218,7 +233,7 @@ def _up_to(window: Window, positions: Mapping[Place, int]) -> Window:
         }
         for topic, of_topic in window.ends.items()
     }
-    return msgspec.structs.replace(window, ends=ends)
+    return msgspec.structs.replace(window, ends=ends, has_earlier=False)
 
 
 def _check_topics_are_the_same(before: ReplayRecord, topic_ids: Mapping[str, str]) -> None:

@@ -74,9 +74,14 @@ class Shadow:
                 )
 
     def _own(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Return the keys without the generation, which is that of whoever writes to it."""
+        """Return the keys without the generation, which is that of whoever writes to it.
+
+        Nor those of models with topics of their own, whose shadows may stand in the namespace, too.
+        """
         generation = generation_key(self.settings).encode()
-        return [key for key in keys if key != generation]
+        is_shared = self.settings.event_topics == SHARED
+        others = self.settings.key("topics", "").encode() if is_shared else ()
+        return [key for key in keys if key != generation and not key.startswith(others)]
 
 
 def name_of(settings: Settings, namespace: str) -> Settings:

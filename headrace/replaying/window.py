@@ -36,6 +36,8 @@ class Window(Struct, frozen=True, kw_only=True):
     """By topic and partition the offset that `begin_ms` comes to, where that could be looked up."""
     ends: Mapping[str, Mapping[str, int]]
     """By topic and partition an offset, exclusive."""
+    has_earlier: bool = True
+    """Whether what was archived of the topics from before they were made anew is in it."""
 
     @property
     def partitions(self) -> list[int]:
@@ -84,7 +86,7 @@ def read_partition(
         settings,
         {topic: {partition: window.ends.get(topic, {}).get(partition, 0)}},
         # Of a topic that has a beginning nothing is read from before it was made anew.
-        start={topic: {partition: begin}} if begin else None,
+        start={topic: {partition: begin}} if begin or not window.has_earlier else None,
         topic_ids=window.topic_ids,
     )
     # Of what was archived before the topic was made anew the plan has all partitions.

@@ -137,4 +137,4 @@ class RetrainRequests:
                 message.key,
                 message.value,
             )
-            await self._dead_letters.send(record, error)
+            await self._dead_letters.send([(record, error)])

@@ -164,6 +164,20 @@ async def test_events_after_the_erasure_keep_it_as_long_as_the_session(
     assert await store.apply([logged(4), logged(5), logged(6)]) == ["erased", "known", "new"]
 
 
+async def test_a_session_that_ends_sooner_than_its_erasure_ends_all_the_same(
+    redis: Redis, settings: Settings
+) -> None:
+    short = msgspec.structs.replace(settings, sessions=SessionSettings(ttl_s=3_600))
+    store = SessionStore(redis, short)
+    await store.erase(erasure({"ratings": {"0": 5}}))
+    await store.apply([logged(5)])
+    left = {key: await redis.ttl(key) async for key in redis.scan_iter(f"{short.namespace}:*")}
+    marks = left.pop(next(key for key in left if key.endswith(b":marks")))
+    assert 3_600 < marks <= ERASED_S
+    assert len(left) == 2
+    assert all(0 < ttl <= 3_600 for ttl in left.values())
+
+
 async def test_events_that_came_between_the_ends_and_the_emptying_stay(
     store: SessionStore, redis: Redis, settings: Settings
 ) -> None:

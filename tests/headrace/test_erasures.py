@@ -39,26 +39,31 @@ def test_of_a_topic_made_anew_the_time_tells() -> None:
     assert ANN.covers("purchases", "p1", 3, 7, written_at=999.0)
 
 
-def test_of_a_user_the_last_erasure_counts_whatever_its_clock_said() -> None:
-    erasures = Erasures([ANN, BOB])
-    later = msgspec.structs.replace(ANN, at=900.0, through={"clicks": {"0": 8}})
-    erasures.add(later)
-    assert erasures.by_user == {"ann": later, "bob": BOB}
+@pytest.mark.parametrize("in_order", [True, False])
+def test_of_a_users_erasures_each_covers_what_it_does_in_whatever_order_they_are_read(
+    in_order: bool,
+) -> None:
+    """Once the topic has grown, the older one may stand in a partition that is read later."""
+    late = msgspec.structs.replace(
+        ANN, at=2_000.0, through={"clicks": {"0": 8}, "ratings": {"3": 1}},
+        topic_ids={**ANN.topic_ids, "ratings": "made anew"},
+    )  # fmt: skip
+    both = [ANN, late] if in_order else [late, ANN]
+    erasures = Erasures([BOB, *both])
     assert erasures.covers("ann", "clicks", "c1", 0, 7, written_at=5_000.0)
+    assert not erasures.covers("ann", "clicks", "c1", 0, 8, written_at=5_000.0)
+    for partition, end in ANN.through["clicks"].items():
+        assert erasures.covers("ann", "clicks", "c1", int(partition), end - 1, written_at=5_000.0)
+    # Of a topic that was made anew between them the later one tells; of the one before, the time.
+    assert erasures.covers("ann", "ratings", "made anew", 3, 0, written_at=5_000.0)
+    assert not erasures.covers("ann", "ratings", "made anew", 3, 1, written_at=5_000.0)
+    assert erasures.covers("ann", "ratings", "another", 3, 900, written_at=2_000.0)
+    assert erasures.by_user["ann"].at == 2_000.0
     assert not erasures.covers("cid", "clicks", "c1", 0, 0, written_at=0.0)
     erasures.drop("ann")
     erasures.drop("nobody")
     assert not erasures.covers("ann", "clicks", "c1", 0, 7, written_at=0.0)
     assert not Erasures()
-
-
-def test_a_dead_letter_is_covered_by_its_place_or_its_time() -> None:
-    erasures = Erasures([ANN])
-    assert erasures.covers_letter(b"ann", "clicks", 0, 4, buried_at=9_000.0)
-    assert erasures.covers_letter(b"ann", "clicks", 0, 5, buried_at=1_000.0)
-    assert not erasures.covers_letter(b"ann", "clicks", 0, 5, buried_at=1_001.0)
-    assert not erasures.covers_letter(b"\xff", "clicks", 0, 0, buried_at=0.0)
-    assert not erasures.covers_letter(None, "clicks", 0, 0, buried_at=0.0)
 
 
 def test_an_erasure_is_read_as_it_was_written() -> None:
