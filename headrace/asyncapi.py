@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from headrace import __version__
 from headrace.catalog import Item
-from headrace.dead_letters import NO_KEY, RESENT, RESENT_FROM
+from headrace.dead_letters import NO_KEY, RESENT, RESENT_FROM, TOPIC_ID
 from headrace.erasures import Erasure
 from headrace.events import AnyEvent, Click, ItemId, Purchase, Rating, UserId
 from headrace.impressions import Asked, Impression, Newest, SessionState
@@ -193,6 +193,7 @@ CHANNELS: dict[str, Channel] = {
                 b'{"event_id": "3f6f", "rating": "five"}',
                 {
                     "topic": "The topic that it came from, with its prefix.",
+                    TOPIC_ID: "The id that this topic had then; empty when nobody knew it.",
                     "partition": "The partition there.",
                     "offset": "The offset there.",
                     "field": "The field at fault; empty when the whole record is.",

@@ -347,7 +347,7 @@ def test_a_retrain_event_is_mended_and_sent_again(settings: Settings) -> None:
     [letter] = listed(settings)
     assert run(settings, "send", letter["id"]).returncode == 1
     refused = run(settings, "send", letter["id"], "--set", "epochs=3")
-    assert "give its --value" in refused.stderr
+    assert "give its --value" in refused.stdout
     value = '{"epochs": 3}'
     sent = headrace(
         "dead-letters", "send", letter["id"], "--value=-", stdin=value, **settings.environ()

@@ -292,6 +292,12 @@ def _backwards(last: Session, now: Session) -> list[str]:
         lines.append(f"newest {now.updated_at} after {last.updated_at}")
     if len(now.item_ids) < len(last.item_ids):
         lines.append(f"{len(now.item_ids)} items after {len(last.item_ids)}")
+    known = now.interactions()
+    lines += [
+        f"{item} of {known[item].timestamp} after {each.timestamp}"
+        for item, each in last.interactions().items()
+        if item in known and known[item].timestamp < each.timestamp
+    ]
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from redis.asyncio import Redis
 
 from headrace.heartbeats import HeartbeatStore
 from headrace.positions import PositionStore
+from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.topics import Topics, ensure_topics
+from headrace.topics import Place, Topics, ensure_topics, topic_ids
 
 pytestmark = pytest.mark.brokers("apache")
 
@@ -72,3 +74,39 @@ async def test_marks_of_transactions_and_deleted_records_are_done_with(
         positions = await PositionStore(redis, settings).read()
         ends = {place.partition: at for place, at in positions.items() if place.topic == "clicks"}
         assert ends == {0: EVENTS + 1, 1: EVENTS}
+
+
+async def test_what_was_gone_before_a_worker_came_to_it_is_told(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    await send(settings, 1)
+    place = Place("clicks", topic_ids(settings, ("clicks",))["clicks"], 1)
+    positions = PositionStore(redis, settings)
+    await positions.advance({place: 5})
+    await asyncio.to_thread(delete_records, settings, 1, 12)
+    with Part("worker", settings, tmp_path) as worker:
+
+        async def is_done() -> bool:
+            return (await positions.read()).get(place) == EVENTS
+
+        await eventually(is_done, "the worker goes on with what is left")
+        told = f"{Topics(settings).name('clicks')}/1: the records from offset 5 to 12 were gone"
+        assert told in worker.log()
+        assert (await SessionStore(redis, settings).read("u112")).applied == 1
+        assert (await SessionStore(redis, settings).read("u111")).applied == 0
+
+
+async def test_a_log_that_has_lost_its_end_is_not_read_on_in_silence(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    """What is written at offsets that were applied once would be taken for applied."""
+    await asyncio.to_thread(ensure_topics, settings)
+    await send(settings, 1)
+    place = Place("clicks", topic_ids(settings, ("clicks",))["clicks"], 1)
+    # As if there had been ten more.
+    await PositionStore(redis, settings).advance({place: EVENTS + 10})
+    with Part("worker", settings, tmp_path) as worker:
+        assert await asyncio.to_thread(worker.wait) == os.EX_SOFTWARE
+        assert "Kafka has lost its end, or the topic was made anew" in worker.log()
+    assert (await PositionStore(redis, settings).read())[place] == EVENTS + 10
