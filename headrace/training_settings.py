@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headrace.errors import InvalidSetting
-from headrace.setting_types import Count, PositiveNumber, Seconds, Share
+from headrace.setting_types import Count, Seconds, Share
+from headrace.training_kinds import EPOCHS, LEARNING_RATE, TRAIN_SPLIT_RATIO
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,9 +54,9 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Share of a window of a long history that is context alone, and no example."""
     batch_size: Count = 16
     """Windows of `session_length` positions a step."""
-    learning_rate: PositiveNumber = 0.003
+    learning_rate: Annotated[float, Meta(ge=LEARNING_RATE[0], le=LEARNING_RATE[1])] = 0.003
     """Adam's, at its highest; it falls along a cosine."""
-    epochs: Count = 8
+    epochs: Annotated[int, Meta(ge=EPOCHS[0], le=EPOCHS[1])] = 8
     """At the most, on the events before the hold-out."""
     min_steps: Count = 400
     """Little data is gone through more often, until so many steps are made."""
@@ -82,7 +83,9 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     blend_candidates: Annotated[int, Meta(ge=10, le=2_000)] = 200
     """Items that the towers contribute to a list, the best ones."""
 
-    train_split_ratio: Annotated[float, Meta(gt=0, lt=1)] = 0.9
+    train_split_ratio: Annotated[float, Meta(ge=TRAIN_SPLIT_RATIO[0], le=TRAIN_SPLIT_RATIO[1])] = (
+        0.9
+    )
     """Share of the events, in time order, before the hold-out."""
     validation_events: Count = 2_000
     """Held-out events looked at after each epoch, evenly spaced."""

@@ -37,9 +37,13 @@ class VersionLoader:
 
     def check(self, model_id: str, version: str) -> None:
         """Raise what loading a version raises that no server would take up, whatever its kind."""
-        manifest = self._store.manifest(model_id, version)
-        ranks = manifest is not None and manifest.kind == "ranking"
+        ranks = self._ranks(model_id, version)
         (self.load_ranker if ranks else self.load)(model_id, version)
+
+    def check_files(self, model_id: str, version: str) -> None:
+        """Raise what `check` raises, but for the probes: enough for one that was served before."""
+        ranks = self._ranks(model_id, version)
+        (self.load_ranker if ranks else self.read)(model_id, version)
 
     def load_ranker(self, model_id: str, version: str) -> Ranker:
         """Return a version of the kind `ranking`, checked. Raises what `load` raises."""
@@ -73,10 +77,7 @@ class VersionLoader:
         return read_map(self._store.fetch(model_id, version, check), check)
 
     def read(self, model_id: str, version: str) -> Artifact:
-        """Return the version's files, checked: enough for one that was served before.
-
-        Raises what `load` does.
-        """
+        """Return the version's files, checked. Raises what `load` does."""
         check = partial(self._trusted.check, version)
         folder = self._store.fetch(model_id, version, check)
         try:
@@ -87,6 +88,10 @@ class VersionLoader:
             self._store.discard(model_id, version)
             raise
         return artifact
+
+    def _ranks(self, model_id: str, version: str) -> bool:
+        manifest = self._store.manifest(model_id, version)
+        return manifest is not None and manifest.kind == "ranking"
 
 
 def _check_name(manifest: Manifest, model_id: str, version: str) -> None:

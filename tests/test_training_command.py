@@ -70,6 +70,8 @@ async def test_trainings_are_asked_for_seen_and_cancelled(
         assert await run("train") == (1, "", f"headrace: {words}\n")
         status, _, error = await run("train", "--model", "other", "--algorithm", "magic")
         assert (status, "retrieval has transformer" in error) == (1, True)
+        status, _, error = await run("train", "--from", "nan")
+        assert (status, "--from nan is no time" in error) == (1, True)
         status, _, error = await run("train", "--from", '{"clicks": {"0": 9, "x": 1}}')
         assert (status, "from.clicks: 'x' is no partition" in error) == (1, True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -52,10 +52,17 @@ def activate(version: Version, model: ModelOption = None) -> None:
 
 
 @models.command()
-def rollback(model: ModelOption = None) -> None:
+def rollback(
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Only if it leads there: somebody may be faster."),
+    ] = None,
+    model: ModelOption = None,
+) -> None:
     """Put the version live again that was live before."""
+    where = "" if to is None else f"?{urlencode({'to': to})}"
     with _client() as client:
-        live = client.post(f"{_model(model)}/rollback")
+        live = client.post(f"{_model(model)}/rollback{where}")
     typer.echo(f"{live['version']} is live.")
 
 

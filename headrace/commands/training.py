@@ -190,7 +190,8 @@ def _bound(given: str | None, option: str) -> Any:
     if given.startswith("{"):
         return _json(given, option)
     with contextlib.suppress(ValueError):
-        return float(given)
+        if math.isfinite(seconds := float(given)):
+            return seconds
     try:
         # Python 3.10 does not know the Z of UTC.
         moment = datetime.fromisoformat(given.replace("Z", "+00:00"))

@@ -67,10 +67,15 @@ class Work:
     made_from: str = ""
 
     @classmethod
-    def of(cls, folder: Path | None, fingerprint: str, parameters: Parameters) -> Work:
-        """Return the work of a training on data of this fingerprint."""
-        asked = msgspec.json.encode(parameters)
-        return cls(folder, hashlib.sha256(fingerprint.encode() + asked).hexdigest())
+    def of(
+        cls, folder: Path | None, fingerprint: str, parameters: Parameters, base: str = ""
+    ) -> Work:
+        """Return the work of a training on data of this fingerprint.
+
+        `base`: the version that it goes on from; none: "".
+        """
+        made_from = msgspec.json.encode((fingerprint, base, parameters))
+        return cls(folder, hashlib.sha256(made_from).hexdigest())
 
     def stage(self, name: str) -> Checkpoint:
         """Return the checkpoint of the stage of this name."""

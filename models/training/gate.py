@@ -34,6 +34,7 @@ from models.training.parameters import Parameters
 from models.training.quality.queries import Queries
 from models.training.quality.served import session_of
 from models.training.verdicts import K, in_words, verdict_of
+from models.training.version import fitted_to
 
 _SEEN_LIMIT = 5_000
 """Newest items met by a user that are left out of the lists."""
@@ -73,7 +74,9 @@ class Gate:
         new = _Served(exported, log, items).ranks()
         old = log.popular_ranks() if self.live is None else _Served(self.live, log, items).ranks()
         # Held-out events that are not new to the live version say nothing of it.
-        behind = self.live is not None and columns.timestamp[-1] <= _fitted_to(self.live)
+        behind = self.live is not None and columns.timestamp[-1] <= fitted_to(
+            self.live.manifest.data
+        )
         unmeasured = self.live is not None and not len(new)
         verdict = verdict_of(
             new,
@@ -89,8 +92,8 @@ class Gate:
 
     def _since(self, exported: Artifact) -> float:
         """Return up to when, in Unix seconds, either version was fitted."""
-        fitted_to = _fitted_to(exported)
-        return fitted_to if self.live is None else max(fitted_to, _fitted_to(self.live))
+        found = fitted_to(exported.manifest.data)
+        return found if self.live is None else max(found, fitted_to(self.live.manifest.data))
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ class _Served:
         rules = _rules_before(artifact, log, self._learnt)
         self._retriever = Retriever(replace(artifact, rules=rules))
         self._retriever.add_items(items)
+        self._says_what_is_similar = artifact.manifest.kind == "items"
         self._log = log
         self._position_of = np.empty(len(log.data), np.int64)
         self._position_of[log.data.event] = np.arange(len(log.data))
@@ -199,7 +203,13 @@ class _Served:
         self._learn_until(int(log.data.event[log.asked[row]]))
         item_ids = log.columns.item_ids
         met = [item_ids[code] for code in log.met(row)]
-        found = self._retriever.recommend(session_of(log.queries, row, item_ids), K, exclude=met)
+        if self._says_what_is_similar:
+            # To the newest item alone, whatever came before it.
+            met = met[-1:]
+            found = self._retriever.similar(met[0], K)
+        else:
+            session = session_of(log.queries, row, item_ids)
+            found = self._retriever.recommend(session, K, exclude=met)
         return found.item_ids if found else self._retriever.popular_items(K, exclude=met)
 
     def _learn_until(self, event: int) -> None:
@@ -228,11 +238,6 @@ def _rules_before(artifact: Artifact, log: HeldOut, end: int) -> Rules:
     begins = np.flatnonzero(np.diff(user, prepend=-1))
     first = np.repeat(begins, np.diff(begins, append=len(user)))
     return count_rules(item[kept], first, len(artifact.item_ids))
-
-
-def _fitted_to(artifact: Artifact) -> float:
-    data = artifact.manifest.data
-    return data.to_timestamp if data.fitted_to is None else data.fitted_to
 
 
 def _with_reason(verdict: Verdict, *, behind: bool) -> Verdict:

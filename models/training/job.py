@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 import msgspec
+from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
 from headrace.erasure_log import read_erasures
-from headrace.errors import ArtifactInvalid, HeadraceError, VersionNotFound
+from headrace.errors import ArtifactInvalid, HeadraceError, StoreUnavailable, VersionNotFound
 from headrace.local.launch import die_with_parent
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -56,8 +57,9 @@ def main() -> int:
         job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
         end_without_word(sys.stdin.fileno(), settings.trainer.lease_s)
         train(settings, job, reports)
-    except HeadraceError as exc:
-        _report(reports, Report(step="failed", fraction=1.0, error=str(exc)))
+    except (HeadraceError, RedisError) as exc:
+        is_away = isinstance(exc, (StoreUnavailable, RedisError))
+        _report(reports, Report(step="failed", fraction=1.0, error=str(exc), is_away=is_away))
     return 0
 
 

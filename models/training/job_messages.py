@@ -57,3 +57,5 @@ class Report(Struct, frozen=True, kw_only=True):
     """Whether there was nothing to train: the last success was made from the same."""
     error: str | None = None
     """Says why the training gave up, in words for whoever asked for it."""
+    is_away: bool = False
+    """Whether it gave up for something that is away for now: another attempt may go on."""

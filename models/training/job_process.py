@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StoreUnavailable
 from headrace.settings import Settings
 from models.training.job_messages import Job, Report
 from models.training.lifeline import LEFT_ALONE
@@ -60,8 +60,8 @@ class JobProcess:
     async def run(self, job: Job) -> Report:
         """Run the job to its end; return its last report.
 
-        Raises `HeadraceError` when it gave up or went over a limit, `LeftAlone`, and what `hold`
-        raises.
+        Raises `HeadraceError` when it gave up or went over a limit, `StoreUnavailable` where
+        another attempt may do better, `LeftAlone`, and what `hold` raises.
         """
         process = await self._start(job)
         keeper = asyncio.create_task(self._keep(process))
@@ -81,7 +81,7 @@ class JobProcess:
         if not keeper.cancelled() and (why := keeper.exception()) is not None:
             raise why
         if last.error is not None:
-            raise HeadraceError(last.error)
+            raise (StoreUnavailable if last.is_away else HeadraceError)(last.error)
         if process.returncode == LEFT_ALONE:
             raise LeftAlone
         if process.returncode:

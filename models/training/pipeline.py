@@ -141,7 +141,9 @@ def train_onward(
     )
     fitted_to = float(columns.timestamp[seen - 1])
     read = training_data(new.columns, origin.topic_ids, fitted_to, feedback)
-    made = _Made(artifacts, model_id, version, data_onward(base, new, read), origin)
+    made = _Made(
+        artifacts, model_id, version, data_onward(base.artifact.manifest.data, new, read), origin
+    )
     return _make(made, course, columns, items, parameters, progress)
 
 
@@ -172,7 +174,8 @@ def _make(
 ) -> Manifest:
     keras.utils.set_random_seed(parameters.seed)
     progress("prepare", 0.0, events=len(columns), items=len(columns.item_ids))
-    work = Work.of(made.origin.work, made.data.fingerprint, parameters)
+    base = course.counted.base.artifact.manifest.version if course.counted else None
+    work = Work.of(made.origin.work, made.data.fingerprint, parameters, base or "")
     cluster = made.origin.cluster
     cluster.check_same(made.data.fingerprint)
     features = cluster.from_chief(features_of(columns.item_ids, items))
@@ -186,7 +189,7 @@ def _make(
         files={},
         kind=made.origin.kind,
         mode="incremental" if course.counted else "full",
-        base=course.counted.base.artifact.manifest.version if course.counted else None,
+        base=base,
         data=made.data,
         parameters=msgspec.to_builtins(parameters),
         metrics=fitted.metrics,

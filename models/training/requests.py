@@ -119,7 +119,7 @@ class RetrainRequests:
 
     async def _queue(self, message: ConsumerRecord, topic: TopicId) -> None:
         try:
-            request = parse_request(message.value)
+            request = _of_key(parse_request(message.value), message.key)
             check_request(request, self._settings)
             if request.idempotency_key is None:
                 # It may be read twice.
@@ -138,3 +138,15 @@ class RetrainRequests:
                 message.value,
             )
             await self._dead_letters.send([(record, error)])
+
+
+def _of_key(request: TrainingRequest, key: bytes | None) -> TrainingRequest:
+    """Return the request for the model that the record's key names. Raises `InvalidEvent`."""
+    if request.schema is not None:
+        raise InvalidEvent("schema", "is how the rows of a file are read, and a message has none")
+    if not key:
+        return request
+    model_id = key.decode(errors="replace")
+    if request.model_id not in (None, model_id):
+        raise InvalidEvent("model_id", f"is {request.model_id!r}, the record's key {model_id!r}")
+    return msgspec.structs.replace(request, model_id=model_id)

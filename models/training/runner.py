@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,8 @@ class Runner:
     async def run(self) -> None:
         """Run the task; whatever comes of it, the task says so in the end.
 
-        Raises `RedisError` or `KafkaError` when even that cannot be done; it is taken again later.
+        Raises `RedisError` or `KafkaError` when even that cannot be done, and `StoreUnavailable`;
+        it is taken again later.
         """
         try:
             # 1. From here on no trainer that had the task before puts anything live.
@@ -87,7 +88,7 @@ class Runner:
             self._check_attempt()
 
             # 2. Say what is trained on, which stays so whoever goes on with the task.
-            await self._prepare()
+            await self._while_held(self._prepare())
 
             # 3. Train, unless a trainer died between that and putting its version live.
             unchanged = False
@@ -95,11 +96,14 @@ class Runner:
                 unchanged = await self._train()
 
             # 4. Put a version live.
-            await (self._keep_last() if unchanged else self._succeed())
+            await self._while_held(self._keep_last() if unchanged else self._succeed())
         except LeaseLost as exc:
             logger.warning("task %s: %s", self.task.id, exc)
         except TaskCancelled:
             await self._end("CANCELLED", "cancelled")
+        except StoreUnavailable:
+            # What it has computed stays, for the next attempt.
+            raise
         except HeadraceError as exc:
             await self._fail(str(exc))
         except asyncio.CancelledError:
@@ -173,7 +177,7 @@ class Runner:
             last=None if request.force else await self._last_success(),
         )
         await asyncio.to_thread(make_room_for_log, self._log)
-        await asyncio.to_thread(work.fetch)
+        await self._while_held(asyncio.to_thread(work.fetch))
         sharing = asyncio.create_task(_share(work))
         try:
             return await self._run(job)
@@ -218,13 +222,32 @@ class Runner:
             data={**self.task.data, **report.data},
         )
 
+    async def _while_held(self, step: Coroutine[Any, Any, None]) -> None:
+        """Do a step that may take longer than the lease lasts, and renew it meanwhile.
+
+        Raises what the step and `_hold` raise.
+        """
+        doing = asyncio.create_task(step)
+        try:
+            while not doing.done():
+                await asyncio.wait({doing}, timeout=self._settings.trainer.lease_s / 3)
+                if not doing.done() and self.task.finished_at is None:
+                    with contextlib.suppress(RedisError, OSError):
+                        await self._hold_lease()
+        finally:
+            await cancel_until_done(doing)
+        doing.result()
+
     async def _hold(self) -> None:
-        """Renew the lease. Raises `TaskCancelled` or `LeaseLost`."""
-        if await self._tasks.hold(self.task, self._fence) == "cancelled":
-            raise TaskCancelled
+        """Renew the lease, while the training runs. Raises `TaskCancelled` or `LeaseLost`."""
+        await self._hold_lease()
         if self._rendezvous is not None:
             await self._rendezvous.renew()
         await self._store_log()
+
+    async def _hold_lease(self) -> None:
+        if await self._tasks.hold(self.task, self._fence) == "cancelled":
+            raise TaskCancelled
 
     async def _store_log(self) -> None:
         """Store the log's end where every server can read it, if there is more of it."""

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StoreUnavailable
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -46,6 +46,8 @@ _LOOK_S = 0.5
 _TICK_S = 1.0
 """How often a trainer looks at the clock."""
 _AGAIN_S = 2.0
+_STORE_MOST_S = 60.0
+"""Longest pause before another attempt while the store of versions is away."""
 """Pause after Redis or Kafka was away."""
 
 
@@ -177,10 +179,12 @@ class Trainer:
         )
         try:
             await runner.run()
-        except (RedisError, KafkaError, OSError) as exc:
+        except (RedisError, KafkaError, OSError, StoreUnavailable) as exc:
             logger.warning("task %s is broken off: %r", claim.task.id, exc)
-            # A disk that is full, or may not be written, would break it off again and again.
+            # A disk that is full, or a store that may not be written, would break it off for ever.
             counts = not isinstance(exc, (RedisError, KafkaError))
+            if isinstance(exc, StoreUnavailable):
+                await asyncio.sleep(min(_STORE_MOST_S, _AGAIN_S * 2**claim.attempt))
             with contextlib.suppress(RedisError, OSError):
                 await self._tasks.release(claim.task, claim.fence, counts=counts)
             await asyncio.sleep(_AGAIN_S)

@@ -17,7 +17,6 @@ from models.training.course import Course
 from models.training.export import Contents, Judge, export, fresh_folder, publish
 from models.training.feedback import Feedback
 from models.training.fingerprint import fingerprint, fingerprint_onward
-from models.training.incremental import Base
 from models.training.parameters import Parameters
 from models.training.samples import sample_sessions
 
@@ -90,9 +89,8 @@ def training_data(
     )
 
 
-def data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData:
-    """Return what a manifest says of a base version's events and those read since."""
-    before = base.artifact.manifest.data
+def data_onward(before: TrainingData, new: NewEvents, read: TrainingData) -> TrainingData:
+    """Return what a manifest says of a base version's events, `before`, and those read since."""
     return msgspec.structs.replace(
         read,
         # Of whoever was erased since, what the base has learnt is carried on.
@@ -101,7 +99,14 @@ def data_onward(base: Base, new: NewEvents, read: TrainingData) -> TrainingData:
         fingerprint=fingerprint_onward(before.fingerprint, read.fingerprint),
         from_timestamp=min(before.from_timestamp, read.from_timestamp),
         to_timestamp=max(before.to_timestamp, read.to_timestamp),
+        # Events that are new may be older than those which the base was fitted to.
+        fitted_to=max(fitted_to(before), fitted_to(read)),
     )
+
+
+def fitted_to(data: TrainingData) -> float:
+    """Return of when, in Unix seconds, the newest event is that towers were fitted to."""
+    return data.to_timestamp if data.fitted_to is None else data.fitted_to
 
 
 def _popular(columns: EventColumns, events: int) -> list[str]:

@@ -123,7 +123,7 @@ async def roll_back(request: Request) -> Response:
     # loaded here was checked then.
     here = server.models.get(model_id)
     if here is None or not here.live.is_loaded(state.before):
-        await asyncio.to_thread(server.loader.read, model_id, state.before)
+        await asyncio.to_thread(server.loader.check_files, model_id, state.before)
     live = await server.versions.activate(
         model_id,
         state.before,

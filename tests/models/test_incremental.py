@@ -91,6 +91,19 @@ def test_a_version_says_from_which_it_went_on(
     assert manifest.parameters == toy_manifest.parameters
 
 
+def test_no_version_says_that_its_weights_have_seen_less_than_they_did() -> None:
+    """What is new may be older than what the base was fitted to, as history that is imported."""
+    from models.training.version import data_onward, training_data
+
+    grown, old = grown_columns()
+    known = training_data(before(grown, old), {}, fitted_to=float(grown.timestamp[old - 10]))
+    base = msgspec.structs.replace(known, fitted_to=grown.timestamp[-1] + 100.0)
+    new = new_of(grown, old, 300, np.random.default_rng(0))
+    read = training_data(new.columns, {}, fitted_to=float(grown.timestamp[old + 10]))
+    assert data_onward(base, new, read).fitted_to == base.fitted_to
+    assert data_onward(known, new, read).fitted_to == read.fitted_to
+
+
 def test_items_keep_their_places_and_new_ones_follow(
     onward: tuple[Manifest, Path], toy_folder: Path
 ) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from kafka_tools import read_topic, send_raw
 from parts import eventually
 from redis.asyncio import Redis
 
+from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.task_store import TaskStore
@@ -49,4 +51,37 @@ async def test_what_asks_for_another_training_than_the_one_that_waits_is_a_dead_
     task = await tasks.ask_waiting("b" * 32, now=NOW)
     assert task is not None
     assert task.params["epochs"] == 5
+    await producer.close()
+
+
+async def test_the_records_key_names_the_model_and_a_message_has_no_file(
+    redis: Redis, settings: Settings
+) -> None:
+    settings = msgspec.structs.replace(settings, models={"books": ModelSettings()})
+    ensure_topics(settings)
+    tasks, producer = TaskStore(redis, settings), Producer(settings)
+    wrong = [
+        (b"books", b'{"model_id": "default"}', b"model_id: is 'default', the record's key 'books'"),
+        (b"Not an id", b"{}", b"model_id"),
+        (b"books", b'{"schema": {"type": "click"}}', b"schema: is how the rows of a file are read"),
+    ]
+    send_raw(settings, "retrain", [(b"books", b'{"epochs": 3}')])
+    for key, value, _ in wrong:
+        send_raw(settings, "retrain", [(key, value)])
+    requests = RetrainRequests(settings, redis, tasks, producer, lambda: NOW)
+    following = asyncio.create_task(requests.follow())
+
+    async def told() -> bool:
+        assert not following.done()
+        return len(await asyncio.to_thread(read_topic, settings, DEAD_LETTERS)) == len(wrong)
+
+    await eventually(told, "there are dead letters")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    letters = await asyncio.to_thread(read_topic, settings, DEAD_LETTERS)
+    reasons = {letter.value: dict(letter.headers)["reason"] for letter in letters}
+    for _, value, why in wrong:
+        assert why in reasons[value]
+    [task] = await tasks.newest(limit=10)
+    assert (task.model_id, task.params["epochs"]) == ("books", 3)
     await producer.close()

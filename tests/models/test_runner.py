@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from task_tools import ask, reaches
 
+from headrace.artifact_store import ArtifactStore
+from headrace.errors import StoreUnavailable
 from headrace.producer import Producer
 from headrace.settings import Settings, TrainerSettings, VersionSettings
 from headrace.signatures import make_key
@@ -28,7 +31,7 @@ from headrace.versions import MANIFEST, ROLLED_BACK, read_manifest, version_name
 from models.training import job_process, trainer
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobProcess, LeftAlone
-from models.training.runner import Runner
+from models.training.runner import Runner, TaskCancelled
 from models.training.trainer import Trainer
 
 NOW = 1_704_060_026.0
@@ -135,6 +138,71 @@ async def test_a_task_that_cannot_write_fails_in_the_end_and_the_trainer_goes_on
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_a_store_that_is_away_for_a_moment_costs_no_training(
+    shop: Shop, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version is written, and goes live once the store is there again."""
+    monkeypatch.setattr(trainer, "_AGAIN_S", 0.01)
+    away = 2
+    fetch = ArtifactStore.fetch
+
+    def fetch_later(self: ArtifactStore, *args: Any) -> Path:
+        nonlocal away
+        if away:
+            away -= 1
+            raise StoreUnavailable("it is away")
+        return fetch(self, *args)
+
+    monkeypatch.setattr(ArtifactStore, "fetch", fetch_later)
+    work = Path(shop.settings.artifacts) / "default" / ".work" / shop.claim.task.id
+    work.mkdir(parents=True)
+    with pytest.raises(StoreUnavailable):
+        await shop.runner().run()
+    assert (await shop.task()).status == "RUNNING"
+    assert work.exists()
+    await shop.tasks.release(shop.claim.task, shop.claim.fence, counts=True)
+    running = asyncio.create_task(Trainer(shop.settings, clock=lambda: NOW).run())
+    try:
+        task = await reaches(shop.tasks, shop.claim.task, "SUCCEEDED")
+        assert (task.version, await shop.live()) == (shop.version, shop.version)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Report(step="failed", fraction=1.0, error="the store is away", is_away=True)
+    says = f"import sys; sys.stdin.readline(); print({msgspec.json.encode(report).decode()!r})"
+    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", says))
+
+    async def nothing(*_: object) -> None:
+        """Nothing is stored."""
+
+    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(tmp_path))
+    with pytest.raises(StoreUnavailable, match="the store is away"):
+        await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
+
+
+async def test_the_lease_is_renewed_while_a_step_takes_long(
+    settings: Settings, redis: Redis
+) -> None:
+    """As fetching what another machine has left may."""
+    short = msgspec.structs.replace(settings, trainer=TrainerSettings(lease_s=0.3))
+    tasks, producer = TaskStore(redis, short), Producer(short)
+    await ask(tasks, "default")
+    claim = await tasks.claim(now=NOW)
+    assert claim is not None
+    runner = Runner(short, tasks, VersionStore(redis, short, producer), claim, lambda: NOW)
+    await runner._while_held(asyncio.sleep(1.0))
+    assert await tasks.claim(now=NOW) is None
+    await tasks.cancel(claim.task.id, now=NOW)
+    with pytest.raises(TaskCancelled):
+        await runner._while_held(asyncio.sleep(60))
+    await producer.close()
 
 
 async def test_a_training_ends_before_a_lease_that_cannot_be_renewed_is_anothers(

@@ -9,7 +9,7 @@ import httpx
 from parts import eventually
 from ranking_tools import exported, write_ranker
 from redis.asyncio import Redis
-from serving_tools import RING, V1, ring
+from serving_tools import RING, V1, V2, ring
 
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -48,6 +48,16 @@ async def test_the_live_second_stage_reorders(live: httpx.AsyncClient, settings:
     scores = [each["score"] for each in await listed()]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
+
+
+async def test_a_second_stage_is_rolled_back(live: httpx.AsyncClient, settings: Settings) -> None:
+    model = exported(lambda features: features[:, PLACE])
+    for version in (V1, V2):
+        write_ranker(Path(settings.artifacts) / "ranking" / version, model)
+        path = f"/v1/models/ranking/versions/{version}/activate"
+        assert (await live.post(path, json={})).status_code == 200
+    back = await live.post("/v1/models/ranking/rollback")
+    assert (back.status_code, back.json().get("version")) == (200, V1), back.text
 
 
 async def test_a_second_stage_that_is_deleted_and_created_between_two_looks_is_let_go(
