@@ -135,11 +135,15 @@ async def test_a_task_goes_on_on_another_machine_from_what_the_first_one_shared(
             await eventually(is_shared, "other machines find the checkpoint")
             trainer.end(signal.SIGKILL)
             await ends(job)
+
+        async def is_gone() -> bool:
+            return await asyncio.to_thread(remote.folders, "hangs-once", ".work") == []
+
         with stand_in(on("other"), tmp_path, "other"):
             ended = await reaches(tasks, task, "FAILED")
+            await eventually(is_gone, "what was kept for another attempt is deleted")
         first, second = str(ended.error).split("\n")[:2]
         assert first == second
-        assert remote.folders("hangs-once", ".work") == []
 
 
 async def test_a_trainer_that_hung_finds_its_task_taken_and_changes_nothing(
