@@ -29,8 +29,8 @@ class TaskWork:
     machine's. Every method blocks; all but `remove` raise `StoreUnavailable`.
     """
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        self._path = (task.model_id, _WORK, task.id)
+    def __init__(self, settings: Settings, model_id: str, task_id: str) -> None:
+        self._path = (model_id, _WORK, task_id)
         self._remote = remote_artifacts(settings)
         self._there: dict[str, int] = {}
         """By file, when that which is in the object store was written, in nanoseconds."""
@@ -66,6 +66,22 @@ class TaskWork:
             logger.warning("the checkpoints in %s stay: %s", "/".join(self._path), exc)
 
 
+def kept_work(settings: Settings) -> set[tuple[str, str]]:
+    """Return of which tasks, by model and id, there is work, here or in the object store. Blocks.
+
+    Raises `StoreUnavailable`.
+    """
+    folders = local_artifacts(settings).glob(f"*/{_WORK}/*")
+    found = {(folder.parent.parent.name, folder.name) for folder in folders}
+    if remote := remote_artifacts(settings):
+        found |= {
+            (model_id, task_id)
+            for model_id in remote.folders()
+            for task_id in remote.folders(model_id, _WORK)
+        }
+    return found
+
+
 def version_of(task: Task) -> str:
     """Return the name of the version that the task makes, the same for every attempt at it."""
     return version_name(task.created_at, task.id[:6])
@@ -91,7 +107,7 @@ def data_file(task: Task) -> DataFile | None:
 
 def remove_files(settings: Settings, task: Task) -> None:
     """Delete what a task that has ended needs no more. Blocks."""
-    TaskWork(settings, task).remove()
+    TaskWork(settings, task.model_id, task.id).remove()
     made = local_artifacts(settings) / task.model_id / version_of(task)
     shutil.rmtree(partial_folder(made), ignore_errors=True)
     data = data_file(task)

@@ -159,7 +159,7 @@ class Runner:
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
         task, request = self.task, self.task.request
-        work = TaskWork(self._settings, task)
+        work = TaskWork(self._settings, task.model_id, task.id)
         live = await self._versions.live(task.model_id)
         job = Job(
             model_id=task.model_id,

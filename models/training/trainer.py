@@ -20,13 +20,15 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError, StoreUnavailable
+from headrace.errors import HeadraceError, StoreUnavailable, TaskNotFound
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
+from headrace.task_files import TaskWork, kept_work
 from headrace.task_store import Claim, TaskStore
+from headrace.tasks import OPEN
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
 from models.training.beat import Beat
@@ -119,6 +121,7 @@ class Trainer:
             asyncio.create_task(self._beat.run(lambda: self._state, self._figures)),
             asyncio.create_task(self._retention.run()),
             asyncio.create_task(self._replays.run()),
+            asyncio.create_task(self._clear_work()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.
@@ -128,6 +131,22 @@ class Trainer:
                 await cancel_until_done(part)
             await self._producer.close()
             await self._redis.aclose()
+
+    async def _clear_work(self) -> None:
+        """Delete what was kept of tasks that have ended: whoever was to do so was killed."""
+        try:
+            for model_id, task_id in await asyncio.to_thread(kept_work, self._settings):
+                if not await self._is_open(task_id):
+                    work = TaskWork(self._settings, model_id, task_id)
+                    await asyncio.to_thread(work.remove)
+        except (RedisError, OSError, StoreUnavailable) as exc:
+            logger.warning("what ended tasks have left stays until the next start: %r", exc)
+
+    async def _is_open(self, task_id: str) -> bool:
+        try:
+            return (await self._tasks.get(task_id)).status in OPEN
+        except TaskNotFound:
+            return False
 
     async def _follow_requests(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from object_store import BUCKET, s3_server
 
 from headrace import task_files
 from headrace.settings import Settings, VersionSettings
-from headrace.task_files import TaskWork, make_room_for_log, remove_files, version_of
+from headrace.task_files import TaskWork, kept_work, make_room_for_log, remove_files, version_of
 from headrace.tasks import Task
 
 TASK = Task(
@@ -19,6 +19,7 @@ TASK = Task(
     created_at=1_704_060_026.0, updated_at=1_704_060_026.0, requested_by="a test", reason="",
     params={},
 )  # fmt: skip
+OF_TASK = (TASK.model_id, TASK.id)
 
 
 def write(path: Path, content: bytes, written_at: float) -> None:
@@ -34,7 +35,7 @@ def test_an_attempt_on_another_machine_finds_what_was_kept_last(
         return msgspec.structs.replace(settings, artifacts=f"s3://{BUCKET}/x", versions=versions)
 
     with s3_server(monkeypatch):
-        one, other = TaskWork(on("one"), TASK), TaskWork(on("other"), TASK)
+        one, other = TaskWork(on("one"), *OF_TASK), TaskWork(on("other"), *OF_TASK)
         one.fetch()
         assert list(one.folder.iterdir()) == []
         write(one.folder / "fit.npz", b"epoch 1", 1.0)
@@ -51,19 +52,21 @@ def test_an_attempt_on_another_machine_finds_what_was_kept_last(
         write(other.folder / "fit-on-all.npz", b"epoch 1", 5.0)
         other.share()
         # Back on the first one, where an older state lies.
-        again = TaskWork(on("one"), TASK)
+        again = TaskWork(on("one"), *OF_TASK)
         again.fetch()
         assert (again.folder / "fit.npz").read_bytes() == b"epoch 3"
         assert (again.folder / "fit-on-all.npz").read_bytes() == b"epoch 1"
+        assert kept_work(on("third")) == {OF_TASK}
         remove_files(on("one"), TASK)
+        assert kept_work(on("third")) == set()
         assert not again.folder.exists()
-        third = TaskWork(on("third"), TASK)
+        third = TaskWork(on("third"), *OF_TASK)
         third.fetch()
         assert list(third.folder.iterdir()) == []
 
 
 def test_of_a_task_that_has_ended_nothing_stays(settings: Settings) -> None:
-    work = TaskWork(settings, TASK)
+    work = TaskWork(settings, *OF_TASK)
     work.fetch()
     work.share()
     model = Path(settings.artifacts) / TASK.model_id

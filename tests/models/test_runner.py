@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from parts import eventually
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from task_tools import ask, reaches
@@ -167,6 +168,31 @@ async def test_a_store_that_is_away_for_a_moment_costs_no_training(
     try:
         task = await reaches(shop.tasks, shop.claim.task, "SUCCEEDED")
         assert (task.version, await shop.live()) == (shop.version, shop.version)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_what_ended_tasks_have_left_goes_when_a_trainer_starts(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    tasks = TaskStore(redis, settings)
+    waits = await ask(tasks, "default")
+    # Queued it stays: there is a model whose training runs elsewhere.
+    claim = await tasks.claim(now=NOW)
+    assert claim is not None
+    kept = Path(settings.artifacts) / "default" / ".work"
+    for task_id in (waits.id, "0" * 32):
+        (kept / task_id).mkdir(parents=True)
+    running = asyncio.create_task(Trainer(settings, clock=time.time).run())
+
+    async def is_cleared() -> bool:
+        return not (kept / ("0" * 32)).exists()
+
+    try:
+        await eventually(is_cleared, "what is nobody's is deleted")
+        assert (kept / waits.id).exists()
     finally:
         running.cancel()
         await asyncio.wait({running})
