@@ -150,7 +150,13 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
         if example is not None:
             answer["content"][operation.media]["example"] = example
     problem = {"schema": schemas_by_type[repr(Problem)]}
-    errors = sorted({*operation.errors, *((401, 403, 422, 429, 503) if secured else ())})
+    errors = sorted(
+        {
+            *operation.errors,
+            *((408,) if operation.body is not None else ()),
+            *((401, 403, 422, 429, 503) if secured else ()),
+        }
+    )
     refused = {
         str(status): {
             "description": "What is wrong, and the cure.",
