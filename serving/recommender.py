@@ -175,8 +175,10 @@ class Recommender:
     ) -> Collection[str]:
         """Return what the user has met, if the full session dictionary may have dropped some."""
         full = len(session.item_ids) >= self._limit
-        if request.user_id is None or request.recommend_seen or not full:
+        if request.recommend_seen or not full:
             return ()
+        if request.user_id is None:
+            return (request.user_interactions or {}).keys() - session.item_ids
         try:
             return await self._sessions.all_seen(request.user_id)
         except (RedisError, OSError) as exc:
