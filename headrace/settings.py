@@ -192,6 +192,8 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     where the server has used up a core."""
     admission_most: Count = 256
     """Requests for recommendations in hand at the most, however quick they are."""
+    body_wait_s: Seconds = 30.0
+    """For how long a server waits for the next piece of a request's body, which then is a 408."""
     streams_limit: Annotated[int, Meta(ge=1, le=60_000)] = 4_000
     """Streams of recommendations that one server keeps open at the most."""
     heartbeat_s: Seconds = 15.0

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.settings import ServingSettings
 from serving.problems import Problem, respond
@@ -141,7 +141,7 @@ class Admission:
 
 
 class Admitted:
-    """Lets a request through to a route, or answers 503 before anything is done for it."""
+    """Lets a request through to a route once its body is there, or answers 503."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -149,6 +149,8 @@ class Admitted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         admission: Admission = scope["app"].state.services.admission
+        # First: whoever sends slowly takes no one's place.
+        receive = await _whole(receive)
         if not admission.enter():
             await _REFUSAL(scope, receive, send)
             return
@@ -157,6 +159,19 @@ class Admitted:
             await self._app(scope, receive, send)
         finally:
             admission.leave(time.perf_counter() - began - scope.get(_ASIDE_S, 0.0))
+
+
+async def _whole(receive: Receive) -> Receive:
+    """Wait for the whole body; return a `receive` that gives it out."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    held = iter(messages)
+
+    async def give() -> Message:
+        return next(held, None) or await receive()
+
+    return give
 
 
 class RefusedEarly:

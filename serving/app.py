@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from headrace.cancellation import cancel_until_done
@@ -24,7 +25,7 @@ from serving.bodies import MAX_BULK_BYTES
 from serving.middleware import Measured
 from serving.openapi.queries import names_by_route
 from serving.paths import EncodedPath
-from serving.problems import FORESEEN, handle_error, handle_http
+from serving.problems import FORESEEN, handle_error, handle_gone, handle_http
 from serving.routes import (
     docs,
     events,
@@ -217,6 +218,7 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
         ],
         exception_handlers={
             HTTPException: handle_http,
+            ClientDisconnect: handle_gone,
             **dict.fromkeys((*FORESEEN, Exception), handle_error),
         },
         lifespan=lifespan,

@@ -66,9 +66,14 @@ async def read_bulk(request: Request) -> list[bytes]:
 async def read_raw(request: Request) -> bytes:
     """Return the body. Raises `Problem` 413, or 422 for JSON that is nested too deeply."""
     raw = await request.body()
+    check_depth(raw)
+    return raw
+
+
+def check_depth(raw: bytes) -> None:
+    """Raise `Problem` 422 for JSON that is nested too deeply."""
     if is_too_deep(raw):
         raise Problem(422, f"The body's JSON is nested deeper than {MAX_DEPTH} levels.")
-    return raw
 
 
 def _split(raw: bytes, content_type: str) -> list[bytes]:

@@ -247,6 +247,7 @@ _DETAILS = {
     401: "This needs a key: send `Authorization: Bearer <key>`.",
     403: "This needs a key with the scope admin; this one has recommend.",
     404: "The catalogue has no item with the id '21253'.",
+    408: "No more of the body has come for 30 s; send it again.",
     409: "Model default has had no other version live to go back to.",
     413: "The body is longer than 1,048,576 bytes; send it in parts.",
     422: "k: Expected `int` <= 500; it is 501",

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import msgspec
+from redis.exceptions import RedisError
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
+from headrace.impressions import ImpressionStore
 from headrace.settings import Settings
 from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
 from serving.problems import RETRY_AFTER_S, Problem
 from serving.recommender import Made, Recommender
-from serving.schemas.recommendations import Recommendation, RecommendationRequest
+from serving.schemas.recommendations import Recommendation, RecommendationRequest, ServedList
 from serving.stability import settle
 from serving.user_changes import UserChanges
+
+logger = logging.getLogger(__name__)
 
 EVENT = "recommendations"
 END = "end"
@@ -32,6 +37,8 @@ _AT_ONCE = 16
 """Lists made at once, whose sessions are read together. When all streams are to be renewed, other
 requests need not wait for all."""
 _HEARTBEAT = b": heartbeat\n\n"
+_BETWEEN = "."
+"""In an event's id, between what tells whether two lists say the same, and the list's own id."""
 Refusal = Callable[[], "str | None"]
 """Tells in words why the caller may not go on reading the stream, None while it may."""
 
@@ -56,7 +63,7 @@ class _Listed:
     """A list as it is sent."""
 
     made: Made
-    id: str
+    said: str
     """Shared by two lists that say the same."""
     frame: bytes
     is_noted: bool = False
@@ -81,15 +88,20 @@ class Feed:
         live: LiveModel,
         changes: UserChanges,
         impressions: ImpressionLog,
+        served: ImpressionStore,
         open_streams: OpenStreams,
+        new_id: Callable[[], str],
     ) -> None:
         """`open_streams`: of all models, which share the room."""
         self._settings = settings.serving
+        self._model_id = settings.model_id
         self._recommender = recommender
         self._live = live
         self._changes = changes
         self._impressions = impressions
+        self._served = served
         self._open = open_streams
+        self._new_id = new_id
         self._wanted: dict[tuple[str | None, int, bool], _Wanted] = {}
         """By what a request of a stream can differ in."""
         self._making = asyncio.Semaphore(_AT_ONCE)
@@ -120,21 +132,24 @@ class Feed:
         """Yield the stream's bytes, until the server ends or the caller may not go on.
 
         `stability` bounds how many items change from one list to the next. `last_id` is the id of
-        the list that the client has, or "".
+        the list that the client has, or "": where that list is found, it is gone on from.
         """
+        last_said, _, list_id = last_id.partition(_BETWEEN)
         yield b"retry: %d\n\n" % (RETRY_AFTER_S * 1000)
         with self._changes.watch(asked.user_id or "") as changed:
             stream = _Open(asked, stability, changed, refusal)
             self._open.add(stream)
             try:
+                if stability is not None and list_id:
+                    stream.shown = await self._shown(asked, list_id)
                 while not self._closing:
                     if (why := refusal()) is not None:
                         yield _end(why)
                         return
                     listed = await self._list(stream)
                     stream.shown = listed.made.answer.recommendations
-                    if listed.id != last_id:
-                        last_id = listed.id
+                    if listed.said != last_said:
+                        last_said = listed.said
                         self._note(stream, listed)
                         yield listed.frame
                     while not await self._is_set(changed):
@@ -205,6 +220,17 @@ class Feed:
         async with self._making:
             return await self._settled(listed.made, stream, stream.stability)
 
+    async def _shown(self, asked: RecommendationRequest, list_id: str) -> Sequence[Recommendation]:
+        """Return what a list showed, nothing if it is not known or another user's or model's."""
+        try:
+            found = await self._served.find(list_id)
+        except (RedisError, OSError) as exc:
+            logger.warning("what a stream showed cannot be read, it begins anew: %r", exc)
+            return ()
+        if found is None or (found.user_id, found.model_id) != (asked.user_id, self._model_id):
+            return ()
+        return ServedList.of(found).recommendations
+
     async def _make(
         self, key: tuple[str | None, int, bool], asked: RecommendationRequest
     ) -> _Listed:
@@ -216,10 +242,10 @@ class Feed:
             return _listed(await self._recommender.answer(asked))
 
     async def _settled(self, made: Made, stream: _Open, stability: int) -> _Listed:
-        """Return the list with no more items changed than `stability` says."""
+        """Return the list with no more items changed than `stability` says: one of its own."""
         left = await self._still_allowed(stream.asked, stream.shown)
         settled = settle(made.answer.recommendations, left, stability)
-        answer = msgspec.structs.replace(made.answer, recommendations=settled)
+        answer = msgspec.structs.replace(made.answer, id=self._new_id(), recommendations=settled)
         return _listed(Made(answer, made.session))
 
     async def _still_allowed(
@@ -256,16 +282,16 @@ class EventStream(StreamingResponse):
 def _listed(made: Made) -> _Listed:
     raw = msgspec.json.encode(made.answer)
     # All but the answer's own id, which comes first.
-    said = raw.partition(b",")[2]
-    list_id = hashlib.blake2b(said, digest_size=8).hexdigest()
-    return _Listed(made, list_id, _frame(EVENT, raw, list_id))
+    rest = raw.partition(b",")[2]
+    said = hashlib.blake2b(rest, digest_size=8).hexdigest()
+    return _Listed(made, said, _frame(EVENT, raw, f"{said}{_BETWEEN}{made.answer.id}"))
 
 
 def _end(why: str) -> bytes:
     return _frame(END, msgspec.json.encode({"reason": why}))
 
 
-def _frame(event: str, raw: bytes, list_id: str = "") -> bytes:
+def _frame(event: str, raw: bytes, event_id: str = "") -> bytes:
     # JSON as msgspec writes it is one line.
-    name = f"id: {list_id}\n" if list_id else ""
+    name = f"id: {event_id}\n" if event_id else ""
     return f"{name}event: {event}\ndata: ".encode() + raw + b"\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from urllib.parse import parse_qs, unquote
 
@@ -26,7 +27,8 @@ class Guard:
     """Lets a request through to one route, or raises the `Problem` that says why not.
 
     401 without a key that is known, 403 when it is not for this, 429 when it comes too often, 422
-    for a query that says what the route does not know, 413 as soon as the body turns out too long.
+    for a query that says what the route does not know, 413 as soon as the body turns out too long,
+    408 when no more of it comes.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class Guard:
         if scope["query_string"]:
             names = scope["app"].state.query_names[scope["method"], self._path]
             check_names(scope["query_string"].decode("latin-1"), names)
-        await self._app(scope, _counted(scope, receive, self._limit(scope)), send)
+        within_s: float = scope["app"].state.services.settings.serving.body_wait_s
+        await self._app(scope, _counted(scope, receive, self._limit(scope), within_s), send)
 
     def _limit(self, scope: Scope) -> int:
         """Return how long the body may be."""
@@ -105,22 +108,36 @@ class Guard:
             caller.check_user(unquote(named))
 
 
-def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """Return `receive`, which raises `Problem` 413 once the body is longer than `limit` bytes."""
+def _counted(scope: Scope, receive: Receive, limit: int, within_s: float) -> Receive:
+    """Return `receive`, which raises `Problem` 413 once the body is longer than `limit` bytes.
+
+    And 408 when the next piece of the body does not come within so many seconds.
+    """
     size = 0
+    is_whole = False
     told = Headers(scope=scope).get("content-length", "")
 
     async def counting() -> Message:
-        nonlocal size
+        nonlocal size, is_whole
         if told.isdigit() and int(told[:20]) > limit:
             raise _too_long(limit)
-        message = await receive()
+        # After the body comes the end of the connection alone, however late.
+        message = await (receive() if is_whole else _in_time(receive, within_s))
+        is_whole = not message.get("more_body", False)
         size += len(message.get("body", b""))
         if size > limit:
             raise _too_long(limit)
         return message
 
     return counting
+
+
+async def _in_time(receive: Receive, within_s: float) -> Message:
+    try:
+        return await asyncio.wait_for(receive(), within_s)
+    except asyncio.TimeoutError as exc:
+        told = f"No more of the body has come for {within_s:g} s; send it again."
+        raise Problem(408, told) from exc
 
 
 def _too_long(limit: int) -> Problem:

@@ -15,7 +15,6 @@ from typing import Literal
 
 import msgspec
 from aiokafka.errors import KafkaError
-from msgspec import Struct
 
 from headrace.experiment import Experiment
 from headrace.impressions import MAX_BYTES, NEWEST, Asked, Impression, Newest, SessionState
@@ -31,24 +30,12 @@ logger = logging.getLogger(__name__)
 _HELD_S = 0.2
 """How long lists are gathered: a list can be found some third of a second after it was served."""
 _AT_ONCE = 250
-"""Lists encoded in one go, some two milliseconds for which requests wait."""
+"""Lists sent in one go."""
 _AGAIN_S = 1.0
 """Pause before a Kafka that was away is tried again."""
 _CLOSE_WITHIN_S = 1.0
 
 By = Literal["request", "stream"]
-
-
-class Served(Struct, frozen=True):
-    """An answer that was given, and what it was made of."""
-
-    at: float
-    """Unix seconds."""
-    by: By
-    request: RecommendationRequest
-    answer: RecommendationAnswer
-    session: Session
-    stability: int | None = None
 
 
 class ImpressionLog:
@@ -69,7 +56,7 @@ class ImpressionLog:
         self._experiment = experiment.name if experiment else None
         self._producer = producer
         self._clock = clock
-        self._held: deque[Served] = deque()
+        self._held: deque[Row] = deque()
         self._sending: list[Row] = []
         """Taken from what is held, not acknowledged yet."""
         self._some = asyncio.Event()
@@ -91,13 +78,24 @@ class ImpressionLog:
         by: By = "request",
         stability: int | None = None,
     ) -> None:
-        """Take note of an answer; costs no more than keeping it."""
+        """Take note of an answer; costs some microseconds.
+
+        Its record is what is kept: requests and sessions may be many times as long.
+        """
         if not self._is_on:
             return
         if len(self) >= self._limit:
             self.dropped += 1
             return
-        self._held.append(Served(self._clock(), by, request, answer, session, stability))
+        at = self._clock()
+        impression = self._impression(at, request, answer, session, by, stability)
+        value = msgspec.json.encode(impression)
+        if len(value) > MAX_BYTES:
+            self.dropped += 1
+            return
+        # Without a user: anywhere, but spread.
+        key = request.user_id or answer.id
+        self._held.append(Row(key.encode(), value, int(at * 1000)))
         self._some.set()
 
     async def follow(self) -> None:
@@ -142,34 +140,35 @@ class ImpressionLog:
 
     def _take(self) -> None:
         while self._held and len(self._sending) < _AT_ONCE:
-            served = self._held.popleft()
-            value = msgspec.json.encode(self._impression(served))
-            if len(value) > MAX_BYTES:
-                self.dropped += 1
-                continue
-            # Without a user: anywhere, but spread.
-            key = served.request.user_id or served.answer.id
-            self._sending.append(Row(key.encode(), value, int(served.at * 1000)))
+            self._sending.append(self._held.popleft())
 
-    def _impression(self, served: Served) -> Impression:
-        answer, rows = served.answer, served.answer.recommendations
+    def _impression(
+        self,
+        at: float,
+        request: RecommendationRequest,
+        answer: RecommendationAnswer,
+        session: Session,
+        by: By,
+        stability: int | None,
+    ) -> Impression:
+        rows = answer.recommendations
         return Impression(
             id=answer.id,
-            user_id=served.request.user_id,
-            served_at=served.at,
-            by=served.by,
+            user_id=request.user_id,
+            served_at=at,
+            by=by,
             item_ids=tuple([row.id for row in rows]),
             scores=tuple([row.score for row in rows]),
             cold=tuple([row.id for row in rows if row.cold]),
             because=tuple({why.id: why.effect for why in row.because} for row in rows)
-            if served.request.explain
+            if request.explain
             else (),
             message=answer.message,
             model_id=self._model_id,
             version=answer.model.version if answer.model else None,
             experiment=self._experiment,
-            asked=_asked(served.request, served.stability),
-            session=_state(answer, served.session),
+            asked=_asked(request, stability),
+            session=_state(answer, session),
         )
 
 

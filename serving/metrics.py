@@ -206,7 +206,8 @@ class _Refusals(Collector):
         )
         yield CounterMetricFamily(
             "headrace_version_failures",
-            "Requests that a version failed to answer; another one did, or popular items stood in.",
+            "Requests that a version failed to answer: another one did, popular items stood in, or "
+            "retrieval's order did for a second stage.",
             value=sum(live.failures for live in self._lives.values()),
         )
         family = InfoMetricFamily(

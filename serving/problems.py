@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
 MEDIA_TYPE = "application/problem+json"
+_CLIENT_GONE = 499
 
 
 _CONFLICTS = (
@@ -75,6 +76,9 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(retry_after_s)
         if status == HTTPStatus.UNAUTHORIZED:
             self.headers["WWW-Authenticate"] = _challenge("invalid_token" if bad_token else None)
+        if status == HTTPStatus.REQUEST_TIMEOUT:
+            # What may come yet of the body is not read.
+            self.headers["Connection"] = "close"
         if needs is not None:
             self.headers["WWW-Authenticate"] = _challenge("insufficient_scope", needs)
 
@@ -153,6 +157,14 @@ async def handle_error(_: Request, error: Exception) -> Response:
     elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s", problem.detail, exc_info=error)
     return respond(problem)
+
+
+async def handle_gone(_: Request, __: Exception) -> Response:
+    """End a request whose client has gone before all of it had come: nobody reads the answer.
+
+    The log and the metrics have the status that nginx gives such requests.
+    """
+    return Response(status_code=_CLIENT_GONE)
 
 
 async def handle_http(request: Request, error: Exception) -> Response:

@@ -14,9 +14,10 @@ from redis.exceptions import RedisError
 
 from headrace.sessions import Session, SessionStore
 from headrace.settings import Settings
+from models.retrieval.candidates import Candidates
 from models.retrieval.filters import parse_filter
 from models.retrieval.limits import Limits
-from models.retrieval.ranker import CANDIDATES
+from models.retrieval.ranker import CANDIDATES, Ranker
 from models.retrieval.recommendations import ListRequest, Recommendations
 from models.retrieval.retriever import Retriever
 from serving.cursor import read_cursor, write_cursor
@@ -42,6 +43,7 @@ _REASONS = 5
 """Interactions named for an item."""
 NO_MODEL = "There is no model yet: these are trending items."
 MODEL_FAILS = "The model fails to answer: these are popular items."
+RANKING_FAILS = "The second stage fails to reorder: these are in the order of retrieval."
 STAND_IN = "The version that is to answer fails to: another one has made this list."
 NO_SESSION = "The session store is away: these are popular items."
 UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
@@ -111,6 +113,7 @@ class Recommender:
         self._new_id = new_id
         self._shared = SharedRanking()
         self._away = Outage(logger, "sessions cannot be read")
+        self._unordered = Outage(logger, "the second stage fails to reorder")
 
     async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
@@ -175,8 +178,10 @@ class Recommender:
     ) -> Collection[str]:
         """Return what the user has met, if the full session dictionary may have dropped some."""
         full = len(session.item_ids) >= self._limit
-        if request.user_id is None or request.recommend_seen or not full:
+        if request.recommend_seen or not full:
             return ()
+        if request.user_id is None:
+            return (request.user_interactions or {}).keys() - session.item_ids
         try:
             return await self._sessions.all_seen(request.user_id)
         except (RedisError, OSError) as exc:
@@ -212,24 +217,37 @@ class Recommender:
             return self._ranked_candidates(asked, retriever)
         if retriever is None:
             return None
-        found = await self._best(asked, retriever)
+        found, trouble = await self._best(asked, retriever)
         if found is None:
             return None
-        return RankedList(found, _shortage(asked, len(found.item_ids)), retriever)
+        return RankedList(found, trouble or _shortage(asked, len(found.item_ids)), retriever)
 
-    async def _best(self, asked: Prepared, retriever: Retriever) -> Recommendations | None:
-        """Return the best items, reordered by the second stage where there is one."""
+    async def _best(
+        self, asked: Prepared, retriever: Retriever
+    ) -> tuple[Recommendations | None, str | None]:
+        """Return the best items, by the second stage where there is one, or why not by it."""
         ranker = self._ranking.ranker
         if ranker is None or (asked.request.recommend_seen and not ranker.knows_met_items):
             wanted = ListRequest(asked.session, asked.pool, asked.met, asked.limits)
-            return await self._shared.rank(retriever.recommend_many, wanted)
+            return await self._shared.rank(retriever.recommend_many, wanted), None
         pool = max(asked.pool, CANDIDATES)
         wanted = ListRequest(asked.session, pool, asked.met, asked.limits)
         found = await self._shared.rank(retriever.candidates_many, wanted)
         if found is None:
-            return None
-        best = ranker.reordered(found)
-        return best.at(range(min(asked.pool, len(best.item_ids))))
+            return None, None
+        best, trouble = self._reordered(ranker, found)
+        return best.at(range(min(asked.pool, len(best.item_ids)))), trouble
+
+    def _reordered(self, ranker: Ranker, found: Candidates) -> tuple[Recommendations, str | None]:
+        """Return the candidates by the second stage; as they are, and why, where it fails."""
+        try:
+            best = ranker.reordered(found)
+        except Exception as exc:  # noqa: BLE001 - whatever it runs into, retrieval has an order
+            self._unordered.met(exc)
+            self._live.failures += 1
+            return found.items, RANKING_FAILS
+        self._unordered.over()
+        return best, None
 
     def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""

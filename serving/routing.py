@@ -61,8 +61,9 @@ class Guarded(Route):
             max_bytes=max_bytes,
             takes_files=takes_files,
         )
-        first = [Middleware(Admitted)] if admitted else []
-        super().__init__(path, endpoint, methods=methods, middleware=[*first, guard])
+        # Within the guard, which counts what is read of a body before there is room for it.
+        last = [Middleware(Admitted)] if admitted else []
+        super().__init__(path, endpoint, methods=methods, middleware=[guard, *last])
 
 
 def of_models(path: str, endpoint: Endpoint, scope: Scope, **options: Any) -> Sequence[Guarded]:

@@ -231,7 +231,7 @@ def create_services(
             popularity=state.popularity,
             recommender=recommender,
             freshness=state.freshness,
-            feed=Feed(own, recommender, live, state.changes, log, open_streams),
+            feed=Feed(own, recommender, live, state.changes, log, served, open_streams, new_id),
             impressions=log,
             served=served,
             evaluation=state.evaluation,

@@ -14,13 +14,13 @@ from headrace.settings import Settings
 from headrace.training_data import DataFile, DataSchema, kept_name
 from headrace.training_requests import TrainingRequest, parse_request, request_of
 from headrace.uploads import Uploads
-from serving.guard import FORM
+from serving.bodies import check_depth
+from serving.guard import FORM, MAX_BYTES
 from serving.problems import Problem, wrong_field
 
 DATA, REQUEST = "data", "request"
 """The parts that are a file of events, and fields of the request as JSON."""
 _FIELDS = 100
-_FIELD_BYTES = 1 << 20
 
 
 def is_form(request: Request) -> bool:
@@ -35,9 +35,26 @@ async def read_form(request: Request) -> FormData:
     Close it in the end. Raises `Problem` 413 or 422.
     """
     try:
-        return await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+        form = await request.form(max_files=1, max_fields=_FIELDS, max_part_size=MAX_BYTES)
     except HTTPException as exc:
         raise Problem(422, f"The form cannot be read: {exc.detail}") from exc
+    try:
+        _check_fields(form)
+    except Problem:
+        await form.close()
+        raise
+    return form
+
+
+def _check_fields(form: FormData) -> None:
+    """Raise `Problem` for fields that are longer, all together, or deeper than a body may be."""
+    fields = [
+        value.encode(errors="replace") for _, value in form.multi_items() if isinstance(value, str)
+    ]
+    if sum(map(len, fields)) > MAX_BYTES:
+        raise Problem(413, f"The form's fields are longer than {MAX_BYTES:,} bytes; send less.")
+    for field in fields:
+        check_depth(field)
 
 
 def form_request(form: FormData) -> TrainingRequest:

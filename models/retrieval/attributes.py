@@ -87,7 +87,7 @@ def _fields(item: Item) -> Iterator[tuple[str, tuple[Value, ...]]]:
     if item.price is not None:
         yield "price", (item.price,)
     if item.categories:
-        yield "categories", item.categories
+        yield "categories", tuple(dict.fromkeys(item.categories))
 
 
 def _of_ids(
@@ -126,8 +126,7 @@ class _Column:
             if values is not UNSET:
                 mask &= self._having(self._are_among(values), size)
         if condition.all is not UNSET:
-            for value in condition.all:
-                mask &= self._having(self._are_among((value,)), size)
+            mask &= self._having_all(condition.all, size)
         if condition.exists is not UNSET:
             there = self._having(np.ones(len(self._positions), np.bool_), size)
             mask &= there if condition.exists else ~there
@@ -145,6 +144,14 @@ class _Column:
     def _having(self, entries: Mask, size: int) -> Mask:
         """Return which items have one of these entries."""
         return _mask(size, self._positions[entries])
+
+    def _having_all(self, values: Sequence[Value], size: int) -> Mask:
+        """Return which items have an entry of each of these values."""
+        # True is no 1, but equal to it.
+        different = {(isinstance(value, bool), value) for value in values}
+        # No item has a value twice.
+        counts = np.bincount(self._positions[self._are_among(values)], minlength=size)
+        return np.asarray(counts == len(different))
 
     def _are_among(self, values: Sequence[Value]) -> Mask:
         """Return of each entry whether it is one of these values."""

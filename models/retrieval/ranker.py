@@ -94,12 +94,15 @@ class Ranker:
     def reordered(self, found: Candidates) -> Recommendations:
         """Return the candidates in the second stage's order, with its probabilities.
 
-        Those beyond the first `CANDIDATES` follow in their own order, with no higher scores.
+        Those beyond the first `CANDIDATES` follow in their own order, with no higher scores. Raises
+        `FloatingPointError` when it answers with no numbers.
         """
         n = min(len(found.items.item_ids), CANDIDATES)
         if not n:
             return found.items
         logits = self.scorer(self._figures.features(found)[:n])
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(f"version {self.manifest.version} answers with no numbers")
         order = np.argsort(-logits, kind="stable")
         probabilities = self._calibration(log_softmax(logits[order]))
         tail = np.minimum(found.items.scores[n:], probabilities[-1])

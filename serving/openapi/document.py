@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from headrace import __version__
 from serving import examples
+from serving.bodies import NDJSON
 from serving.guard import ACCESS_TOKEN, FORM
 from serving.openapi.operations import JSON, OPERATIONS, Operation, operation_of
 from serving.openapi.parameters import PATH_PARAMETERS
@@ -44,7 +45,9 @@ _OF_MODEL = "Of the model that the path names."
 def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """Return the OpenAPI document of the routes that `OPERATIONS` describes."""
     types = [Problem]
-    types += [of for each in OPERATIONS.values() for of in (each.body, each.answer) if of]
+    types += [
+        of for each in OPERATIONS.values() for of in (each.body, each.lines, each.answer) if of
+    ]
     schema_of, components = msgspec.json.schema_components(types, ref_template=_REF)
     schemas_by_type = dict(zip(map(repr, types), schema_of, strict=True))
     paths: dict[str, Any] = {}
@@ -89,6 +92,12 @@ def _describe(route: Route, operation: Operation, schemas_by_type: dict[str, Any
         if operation.example is not None:
             content["example"] = msgspec.to_builtins(operation.example)
         contents = {JSON: content}
+        if operation.lines is not None:
+            lines = schemas_by_type[repr(operation.lines)]
+            contents[NDJSON] = {
+                "schema": {**lines, "description": "Each on a line of its own."},
+                "example": [content["example"]],
+            }
         if operation.file is not None:
             contents[FORM] = {
                 "schema": _form(schemas_by_type[repr(operation.body)], operation),
@@ -150,7 +159,13 @@ def _responses(operation: Operation, schemas_by_type: dict[str, Any], secured: b
         if example is not None:
             answer["content"][operation.media]["example"] = example
     problem = {"schema": schemas_by_type[repr(Problem)]}
-    errors = sorted({*operation.errors, *((401, 403, 422, 429, 503) if secured else ())})
+    errors = sorted(
+        {
+            *operation.errors,
+            *((408,) if operation.body is not None else ()),
+            *((401, 403, 422, 429, 503) if secured else ()),
+        }
+    )
     refused = {
         str(status): {
             "description": "What is wrong, and the cure.",

@@ -75,6 +75,8 @@ class Operation(Struct, frozen=True):
     body: Any = None
     needs_body: bool = True
     """Whether no body at all is wrong; else it counts as `{}`."""
+    lines: Any = None
+    """Where NDJSON is taken too: the type of all its lines."""
     file: str | None = None
     """The part that is a file, where a form is taken too; its others are fields of the body."""
     example: Any = None
@@ -109,6 +111,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         202,
         EventsAnswer,
         Union[AnyEvent, _Events],
+        lines=_Events,
         example=examples.EVENT,
         errors=(413, 422, 503),
     ),
@@ -200,6 +203,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         202,
         ItemsAccepted,
         Union[Item, _Items],
+        lines=_Items,
         example={"item_id": "21253", "title": "Toy Story", "categories": ["Animation"]},
         errors=(413, 422, 503),
     ),
@@ -247,7 +251,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PUT", "/v1/models/{model_id}"): Operation(answer=Model, errors=(422, 503)),
     ("DELETE", "/v1/models/{model_id}"): Operation(204, errors=(409, 422, 503)),
     ("POST", "/v1/models/{model_id}/rollback"): Operation(
-        answer=LiveVersion, parameters=(ROLLBACK_TO,), errors=(409, 422, 503)
+        answer=LiveVersion, parameters=(ROLLBACK_TO,), errors=(404, 409, 422, 503)
     ),
     ("POST", "/v1/models/{model_id}/train"): Operation(
         202,

@@ -160,5 +160,5 @@ LAST_EVENT_ID = {
     "in": "header",
     "description": "The id of the list that the client has.",
     "schema": {"type": "string"},
-    "example": "1f0c9a7be2d4835a",
+    "example": "1f0c9a7be2d4835a.5c0f9a7be2d4435a8b1f0c9d7e6a3b2c",
 }

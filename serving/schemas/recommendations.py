@@ -77,7 +77,10 @@ class Reason(Struct, frozen=True):
     """The item of the interaction."""
     effect: Annotated[
         float,
-        Meta(description="The item's score less what it would be without the interaction."),
+        Meta(
+            description="The item's score, as retrieval has it, less what it would be without the "
+            "interaction."
+        ),
     ]
 
 

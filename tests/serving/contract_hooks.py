@@ -6,6 +6,7 @@ integer, and one that not every reader holds exactly is wrong unless it is writt
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import schemathesis
@@ -28,6 +29,13 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: dict[s
         wait_ms = body.get("timeout_ms", 500)
         if type(wait_ms) is int and 0 <= wait_ms <= 10_000:
             case.body = {**body, "timeout_ms": min(wait_ms, _LONGEST_WAIT_MS)}
+
+
+@schemathesis.serializer("application/x-ndjson")
+def write_lines(_: schemathesis.SerializationContext, body: Any) -> bytes:
+    """Write an array as a line for each of its values."""
+    rows = body if isinstance(body, list) else [body]
+    return b"\n".join(json.dumps(row).encode() for row in rows)
 
 
 def _as_written(body: Any) -> Any:

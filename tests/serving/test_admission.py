@@ -222,3 +222,25 @@ async def test_what_was_waited_for_an_event_is_not_held_against_the_server(
             )
             assert {answer.status_code for answer in answers} == {409}
         assert "headrace_admission_limit 50.0" in (await client.get("/metrics")).text
+
+
+async def test_whoever_sends_slowly_takes_no_ones_place(narrow: httpx.AsyncClient) -> None:
+    rest = asyncio.Event()
+
+    async def halting() -> AsyncIterator[bytes]:
+        whole = msgspec.json.encode(ASKED)
+        yield whole[:10]
+        await rest.wait()
+        yield whole[10:]
+
+    slow = [
+        asyncio.create_task(narrow.post("/v1/recommendations", content=halting())) for _ in range(3)
+    ]
+    await asyncio.sleep(0.2)
+    assert "headrace_requests_in_hand 0.0" in (await narrow.get("/metrics")).text
+    assert (await narrow.post("/v1/recommendations", json=ASKED)).status_code == 200
+    rest.set()
+    # By then each needs a place as any other does.
+    answers = Counter([(await task).status_code for task in slow])
+    assert answers[200] >= 2
+    assert answers[200] + answers[503] == 3

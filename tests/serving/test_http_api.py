@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +14,7 @@ import pytest
 from events_log import logged
 from kafka_tools import read_topic
 from parts import eventually
-from serving_tools import Serve, check_problem, walk
+from serving_tools import V1, V2, Serve, activate, check_problem, until_live, walk
 
 from headrace.catalog import Item
 from headrace.errors import InvalidSetting
@@ -21,6 +24,7 @@ from headrace.settings import ServingSettings, Settings
 from headrace.topics import Topics
 from serving.app import ROUTES
 from serving.exposure import check_exposure
+from serving.openapi.document import document
 
 KEY = "s3cret key"
 
@@ -209,6 +213,32 @@ def find_references(node: Any) -> Any:
     if isinstance(node, list):
         for each in node:
             yield from find_references(each)
+
+
+async def test_a_rollback_to_files_that_are_gone_is_told_as_the_document_says(
+    live: httpx.AsyncClient, add_version: Callable[[str], Path], settings: Settings, serve: Serve
+) -> None:
+    add_version(V2)
+    await activate(live, V2)
+    # One that has just started does not hold the version before.
+    async with serve(settings) as other:
+        await until_live(other, V2)
+        shutil.rmtree(Path(settings.artifacts) / "default" / V1)
+        check_problem(await other.post("/v1/models/default/rollback"), 404, V1)
+    path = document(ROUTES)["paths"]["/v1/models/{model_id}/rollback"]
+    assert "404" in path["post"]["responses"]
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/models/{model_id}/events", "/v1/items"])
+async def test_the_example_of_lines_is_taken(client: httpx.AsyncClient, path: str) -> None:
+    contents = document(ROUTES)["paths"][path]["post"]["requestBody"]["content"]
+    rows = contents["application/x-ndjson"]["example"]
+    answer = await client.post(
+        path.replace("{model_id}", "default"),
+        content=b"\n".join(map(msgspec.json.encode, [*rows, *rows])),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    assert answer.status_code == 202, answer.text
 
 
 async def test_the_examples_of_the_document_are_taken(client: httpx.AsyncClient) -> None:

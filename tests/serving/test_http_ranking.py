@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from ai_edge_litert.interpreter import Interpreter
 from parts import eventually
 from ranking_tools import exported, write_ranker
 from redis.asyncio import Redis
@@ -16,6 +18,7 @@ from headrace.settings import Settings
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
 from serving.live_ranking import LiveRanking
+from serving.recommender import RANKING_FAILS
 from serving.version_loader import VersionLoader
 
 PLACE = 3
@@ -58,6 +61,39 @@ async def test_a_second_stage_is_rolled_back(live: httpx.AsyncClient, settings: 
         assert (await live.post(path, json={})).status_code == 200
     back = await live.post("/v1/models/ranking/rollback")
     assert (back.status_code, back.json().get("version")) == (200, V1), back.text
+
+
+async def test_a_second_stage_that_fails_leaves_the_order_of_retrieval(
+    live: httpx.AsyncClient, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def listed() -> dict[str, Any]:
+        body = {"user_interactions": {ring(1): {"timestamp": 1}}, "k": 5}
+        answer = await live.post("/v1/recommendations", json=body)
+        assert answer.status_code == 200
+        return {**answer.json(), "id": "", "cursor": ""}
+
+    def ranking() -> LiveRanking:
+        found: LiveRanking = live._transport.app.state.services.ranking  # type: ignore[attr-defined]
+        return found
+
+    async def is_there() -> bool:
+        return ranking().ranker is not None
+
+    before = await listed()
+    nothing = exported(lambda features: features[:, PLACE] * float("nan"))
+    write_ranker(Path(settings.artifacts) / "ranking" / V1, nothing)
+    await live.post(f"/v1/models/ranking/versions/{V1}/activate", json={})
+    await eventually(is_there, "the second stage is live")
+    assert await listed() == {**before, "message": RANKING_FAILS}
+    # One without memory refuses each call.
+    ranker = ranking().ranker
+    assert ranker is not None
+    ranker.scorer._interpreter = Interpreter(model_content=nothing)
+    assert await listed() == {**before, "message": RANKING_FAILS}
+    assert "headrace_version_failures_total 2.0" in (await live.get("/metrics")).text
+    told = [each.getMessage() for each in caplog.records if "fails to reorder" in each.getMessage()]
+    assert len(told) == 1
+    assert "answers with no numbers" in told[0]
 
 
 async def test_a_second_stage_that_is_deleted_and_created_between_two_looks_is_let_go(

@@ -412,3 +412,20 @@ async def test_while_redis_is_away_there_are_answers(
 
                 await eventually(ready_again, "the server is ready again")
                 assert "Nothing is known" in (await recommend(client, user_id="ann"))["message"]
+
+
+async def test_what_a_request_has_met_beyond_the_session_is_left_out_too(
+    live: httpx.AsyncClient, settings: Settings, serve: Serve
+) -> None:
+    small = msgspec.structs.replace(settings, sessions=SessionSettings(limit=3))
+    interactions = {ring(n): {"timestamp": NOW + n} for n in range(8)}
+    asked = {"user_interactions": interactions, "k": RING}
+    async with serve(small) as client:
+        await until_live(client, V1)
+        answer = await recommend(client, **asked)
+        assert answer["session"]["interactions"] == 3
+        assert set(ids(answer)) == {ring(n) for n in range(8, RING)}
+        candidates = [ring(n) for n in (0, 7, 9)]
+        assert ids(await recommend(client, **asked, candidate_ids=candidates)) == [ring(9)]
+        seen = await recommend(client, **asked, recommend_seen=True)
+        assert len(ids(seen)) == RING

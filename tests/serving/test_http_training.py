@@ -236,6 +236,19 @@ async def test_a_form_that_is_none_is_refused(client: httpx.AsyncClient) -> None
     check_problem(await client.post(TRAIN, content=b"--x", headers=kind), 422, "form")
 
 
+async def test_what_stands_beside_the_file_is_no_longer_and_no_deeper_than_a_body(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    file = {"data": ("events.csv", CSV)}
+    half = "x" * (600 << 10)
+    answer = await client.post(TRAIN, data={"reason": half, "params": half}, files=file)
+    check_problem(answer, 413, "1,048,576 bytes")
+    for name in ("request", "schema"):
+        answer = await client.post(TRAIN, data={name: "[" * 100_000}, files=file)
+        check_problem(answer, 422, "deeper than 16")
+    assert uploads(settings) == []
+
+
 async def test_a_file_may_be_as_long_as_settings_say(settings: Settings, serve: Serve) -> None:
     small = msgspec.structs.replace(settings, serving=ServingSettings(upload_bytes=1 << 20))
     async with serve(small) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,12 +18,18 @@ from parts import OwnKafka, Part, eventually
 from redis.asyncio import Redis
 from serving_tools import RING, V1, Serve, check_problem, ring, walk
 
+from headrace.experiment import Experiment
 from headrace.impressions import Impression, ImpressionStore, parse_impression
-from headrace.producer import partition_of
-from headrace.sessions import SessionStore
+from headrace.producer import Producer, partition_of
+from headrace.sessions import Session, SessionStore
 from headrace.settings import ImpressionSettings, Settings
 from headrace.topics import IMPRESSIONS, ensure_topics
-from serving.schemas.recommendations import RecommendationRequest
+from serving.impressions import ImpressionLog
+from serving.schemas.recommendations import (
+    RecommendationAnswer,
+    RecommendationRequest,
+    SessionInfo,
+)
 from serving.services import create_services
 
 FILTER = {"categories": {"any": ["ring"]}}
@@ -260,3 +267,18 @@ async def test_switched_off_nothing_is_logged(
         await recommend(quiet, user_id="ann")
     await recommend(client, user_id="ann")
     await logged_lists(settings, 1)
+
+
+def test_of_a_request_nothing_is_kept_but_what_its_record_says(settings: Settings) -> None:
+    answer = RecommendationAnswer("a" * 32, [], None, None, SessionInfo(0, 0, None, {}))
+    request = RecommendationRequest(user_id="ann", candidate_ids=["x" * 256] * 3_000)
+    session = Session(hidden=("x" * 256,) * 5_000)
+    log = ImpressionLog(settings, Experiment("", ()), Producer(settings), time.time)
+    held_by = [sys.getrefcount(each) for each in (request, answer, session)]
+    log.note(request, answer, session)
+    assert len(log) == 1
+    assert [sys.getrefcount(each) for each in (request, answer, session)] == held_by
+    # What is longer than a record may be is dropped, and counted.
+    filter_ = {"title": {"in": ["x" * 1_000] * 300}}
+    log.note(RecommendationRequest(user_id="ann", filter=filter_), answer, session)
+    assert (len(log), log.dropped) == (1, 1)

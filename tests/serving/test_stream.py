@@ -14,10 +14,12 @@ import httpx
 import msgspec
 import pytest
 from events_log import logged
+from impression_tools import impression
 from parts import Part, eventually
 from redis.asyncio import Redis
 from serving_tools import V1, V2, activate, check_problem, ring, walk
 
+from headrace.impressions import ImpressionStore
 from headrace.local.ports import claim_port
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, Settings
@@ -188,6 +190,53 @@ async def test_no_more_items_change_than_are_allowed(
             assert len(new) <= 1 + len(set(shown) - may_stay)
             assert ring(number) not in told
             shown = told
+
+
+async def test_a_stream_with_stability_goes_on_from_what_it_showed(
+    served: tuple[httpx.AsyncClient, Part],
+    sessions: SessionStore,
+    redis: Redis,
+    settings: Settings,
+) -> None:
+    client, _ = served
+    await walk(sessions, "ann", 0)
+    async with open_stream(client, "ann", k=8, stability=1) as stream:
+        told = await stream.next()
+        # As a worker does with what was logged.
+        kept = msgspec.structs.replace(impression("ann", 1.0, ids(told)), id=told["id"])
+        await ImpressionStore(redis, settings).keep([(kept, msgspec.json.encode(kept))])
+    # Meanwhile the user goes to the other side of the ring.
+    await walk(sessions, "ann", 20, 21, 22, first=1)
+    async with open_stream(client, "ann", stream.last_id, k=8, stability=1) as again:
+        gone = set(ids(told)) & {ring(20), ring(21), ring(22)}
+        new = set(ids(await again.next())) - set(ids(told))
+        assert len(new) <= 1 + len(gone)
+    # Another user has not seen it, and begins anew; so does who had a list that nobody knows.
+    await walk(sessions, "bob", 20, 21, 22)
+    unknown = stream.last_id.partition(".")[0] + "." + "0" * 32
+    for user_id, last_id in (("bob", stream.last_id), ("ann", unknown)):
+        async with open_stream(client, user_id, last_id, k=8, stability=1) as anew:
+            asked = {"user_id": user_id, "k": 8}
+            best = (await client.post("/v1/recommendations", json=asked)).json()
+            assert ids(await anew.next()) == ids(best)
+
+
+async def test_two_lists_of_a_user_have_two_ids(
+    served: tuple[httpx.AsyncClient, Part], sessions: SessionStore
+) -> None:
+    client, _ = served
+    await walk(sessions, "ann", 0)
+    async with (
+        open_stream(client, "ann", k=8) as free,
+        open_stream(client, "ann", k=8, stability=0) as stable,
+    ):
+        await free.next()
+        await stable.next()
+        await walk(sessions, "ann", 20, first=1)
+        one, other = await free.next(), await stable.next()
+        assert ids(one) != ids(other)
+        assert one["id"] != other["id"]
+        assert stable.last_id.endswith(f".{other['id']}")
 
 
 async def test_a_server_that_stops_ends_its_streams(

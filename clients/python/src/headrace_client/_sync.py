@@ -452,13 +452,17 @@ class Client:
             {"model_id": model_id, "version": version},
         )
 
-    def roll_back(self, model_id: str) -> LiveVersion:
-        """Put the version live again that was live before. It is never asked for twice."""
+    def roll_back(self, model_id: str, *, to: str | None = None) -> LiveVersion:
+        """Put the version live again that was live before. It is never asked for twice.
+
+        `to`: the one that is meant; where a rollback leads elsewhere by now, `Conflict` is raised.
+        """
         return self._call(
             "POST",
             "/v1/models/{model_id}/rollback",
             LiveVersion,
             {"model_id": model_id},
+            {} if to is None else {"to": to},
             safe=False,
         )
 

@@ -369,7 +369,7 @@ class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     effect: float
-    """The item's score less what it would be without the interaction."""
+    """The item's score, as retrieval has it, less what it would be without the interaction."""
 
 
 class Recommendation(Struct, frozen=True, kw_only=True, omit_defaults=True):
