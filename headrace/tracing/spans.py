@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -37,6 +37,7 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.tracer = self._provider.get_tracer("headrace", __version__)
 
+    @contextmanager
     def span(
         self,
         name: str,
@@ -45,11 +46,26 @@ class Tracing:
         parent: Context | None = None,
         attributes: Attributes | None = None,
         links: list[Link] | None = None,
-    ) -> AbstractContextManager[Span]:
-        """Return a span for a block; `parent`: if not given, the span that it stands in."""
-        return self.tracer.start_as_current_span(
-            name, parent, kind=kind, attributes=attributes, links=links
-        )
+    ) -> Iterator[Span]:
+        """A span for a block; `parent`: if not given, the span that it stands in.
+
+        Of an error its type alone is told: redis-py's words hold the command, and keys users' ids.
+        """
+        with self.tracer.start_as_current_span(
+            name,
+            parent,
+            kind=kind,
+            attributes=attributes,
+            links=links,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(StatusCode.ERROR)
+                raise
 
     async def close(self) -> None:
         """Send what is left; give it up when the receiver is away."""
