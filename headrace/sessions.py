@@ -134,8 +134,6 @@ class Held(Struct, frozen=True):
     session: Session
     marks: dict[str, Mark]
     """By `<topic>/<partition>`."""
-    hidden: dict[str, float]
-    """By item id, when it was hidden, in Unix seconds."""
 
 
 class LoggedEvent(Struct, frozen=True):
@@ -217,13 +215,9 @@ class SessionStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hgetall(marks)
             pipeline.hgetall(items)
-            pipeline.zrange(self._hidden(user_id), 0, -1, withscores=True)
+            pipeline.zrange(self._hidden(user_id), 0, -1)
             fields, rows, hidden = await pipeline.execute()
-        return Held(
-            _session(rows, fields, [item_id for item_id, _ in hidden]),
-            _read_marks(fields),
-            {text(item_id): at for item_id, at in hidden},
-        )
+        return Held(_session(rows, fields, hidden), _read_marks(fields))
 
     def reading_marks(self, user_id: str) -> Reading[dict[str, Mark]]:
         """Return how to read the user's marks, by `<topic>/<partition>`, with other things."""
@@ -274,26 +268,22 @@ class SessionStore:
         `now`: Unix seconds. Unlike a session this does not expire; unhiding and erasing end it.
         Raises `TooManyHidden`, `redis.exceptions.RedisError`.
         """
-        return bool(await self.hide_all(user_id, {item_id: now}))
+        return bool(await self.hide_all(user_id, [item_id], now=now))
 
-    async def hide_all(self, user_id: str, hidden: Mapping[str, float]) -> int:
+    async def hide_all(self, user_id: str, item_ids: Sequence[str], *, now: float) -> int:
         """Never show the user these items again; return how many were shown until now.
 
-        `hidden` says since when, in Unix seconds; what is hidden already stays as it is. Raises
-        `TooManyHidden`, `redis.exceptions.RedisError`.
+        `now`: Unix seconds; what is hidden already keeps its time. Raises `TooManyHidden`,
+        `redis.exceptions.RedisError`.
         """
-        if not hidden:
+        if not item_ids:
             return 0
         key = self._hidden(user_id)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zmscore(key, list(hidden))
+            pipeline.zmscore(key, list(item_ids))
             pipeline.zcard(key)
             since, count = await pipeline.execute()
-        new = {
-            item_id: at
-            for (item_id, at), known in zip(hidden.items(), since, strict=True)
-            if known is None
-        }
+        new = {item_id: now for item_id, at in zip(item_ids, since, strict=True) if at is None}
         if count + len(new) > MAX_HIDDEN:
             raise TooManyHidden(
                 f"The user {user_id!r} has hidden {count:,} items, {len(new):,} would join them, "

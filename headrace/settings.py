@@ -203,7 +203,7 @@ class ServingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ranking_model_id: ModelId = "ranking"
     """The model of the kind `ranking` that reorders what is recommended, once a version is live."""
     rate_per_s: Annotated[float, Meta(ge=0)] = 0.0
-    """Requests a second of a key on one server, unless it has its own number; 0: any."""
+    """Requests a second of a key in one process, unless it has its own number; 0: any."""
     burst: Count = 1_000
     """Requests of a key at once, when they are limited."""
     user_rate_per_s: Annotated[float, Meta(ge=0)] = 20.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice, pairwise
@@ -25,12 +25,31 @@ _Read = TypeVar("_Read")
 OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 
+class DiscreetPipeline(Pipeline):
+    """A pipeline whose errors are Redis's own words, and may be logged and shown."""
+
+    def annotate_exception(
+        self, exception: Exception, number: int, command: Iterable[object]
+    ) -> None:
+        """Leave an error as it is: redis-py adds the command, whose keys hold users' ids."""
+
+
+class DiscreetRedis(Redis):
+    """A client whose pipelines are discreet."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Return a pipeline."""
+        return DiscreetPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
 def connect(
     settings: Settings,
     *,
     timeout_s: float = _TIMEOUT_S,
     on_connect: OnConnect | None = None,
-    kind: type[Redis] = Redis,
+    kind: type[DiscreetRedis] = DiscreetRedis,
 ) -> Redis:
     """Return a client for the Redis of these settings; it connects when it is first used.
 

@@ -75,6 +75,8 @@ def uvicorn_config(settings: Settings, app: Starlette) -> uvicorn.Config:
         app,
         loop="uvloop",
         http="httptools",
+        # There is none; uvicorn would log the address of whoever asks for one, with its token.
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,

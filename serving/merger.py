@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,18 @@ class MergedTopics:
 class Merger:
     """Merges users, in all models' topics. Any step may be repeated, and so may the whole."""
 
-    def __init__(self, producer: Producer, parts: Sequence[MergedTopics], eraser: Eraser) -> None:
-        """`parts`: all topics of events."""
+    def __init__(
+        self,
+        producer: Producer,
+        parts: Sequence[MergedTopics],
+        eraser: Eraser,
+        clock: Callable[[], float],
+    ) -> None:
+        """`parts`: all topics of events; `clock` gives Unix seconds."""
         self._producer = producer
         self._parts = parts
         self._eraser = eraser
+        self._clock = clock
 
     async def unseen(self, user_id: str, tokens: Sequence[Token], within_s: float) -> list[Token]:
         """Wait until the user's sessions have seen these; return those not seen by then."""
@@ -85,7 +92,7 @@ class Merger:
         1. The topics' ends are asked for, and it is waited until the session has seen them: what
            was acknowledged before the merge is in it.
         2. The session is read, as of one moment.
-        3. It is written as the known user's, and acknowledged; what is hidden is hidden.
+        3. It is written as the known user's, and acknowledged; what is hidden is hidden, as of now.
         4. The erasure is written. It covers what was read in step 2, and no more: what came since
            is the anonymous user's still, and can be merged again.
 
@@ -96,13 +103,17 @@ class Merger:
         now = await self._eraser.up_to_now(anonymous_id)
         await self._wait(now, within_s)
         held = [await part.sessions.held(anonymous_id) for part in self._parts]
-        if not any(each.session.item_ids or each.hidden for each in held):
+        if not any(each.session.item_ids or each.session.hidden for each in held):
             return Merged()
         interactions, hidden, tokens = 0, 0, list[Token]()
         for part, of_part in zip(self._parts, held, strict=True):
             taken = of_part.session.interactions()
             interactions += len(taken)
-            hidden += await part.sessions.hide_all(user_id, of_part.hidden)
+            # As of now: an erasure of the known user may be carried out again, and would undo what
+            # was hidden before it.
+            hidden += await part.sessions.hide_all(
+                user_id, of_part.session.hidden, now=self._clock()
+            )
             tokens += await self._repeat(part.topics, user_id, anonymous_id, taken)
         erasure = _of_what_is_held(now, held)
         await self._eraser.write(erasure)

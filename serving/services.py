@@ -199,7 +199,8 @@ def create_services(
     figures = FiguresView(told, versions, settings.evaluation.k, settings.model_ids, time.time)
     kafka = KafkaViews(settings)
     replays = ReplayQueue(redis, settings)
-    merger = Merger(producer, [each.merged for each in of_topics.values()], eraser)
+    parts = [each.merged for each in of_topics.values()]
+    merger = Merger(producer, parts, eraser, time.time)
     models: dict[str, Services] = {}
     for model_id, live in lives.items():
         own = settings.of_model(model_id)

@@ -30,7 +30,7 @@ from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.store import connect
+from headrace.store import DiscreetRedis, connect
 from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.tracing import start_tracing
 from headrace.trending import TrendingStore
@@ -235,9 +235,9 @@ def _evaluations(redis: Redis, settings: Settings) -> dict[str, EvaluationStore]
     }
 
 
-def _redis_kind(tracing: Tracing | None) -> type[Redis]:
+def _redis_kind(tracing: Tracing | None) -> type[DiscreetRedis]:
     if tracing is None:
-        return Redis
+        return DiscreetRedis
     from headrace.tracing.redis import traced_redis
 
     return traced_redis(tracing)

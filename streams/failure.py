@@ -37,6 +37,8 @@ AWAY = (
     OSError,
 )
 """What says that a store or the broker is away for now."""
+_TAKES_NO_WRITES = ("MISCONF", "-OOM ", "-READONLY ")
+"""In errors of no class of their own: the disk is full; a script of Redis 6 met one of `AWAY`."""
 _Done = TypeVar("_Done")
 _STOP_GRACE_S = 2.0
 """How long a worker that is stopping waits for the batch in hand."""
@@ -86,16 +88,25 @@ class Patience:
         pause = state.next_action.sleep if state.next_action else 0.0
         _, since = self._waits.get(what, ("", self._clock()))
         self._waits[what] = (repr(error), since)
-        logger.warning("%s: %r; try %d again in %.1f s", what, error, state.attempt_number, pause)
+        logger.warning(
+            "%s: %s; try %d again in %.1f s", what, _in_words(error), state.attempt_number, pause
+        )
+
+
+def _in_words(error: BaseException | None) -> str:
+    """Return an error with what it says, which redis-py's `repr` leaves out."""
+    said = isinstance(error, redis.exceptions.RedisError)
+    return f"{type(error).__name__}: {error}" if said else repr(error)
 
 
 def is_away(error: BaseException) -> bool:
     """Return whether the error says that something is away for now."""
-    # Redis refuses writes in this way while its disk is full.
-    disk_full = isinstance(error, redis.exceptions.ResponseError) and "MISCONF" in str(error)
+    takes_no_writes = isinstance(error, redis.exceptions.ResponseError) and any(
+        words in str(error) for words in _TAKES_NO_WRITES
+    )
     # So uvloop says that the connection was closed before anybody had noticed.
     closed = isinstance(error, RuntimeError) and "the handler is closed" in str(error)
-    return disk_full or closed or isinstance(error, AWAY)
+    return takes_no_writes or closed or isinstance(error, AWAY)
 
 
 def begin(batch: Awaitable[object]) -> asyncio.Future[object]:

@@ -30,8 +30,9 @@ async def until_ready(url: str) -> None:
 class FaultyProxy:
     """Passes requests on to a server, each with the next fault of a list, until they are used up.
 
-    `503`: it is refused, with `Retry-After: 0`. `lost`: it is done, and the answer gets lost.
-    `slow`: it is done, and the answer does not come for as long as a client may wait.
+    A status, such as `503`: it is refused, with `Retry-After: 0`. `lost`: it is done, and the
+    answer gets lost. `slow`: it is done, and the answer does not come for as long as a client may
+    wait.
     """
 
     def __init__(self, target: str, faults: Sequence[str]) -> None:
@@ -74,8 +75,8 @@ class FaultyProxy:
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
         fault = self.faults.pop(0) if self.faults else ""
-        if fault == "503":
-            return web.Response(status=503, headers={"Retry-After": "0"})
+        if fault.isdigit():
+            return web.Response(status=int(fault), headers={"Retry-After": "0"})
         headers = {
             name: value
             for name, value in request.headers.items()

@@ -20,10 +20,12 @@ def create(
         str | None, typer.Option(metavar="DURATION", help="How long it lives: 12h, 90d, …")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(metavar="PER_SECOND", help="Requests a second, on each server.")
+        float | None,
+        typer.Option(metavar="PER_SECOND", help="Requests a second, in each process."),
     ] = None,
     burst: Annotated[
-        int | None, typer.Option(metavar="REQUESTS", help="Requests at once, on each server.")
+        int | None,
+        typer.Option(metavar="REQUESTS", help="Requests at once, in each process."),
     ] = None,
 ) -> None:
     """Make a key and print it: it is shown this once.

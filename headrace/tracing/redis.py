@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.trace import SpanKind, get_current_span
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from headrace.store import DiscreetPipeline, DiscreetRedis
 from headrace.tracing.spans import Attributes, Tracing
 
 _SYSTEM: Attributes = {"db.system.name": "redis"}
 
 
-def traced_redis(tracing: Tracing) -> type[Redis]:
+def traced_redis(tracing: Tracing) -> type[DiscreetRedis]:
     """Return Redis's client, with a span for each round trip within another span.
 
     What looks at Redis now and then, whoever asks, is not told: it would be a trace each time.
     """
 
-    class TracedPipeline(Pipeline):
+    class TracedPipeline(DiscreetPipeline):
         async def execute(self, raise_on_error: bool = True) -> list[Any]:
             if not get_current_span().is_recording():
                 return await super().execute(raise_on_error)
@@ -38,7 +38,7 @@ def traced_redis(tracing: Tracing) -> type[Redis]:
             with tracing.span(name, kind=SpanKind.CLIENT, attributes=attributes):
                 return await super().execute(raise_on_error)
 
-    class TracedRedis(Redis):
+    class TracedRedis(DiscreetRedis):
         def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
             return TracedPipeline(
                 self.connection_pool, self.response_callbacks, transaction, shard_hint

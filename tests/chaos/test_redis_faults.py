@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
-from chaos_events import Load
+from chaos_events import BEGIN, Load
 from chaos_steps import (
     check_all_applied_once,
     check_redis_away,
@@ -22,11 +24,14 @@ from chaos_steps import (
     until_counted,
     until_done,
 )
-from parts import OwnRedis, Part
+from kafka_tools import send_events
+from parts import OwnRedis, Part, eventually
 from redis_proxy import CuttingProxy
 
+from headrace.local.ports import claim_port
 from headrace.settings import Settings
 from headrace.store import connect
+from headrace.topics import ensure_topics
 
 Busy = Callable[[Settings], Settings]
 LOAD = Load(events=4_000, users=200, items=200)
@@ -99,6 +104,50 @@ async def test_redis_away_is_waited_for_and_readyz_says_so(
     settings: Settings, busy: Busy, own_redis: OwnRedis, tmp_path: Path, seed: int
 ) -> None:
     await check_redis_away(busy(settings), own_redis, tmp_path, load=LOAD, seed=seed, away_s=8.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cure", "told"),
+    [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "used memory > 'maxmemory'"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "a read only replica"),
+    ],
+    ids=["full", "replica"],
+)
+async def test_a_redis_that_takes_no_writes_is_waited_for_and_no_user_is_named(
+    settings: Settings, own_redis: OwnRedis, tmp_path: Path, fault: str, cure: str, told: str
+) -> None:
+    port = claim_port(0, host="127.0.0.1", use="a worker's health", option="")
+    worker_settings = msgspec.structs.replace(settings.worker, port=port)
+    settings = msgspec.structs.replace(settings, redis=own_redis.url, worker=worker_settings)
+    await asyncio.to_thread(ensure_topics, settings)
+    redis = connect(settings)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        with Part("worker", settings, tmp_path) as worker:
+            said = ""
+
+            async def says(words: str) -> bool:
+                nonlocal said
+                with contextlib.suppress(httpx.HTTPError):
+                    said = (await client.get("/readyz")).json()["state"]
+                return words in said
+
+            await eventually(lambda: says("running"), "the worker is ready")
+            await redis.execute_command(*fault.split())
+            clicks = [
+                {"event_id": user, "user_id": user, "item_id": "i", "timestamp": BEGIN}
+                for user in ("planted-ann", "planted-bob")
+            ]
+            await asyncio.to_thread(send_events, settings, "clicks", clicks)
+            await eventually(lambda: says("events cannot be applied: "), "the worker waits")
+            assert "planted" not in said
+            await redis.execute_command(*cure.split())
+            await until_counted(settings, len(clicks))
+            await eventually(lambda: says("running"), "the worker is ready again")
+            assert worker.end(signal.SIGTERM) == 0
+    await redis.aclose()
+    assert told in worker.log()
+    assert "planted" not in worker.log()
 
 
 async def test_an_answer_that_never_arrives_makes_nothing_count_twice(

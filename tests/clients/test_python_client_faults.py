@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import httpx
+import msgspec
 import pytest
 from client_parts import KEY, FaultyProxy, until_ready
 from parts import Part, eventually
@@ -19,6 +20,7 @@ from headrace.keys import KeyStore, make_key
 from headrace.settings import Settings
 from headrace.store import connect
 from headrace_client import (
+    AcceptedEvent,
     AsyncBatcher,
     AsyncClient,
     Batcher,
@@ -29,6 +31,7 @@ from headrace_client import (
     Retries,
     Unauthorized,
     Unavailable,
+    UnknownEvent,
     Unreachable,
     Unreadable,
     Update,
@@ -98,14 +101,63 @@ async def test_the_server_says_when_to_ask_again(url: str) -> None:
     assert waits[1] >= 1
 
 
-async def test_a_part_of_many_events_that_was_not_sent_is_unknown(url: str, user: str) -> None:
-    proxy = FaultyProxy(url, ["", "503", "503"])
+@pytest.mark.parametrize("status", ["401", "403", "429", "500", "503"])
+async def test_a_part_of_many_events_that_was_not_sent_is_unknown(
+    url: str, user: str, status: str
+) -> None:
+    proxy = FaultyProxy(url, ["", status, status])
     events = [click(user, f"item-{n}") for n in range(5_003)]
     few = Retries(attempts=2, first_s=0.01)
     async with proxy.running() as address, AsyncClient(address, KEY, retries=few) as client:
         sent = await client.send_events(events)
     assert (sent.accepted, sent.unknown) == (5_000, 3)
     assert [outcome.event_id for outcome in sent.events] == [event.event_id for event in events]
+    assert isinstance(sent.events[-1], UnknownEvent)
+    assert sent.events[-1].reason.startswith(status)
+
+
+def half(request: httpx.Request) -> httpx.Response:
+    """Answer as a server whose Kafka has acknowledged the first event, and then refuses the key."""
+    first, *others = [msgspec.json.decode(line) for line in request.content.splitlines()]
+    if first["item_id"] == "cup":
+        return httpx.Response(401)
+    known = {"topic": "clicks", "partition": 0, "offset": 7, "token": "clicks.0.7"}
+    outcomes = [
+        {"status": "accepted", "event_id": first["event_id"], **known},
+        *({"status": "unknown", "event_id": each["event_id"], "reason": ""} for each in others),
+    ]
+    counts = {"accepted": 1, "invalid": 0, "unknown": len(others)}
+    return httpx.Response(202, json={**counts, "events": outcomes})
+
+
+async def test_what_was_accepted_is_told_though_the_others_are_refused_when_they_are_sent_again(
+    user: str,
+) -> None:
+    events = [click(user, "tea"), click(user, "cup")]
+    transport = httpx.MockTransport(half)
+    for_tasks = AsyncClient(
+        "http://localhost", retries=QUICK, http=httpx.AsyncClient(transport=transport)
+    )
+    async with for_tasks as client:
+        told = (await client.send_events(events)).events
+        async with AsyncBatcher(client) as batcher:
+            told += [await each for each in [await batcher.add(event) for event in events]]
+    for_threads = Client("http://localhost", retries=QUICK, http=httpx.Client(transport=transport))
+    with for_threads as blocking:
+        told += blocking.send_events(events).events
+        with Batcher(blocking) as batched:
+            outcomes = [batched.add(event) for event in events]
+        told += [outcome.result(0) for outcome in outcomes]
+    assert [each.event_id for each in told] == [event.event_id for event in events] * 4
+    assert [type(each) for each in told] == [AcceptedEvent, UnknownEvent] * 4
+    assert all("401" in each.reason for each in told if isinstance(each, UnknownEvent))
+
+
+async def test_when_no_event_was_accepted_the_call_raises(user: str) -> None:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(half))
+    async with AsyncClient("http://localhost", retries=QUICK, http=http) as client:
+        with pytest.raises(Unauthorized):
+            await client.send_events([click(user, "cup"), click(user, "tea")])
 
 
 async def test_a_stream_goes_on_where_it_was_though_the_server_is_killed(

@@ -105,6 +105,7 @@ async def test_the_known_user_s_dictionary_is_that_of_both_and_stays_so(
             for number in (1, 2):
                 await sessions.hide(ANON, f"h{number}", now=NOW - number)
             expected = await union(settings)
+            began = time.time()
             told = await merge(client)
             assert {**told, "tokens": []} == {
                 "user_id": BOB, "from": ANON, "interactions": 71, "hidden": 1, "tokens": [],
@@ -115,7 +116,9 @@ async def test_the_known_user_s_dictionary_is_that_of_both_and_stays_so(
             }  # fmt: skip
             await fresh(client, told["tokens"])
             assert (await sessions.read(BOB)).interactions() == expected
-            assert await sessions.hidden(BOB) == {"h1": NOW, "h2": NOW - 2}
+            hidden = await sessions.hidden(BOB)
+            assert (list(hidden), hidden["h1"]) == (["h1", "h2"], NOW)
+            assert began <= hidden["h2"] <= time.time()
             assert await sessions.read(ANON) == Session()
             # What was counted as the one's is not counted as the other's.
             assert await trending.events_counted() == 110
@@ -211,7 +214,7 @@ async def test_a_merge_that_died_half_way_is_repeated_and_counts_once(
     producer, sessions = Producer(settings), SessionStore(redis, settings)
     eraser = DiesOnce(settings, producer, RedisEraser(redis, settings), time.time)
     parts = [MergedTopics(Topics(settings), sessions, services.freshness)]
-    merger = Merger(producer, parts, eraser)
+    merger = Merger(producer, parts, eraser, time.time)
     try:
         with Part("worker", settings, tmp_path) as worker:
             with pytest.raises(KafkaConnectionError):
@@ -269,11 +272,24 @@ async def test_what_cannot_be_merged_is_told(
     await sessions.hide("nobody", "h", now=NOW)
     assert (await merge_of(client, "nobody"))["hidden"] == 1
     assert (list(await sessions.hidden("bob")), await sessions.hidden("nobody")) == (["h"], {})
-    await sessions.hide_all("bob", {f"i{n}": NOW for n in range(4_999)})
-    await sessions.hide_all("nobody", {"x": NOW, "h": NOW})
+    await sessions.hide_all("bob", [f"i{n}" for n in range(4_999)], now=NOW)
+    await sessions.hide_all("nobody", ["x", "h"], now=NOW)
     answer = await client.post("/v1/users/bob/merge", json={"from": "nobody"})
     check_problem(answer, 409, "unhide some")
     assert list(await sessions.hidden("nobody")) == ["h", "x"]
+
+
+async def test_what_is_merged_stays_hidden_when_an_erasure_from_before_is_carried_out_again(
+    client: httpx.AsyncClient, sessions: SessionStore
+) -> None:
+    erasure = Erasure(user_id=BOB, at=NOW, topic_ids={}, through={})
+    await sessions.hide(BOB, "old", now=NOW - 2)
+    await sessions.hide("nobody", "h", now=NOW - 1)
+    await sessions.erase(erasure)
+    assert (await merge_of(client, "nobody"))["hidden"] == 1
+    # As a worker does that has started since.
+    await sessions.erase(erasure)
+    assert list(await sessions.hidden(BOB)) == ["h"]
 
 
 async def merge_of(client: httpx.AsyncClient, anonymous: str) -> dict[str, Any]:

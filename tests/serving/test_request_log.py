@@ -20,6 +20,12 @@ from headrace.topics import ensure_topics
 from serving.request_log import hash_user
 
 OWN = "planted-own-key"
+UPGRADE = {
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-key": "cGxhbnRlZC1ub25jZS0xMg==",
+    "sec-websocket-version": "13",
+}
 
 
 async def test_the_log_tells_each_request_and_no_secret(
@@ -58,6 +64,7 @@ async def test_the_log_tells_each_request_and_no_secret(
         ("POST", "/v1/events", 202, key.id),
         ("POST", "/v1/events", 422, "settings"),
         ("GET", "/v1/users/{user_id}/interactions", 422, "settings"),
+        ("GET", "/v1/users/{user_id}/recommendations/stream", 401, None),
         ("GET", "/v1/trending", 401, None),
         ("GET", "none", 404, None),
         ("DELETE", "/v1/users/{user_id}", 403, key.id),
@@ -66,7 +73,7 @@ async def test_the_log_tells_each_request_and_no_secret(
     ]
     user = hash_user("planted-user", await keys.secret())
     assert [line.get("user") for line in told] == [
-        user, user, None, user, None, user, None, None, user, None, None,
+        user, user, None, user, None, user, user, None, None, user, None, None,
     ]  # fmt: skip
     assert all(line["ms"] > 0 and line["at"] > 0 for line in told)
 
@@ -91,6 +98,8 @@ async def plant(client: httpx.AsyncClient, key: str) -> str:
     await client.post("/v1/events", headers=limited, json=event)
     await client.post("/v1/events", headers=own, content='{"planted": planted')
     await client.get(f"{user}/interactions?access_token=planted", headers=own)
+    stream = f"{user}/recommendations/stream?access_token=planted-token"
+    await client.get(stream, headers=UPGRADE)
     await client.get("/v1/trending", headers={"authorization": "Bearer planted-wrong"})
     await client.get("/v1/planted-path?key=planted")
     await client.delete(user, headers=limited)

@@ -124,6 +124,7 @@ async def test_a_batch_that_is_done_is_just_done() -> None:
         redis.exceptions.OutOfMemoryError("full"),
         redis.exceptions.ClusterDownError("down"),
         redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"),
+        redis.exceptions.ResponseError("Error running script: @user_script: 79: -OOM command not"),
         KafkaConnectionError("gone"),
         ConnectionRefusedError("gone"),
     ],

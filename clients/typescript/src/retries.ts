@@ -10,17 +10,22 @@ export interface Retries {
 /** Nothing was done for 429; something may be away for a moment for the others. */
 const PASSING = new Set([429, 502, 503, 504]);
 
+/** A POST to one of these, sent twice, does more than sent once. */
+const ONCE = /\/(rollback|replays|resume|promote|resend)$/;
+const TRAINING = /\/train$/;
+
 /**
  * Returns a fetch that repeats what failed for a moment, and waits as long as `Retry-After` asks.
  *
- * Events have ids, so that one sent twice counts once; only a rollback may not be done twice.
+ * What may not be sent twice is repeated after 429 alone, which says that nothing was done.
  */
 export function retrying(
   once: typeof fetch,
   { attempts = 5, firstMs = 100 }: Retries = {},
 ): (request: Request) => Promise<Response> {
-  return async (request) => {
-    const safe = !new URL(request.url).pathname.endsWith("/rollback");
+  return async (asked) => {
+    const request = await withKey(asked);
+    const safe = mayBeSentTwice(request);
     for (let attempt = 1; ; attempt++) {
       let pauseMs = firstMs * 2 ** (attempt - 1) * (1 + Math.random());
       const last = attempt >= attempts;
@@ -36,4 +41,31 @@ export function retrying(
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   };
+}
+
+/** Whether it comes to the same: events have ids, and a training, unless it is on a file, a key. */
+function mayBeSentTwice(request: Request): boolean {
+  const path = new URL(request.url).pathname;
+  if (request.method !== "POST") return true;
+  return TRAINING.test(path) ? !isForm(request) : !ONCE.test(path);
+}
+
+/** Returns the request, of a training with an idempotency key: its own, or a new one. */
+async function withKey(request: Request): Promise<Request> {
+  const isTraining = request.method === "POST" && TRAINING.test(new URL(request.url).pathname);
+  if (!isTraining || isForm(request)) return request;
+  const asked = JSON.parse((await request.clone().text()) || "{}");
+  asked.idempotency_key ??= uniqueKey();
+  const headers = new Headers(request.headers);
+  headers.set("content-type", "application/json");
+  return new Request(request, { body: JSON.stringify(asked), headers });
+}
+
+function isForm(request: Request): boolean {
+  return (request.headers.get("content-type") ?? "").startsWith("multipart/");
+}
+
+/** Node.js 18, and pages that came over plain HTTP, have no `crypto.randomUUID`. */
+function uniqueKey(): string {
+  return `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
 }

@@ -46,7 +46,7 @@ test("a refusal is a problem document", async () => {
   assert.equal(closed.response.status, 401);
 });
 
-test("what failed for a moment is repeated, a rollback is not", async () => {
+test("what failed for a moment is repeated", async () => {
   let calls = 0;
   const busy = createClient({
     url,
@@ -62,12 +62,60 @@ test("what failed for a moment is repeated, a rollback is not", async () => {
   const { data } = await busy.POST("/v1/events", { body: event(randomUUID(), "tea") });
   assert.equal(data?.accepted, 1);
   assert.equal(calls, 3);
+});
 
-  calls = 0;
+test("what may not be sent twice is repeated after 429 alone", async () => {
+  let calls = 0;
+  const away = createClient({
+    url,
+    key,
+    retries: { firstMs: 1 },
+    fetch: async () => new Response(null, { status: ++calls % 2 === 1 ? 429 : 503 }),
+  });
+  const model = { params: { path: { model_id: "default" } } };
+  const replay = { params: { path: { replay_id: "replay" } } };
+  const form = { body: {}, bodySerializer: () => new FormData() };
+  for (const call of [
+    () => away.POST("/v1/models/{model_id}/rollback", model),
+    () => away.POST("/v1/replays", { body: {} }),
+    () => away.POST("/v1/replays/{replay_id}/resume", replay),
+    () => away.POST("/v1/replays/{replay_id}/promote", replay),
+    () => away.POST("/v1/dead-letters/{letter_id}/resend", {
+        params: { path: { letter_id: "letter" } },
+        body: {},
+      }),
+    () => away.POST("/v1/models/{model_id}/train", { ...model, ...form }),
+  ]) {
+    calls = 0;
+    const { response } = await call();
+    assert.equal(response.status, 503);
+    assert.equal(calls, 2);
+  }
+});
+
+test("a training that is asked for again after its answer got lost is one training", async () => {
+  let keys: unknown[] = [];
+  const losing = createClient({
+    url,
+    key,
+    retries: { firstMs: 1 },
+    fetch: async (input, init) => {
+      keys.push((await (input as Request).clone().json()).idempotency_key);
+      const response = await fetch(input, init);
+      if (keys.length === 1) throw new TypeError("broken off");
+      return response;
+    },
+  });
   const params = { path: { model_id: "default" } };
-  const { response } = await busy.POST("/v1/models/{model_id}/rollback", { params });
-  assert.equal(response.status, 503);
-  assert.equal(calls, 1);
+  for (const own of [{}, { idempotency_key: randomUUID() }]) {
+    keys = [];
+    const { data: task } = await losing.POST("/v1/models/{model_id}/train", { params, body: own });
+    assert.equal(task?.status, "QUEUED");
+    assert.equal(keys.length, 2);
+    assert.equal(keys[0], keys[1]);
+    if ("idempotency_key" in own) assert.equal(keys[0], own.idempotency_key);
+    await client.DELETE("/v1/tasks/{task_id}", { params: { path: { task_id: task.id } } });
+  }
 });
 
 test("a stream gives a list at once, and another when the session changes", async () => {

@@ -19,7 +19,6 @@ from headrace_client.errors import (
     Invalid,
     TooManyRequests,
     Unavailable,
-    Unreachable,
     Unreadable,
     from_end,
     from_response,
@@ -164,16 +163,17 @@ class Client:
 
         Events that Kafka has not acknowledged are sent again under the same `event_id`, so that
         each counts once; what is still not is `unknown` in the answer. Invalid ones are `invalid`,
-        and stop no other. Raises when none of them was sent.
+        and stop no other. A call that fails raises when none was accepted before; else the rest is
+        `unknown`, with what it would have raised as the reason.
         """
         outcomes: list[EventOutcome] = []
-        failure: Unreachable | Unavailable | None = None
+        failure: HeadraceError | None = None
         for chunk in chunks(events):
             if failure is None:
                 try:
                     self._send_chunk(chunk)
-                except (Unreachable, Unavailable) as error:
-                    if not outcomes:
+                except HeadraceError as error:
+                    if not answer_of([*outcomes, *chunk.outcomes]).accepted:
                         raise
                     failure = error
             if failure is not None:
