@@ -182,7 +182,7 @@ def test_cards_say_where_they_came_from_and_why() -> None:
     ]
     before = {"b": 1, "c": 3, "a": 2}
     met = {"d": Interaction(timestamp=1.0, rating=4.5, event="rating")}
-    shown = cards_of(lists, items, before, met)
+    shown = cards_of(lists, items, before, met, by_model=True)
     assert [(each["title"], each["move"], each["moved"]) for each in shown] == [
         ("Tea", "up", "up 1"), ("b", "down", "down 1"), ("c", "", ""),
     ]  # fmt: skip
@@ -190,6 +190,13 @@ def test_cards_say_where_they_came_from_and_why() -> None:
         {"title": "d", "verb": "rated 4.5", "effect": "\N{MINUS SIGN}2.0 points", "for": False}
     ]
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
+    assert shown[0]["score"] == "50.0\u00a0%"
+
+
+def test_what_no_model_scored_shows_no_chance() -> None:
+    lists = [Recommendation(id="a", score=0.01), Recommendation(id="b", score=0)]
+    shown = cards_of(lists, {}, {}, {}, by_model=False)
+    assert [(each["score"], each["share"]) for each in shown] == [("", 0.0)] * 2
 
 
 async def test_what_goes_on_is_not_begun_a_second_time() -> None:

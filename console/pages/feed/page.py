@@ -223,7 +223,11 @@ class Feed:
         if answer is None:
             return
         cards = cards_of(
-            answer.recommendations, self._titles.known, self._before, self._interactions
+            answer.recommendations,
+            self._titles.known,
+            self._before,
+            self._interactions,
+            by_model=answer.model is not None,
         )
         self._list.show(cards, answer.id, self._answered)
         self._message.set_text(answer.message or "")
