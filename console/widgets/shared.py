@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from console import formats
 from console.errors import Trouble, is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
@@ -17,6 +18,8 @@ _T = TypeVar("_T")
 AGAIN_S = 2.0
 """Pause after which a call that failed is made again."""
 
+_LOADING = "Loading …"
+
 
 class Panel:
     """A part of a page with a heading. What breaks in it is told in it, and the rest goes on."""
@@ -26,7 +29,7 @@ class Panel:
         self._shown: object = None
         with Tag("section", f"panel {classes}".strip(), aria_label=title) as self.root:
             with box("panel-head"):
-                text(title, tag="h2")
+                self._title = text(title, tag="h2")
                 self.tools = box("tools")
             if note:
                 text(note, "muted note", tag="p")
@@ -38,10 +41,16 @@ class Panel:
     def reset(self) -> None:
         """Forget what was drawn: it is no longer what this is about."""
         self._shown = None
+
+    def rename(self, title: str) -> None:
+        """Give it another heading."""
+        self._title.set_text(title)
+        self.root.attribute("aria-label", title)
+
         self.tell(None)
         self.body.clear()
         with self.body:
-            text("Loading …", "none", tag="p")
+            text(_LOADING, "none", tag="p")
 
     def load(
         self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
@@ -105,21 +114,46 @@ class Panel:
 
 def no_data(what: str) -> None:
     """Say that there is nothing to show yet, and what would bring it."""
-    text(f"No data yet. {what}".strip(), "none", tag="p")
+    text(_no_data(what), "none", tag="p")
 
 
-def figure(name: str, value: str, *, at: float | None = None, note: str = "") -> Tag:
-    """Show a number with its unit, its name and the time that it is from. Returns the number."""
-    with box("figure"):
-        text(name, "name", tag="p")
-        shown = text(value, "value" if value != "no data yet" else "value none", tag="p")
-        if note or at is not None:
+class Nothing:
+    """What stands in place of data: that they are asked for, then that there are none yet."""
+
+    def __init__(self, what: str) -> None:
+        """`what`: what would bring some."""
+        self._words = _no_data(what)
+        self._line = text(_LOADING, "none", tag="p")
+
+    def show(self, is_so: bool) -> None:
+        """Say what an answer has told: that there are none, or nothing."""
+        self._line.set_text(self._words)
+        self._line.set_visibility(is_so)
+
+
+def _no_data(what: str) -> str:
+    return f"No data yet. {what}".strip()
+
+
+class Figure:
+    """A number with its unit, its name and the time that it is from, which change in place."""
+
+    def __init__(self, name: str, note: str = "") -> None:
+        with box("figure"):
+            text(name, "name", tag="p")
+            self._value = text(_LOADING, "value none", tag="p")
             with Tag("p", "from"):
                 if note:
                     text(note)
-                if at is not None:
-                    Moment(at)
-    return shown
+                self._at = Moment(None)
+                self._at.set_visibility(False)
+
+    def show(self, value: str, at: float | None) -> None:
+        """Show another number. `at`: the time that it is from, in Unix seconds."""
+        is_none = value in (formats.NO_DATA, formats.NONE_LATELY)
+        self._value.set_text(value).classes(replace="value none" if is_none else "value")
+        self._at.set(at)
+        self._at.set_visibility(at is not None)
 
 
 def badge(words: str, kind: str = "") -> Tag:
