@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from console import formats
@@ -17,7 +18,6 @@ from headrace_client import HeadraceError
 _T = TypeVar("_T")
 AGAIN_S = 2.0
 """Pause after which a call that failed is made again."""
-
 _LOADING = "Loading …"
 
 
@@ -27,6 +27,7 @@ class Panel:
     def __init__(self, visit: Visit, title: str, *, note: str = "", classes: str = "") -> None:
         self._visit = visit
         self._shown: object = None
+        self._told: Trouble | None = None
         with Tag("section", f"panel {classes}".strip(), aria_label=title) as self.root:
             with box("panel-head"):
                 self._title = text(title, tag="h2")
@@ -34,19 +35,19 @@ class Panel:
             if note:
                 text(note, "muted note", tag="p")
             self._trouble = box("trouble")
+            self._trouble.set_visibility(False)
             self.body = box("panel-body")
         self._loading: asyncio.Task[None] | None = None
         self.reset()
-
-    def reset(self) -> None:
-        """Forget what was drawn: it is no longer what this is about."""
-        self._shown = None
 
     def rename(self, title: str) -> None:
         """Give it another heading."""
         self._title.set_text(title)
         self.root.attribute("aria-label", title)
 
+    def reset(self) -> None:
+        """Forget what was drawn: it is no longer what this is about."""
+        self._shown = None
         self.tell(None)
         self.body.clear()
         with self.body:
@@ -68,7 +69,7 @@ class Panel:
     ) -> None:
         while True:
             try:
-                self._draw(await ask(), draw, always)
+                self.draw(await ask(), draw, always)
             except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self.tell(self._visit.trouble(error))
                 if is_final(error):
@@ -80,20 +81,23 @@ class Panel:
     async def show(
         self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
     ) -> _T | None:
-        """Ask the server, and draw the answer into the panel if it is another one than before.
+        """Ask the server, and draw the answer into the panel as `draw` does.
 
         What was drawn stays when the server does not answer, with what is wrong above it.
-        `always`: draw it even if it is the same.
         """
         try:
             answer = await ask()
         except HeadraceError as error:
             self.tell(self._visit.trouble(error))
             return None
-        self._draw(answer, draw, always)
+        self.draw(answer, draw, always)
         return answer
 
-    def _draw(self, answer: _T, draw: Callable[[_T], None], always: bool) -> None:
+    def draw(self, answer: _T, draw: Callable[[_T], None], always: bool = False) -> None:
+        """Draw an answer if it is another one than before.
+
+        `always`: draw it even if it is the same.
+        """
         self.tell(None)
         if always or answer != self._shown:
             # What cannot be drawn is to be drawn again, though it is the same.
@@ -105,6 +109,9 @@ class Panel:
 
     def tell(self, trouble: Trouble | None) -> None:
         """Say what is broken and what to do, or that nothing is any more."""
+        if trouble == self._told:
+            return
+        self._told = trouble
         self._trouble.clear()
         self._trouble.set_visibility(trouble is not None)
         if trouble is not None:
@@ -184,15 +191,29 @@ async def confirmed(
             button("Cancel", lambda: give(False), kind="quiet", autofocus=True)
             button(verb, lambda: give(True), kind="danger" if danger else "main")
     visit.is_asked = True
+    try:
+        async with opened(visit, dialog):
+            return await answer
+    finally:
+        visit.is_asked = False
+
+
+@asynccontextmanager
+async def opened(visit: Visit, dialog: Dialog) -> AsyncIterator[None]:
+    """Show a dialog until the block ends, which it does at once when the page is closed."""
+    asking = asyncio.current_task()
+    assert asking is not None  # noqa: S101
+    keep = visit.at_end(asking.cancel)
     dialog.open()
     try:
-        return await answer
+        yield
     finally:
-        dialog.close()
-        # The browser needs the element for closing it.
-        await asyncio.sleep(0.1)
-        dialog.delete()
-        visit.is_asked = False
+        keep()
+        if not dialog.is_deleted:
+            dialog.close()
+            # The browser needs the element for closing it.
+            await asyncio.sleep(0.1)
+            dialog.delete()
 
 
 async def attempt(
@@ -205,8 +226,7 @@ async def attempt(
     try:
         result = await work
     except HeadraceError as error:
-        trouble = visit.trouble(error)
-        visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
+        visit.toast(visit.failure(error).words, "bad")
         return None
     if done is not None:
         visit.toast(done(result), "good")

@@ -286,8 +286,7 @@ class Feed:
         try:
             outcome = await self._visit.api.send_event(sent)
         except HeadraceError as error:
-            trouble = self._visit.trouble(error)
-            self._give_up(serial, f"{trouble.what} {trouble.cure}")
+            self._give_up(serial, self._visit.failure(error).words)
             return
         if not isinstance(outcome, AcceptedEvent):
             self._give_up(serial, outcome.reason)
