@@ -55,6 +55,7 @@ class Visit:
         self._faults: set[Trouble] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._endings: list[Callable[[], object]] = []
+        self._has_ended = False
         client.on_delete(self._end)
         session.endings.add(self._go_out)
 
@@ -157,8 +158,10 @@ class Visit:
         self.run(until_done())
 
     def at_end(self, ending: Callable[[], object]) -> Callable[[], None]:
-        """Call this when the page is closed; return what takes that back."""
+        """Call this when the page is closed, at once if it is; return what takes that back."""
         self._endings.append(ending)
+        if self._has_ended:
+            ending()
         return lambda: self._endings.remove(ending)
 
     async def _told(self, part: object, work: Awaitable[Any], *, again: bool) -> Any:
@@ -179,6 +182,7 @@ class Visit:
         self._client.open("/door")
 
     async def _end(self) -> None:
+        self._has_ended = True
         self.session.endings.discard(self._go_out)
         for ending in tuple(self._endings):
             ending()

@@ -27,6 +27,7 @@ from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
 from console.widgets.html import Tag, one_at_a_time
 from console.widgets.shared import Nothing, Panel, confirmed
+from console.widgets.table import LiveTable
 from headrace_client import HeadraceError, Unreachable
 from headrace_client.errors import Refused, from_response
 from headrace_client.types import (
@@ -275,6 +276,24 @@ async def test_a_panel_says_the_same_trouble_once_and_what_there_is_not_once_it_
             assert told("none")[-1].text == "No data yet. Make some."
 
 
+async def test_rows_stay_what_they_are_in_another_order() -> None:
+    tables: list[LiveTable] = []
+    async with user_simulation(lambda: tables.append(LiveTable("Routes", ("Route",)))) as user:
+        await user.open("/")
+        [table] = tables
+        with user:
+
+            def rows() -> list[Tag]:
+                return [each for each in ElementFilter(kind=Tag) if each.tag == "tr"][1:]
+
+            table.show({"a": ("a",), "b": ("b",)})
+            first, second = rows()
+            table.show({"b": ("b",), "c": ("c",), "a": ("a",)})
+            assert (rows()[0], rows()[2]) == (second, first)
+            table.show({"a": ("a",)})
+            assert rows() == [first]
+
+
 async def test_a_question_ends_with_its_page() -> None:
     visits: list[Visit] = []
     async with user_simulation(lambda: visits.append(opened_visit())) as user:
@@ -290,6 +309,9 @@ async def test_a_question_ends_with_its_page() -> None:
             assert done == {asked}
             assert asked.cancelled()
             assert not visit.is_asked
+            late = asyncio.ensure_future(confirmed(visit, "Sure?", "It happens.", "Do it"))
+            done, _ = await asyncio.wait([late], timeout=10)
+            assert done == {late}
 
 
 async def test_a_part_that_fails_says_so_until_it_works_again(
