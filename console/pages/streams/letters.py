@@ -172,7 +172,9 @@ class Mender:
         try:
             sent = await self._visit.api.resend(self._letter.id, self._request(dry_run=False))
         except HeadraceError as error:
-            if self._warn(error):
+            if self._closed.is_set():
+                self._visit.toast(self._visit.failure(error).words, "bad")
+            elif self._warn(error):
                 await self._check()
             else:
                 self._refuse(self._visit.failure(error).words)
