@@ -139,7 +139,7 @@ class ItemView:
 
     def _draw_popularity(self, found: ItemPopularity) -> None:
         if not any(found.events):
-            no_data("Nobody has met it in the time that is kept, or too few to be counted.")
+            no_data("In the time that is kept it was not met, or too seldom to be counted.")
             return
         options = {
             "still": True,
