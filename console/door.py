@@ -81,8 +81,9 @@ class Door:
         except HeadraceError as error:
             if getattr(error, "status", 0) == 401:
                 return self._page(to, _UNKNOWN if key else _NONE_GIVEN, 401)
-            trouble = trouble_of(error, self._server.url)
-            return self._page(to, f"{trouble.what} {trouble.cure}", 502)
+            return self._page(
+                to, trouble_of(error, self._server.url, "Try again in a moment.").words, 502
+            )
         if self._needed.isdisjoint(found.scopes):
             has, needs = (" or ".join(sorted(each)) for each in (found.scopes, self._needed))
             return self._page(to, f"This key is for {has} alone; a page needs {needs}.", 403)

@@ -9,11 +9,14 @@ from headrace_client import (
     Forbidden,
     HeadraceError,
     Refused,
-    TooManyRequests,
     Unauthorized,
-    Unavailable,
     Unreachable,
 )
+
+ASKED_AGAIN = "It is asked again by itself."
+"""What comes of a question that a page repeats."""
+DO_IT_AGAIN = "Nothing was changed; do it again."
+_UNSURE = "It may have been done: look before you do it again."
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,10 @@ class Trouble:
     what: str
     cure: str
 
-
-_AGAIN = "It is asked again by itself."
+    @property
+    def words(self) -> str:
+        """Both sentences."""
+        return f"{self.what} {self.cure}".strip()
 
 
 def is_final(error: Exception) -> bool:
@@ -32,30 +37,42 @@ def is_final(error: Exception) -> bool:
     return isinstance(error, Refused) and error.status < 500 and error.status != 429
 
 
-def trouble_of(error: HeadraceError, url: str) -> Trouble:
-    """Return what a failed call to the server at `url` means."""
+def after_deed(error: HeadraceError) -> str:
+    """Return what is to be done after a call that was to change something, and failed."""
+    if isinstance(error, Unreachable):
+        return DO_IT_AGAIN if error.not_sent else _UNSURE
+    # Whoever passes a call on may have done so before it gave up.
+    return _UNSURE if isinstance(error, Refused) and error.status >= 500 else DO_IT_AGAIN
+
+
+def trouble_of(error: HeadraceError, url: str, then: str = ASKED_AGAIN) -> Trouble:
+    """Return what a failed call to the server at `url` means.
+
+    `then`: what is to be done when it is for now that it fails.
+    """
     if isinstance(error, Unreachable):
         return Trouble(
             f"The server at {url} does not answer.",
-            "Look at it with `headrace status`, start it with `headrace up`. "
-            "This page goes on by itself once it answers.",
+            f"Look at it with `headrace status`, start it with `headrace up`. {then}",
         )
     if isinstance(error, Unauthorized):
         return Trouble(
-            f"The server does not take this key any more: {error.problem.detail}",
+            f"The server does not take this key any more: {_said(error, url)}",
             "Leave, and come in with another key: `headrace keys create` makes one.",
         )
     if isinstance(error, Forbidden):
-        return Trouble(error.problem.detail, "Leave, and come in with a key that has the scope.")
-    if isinstance(error, Unavailable):
-        return Trouble(error.problem.detail, _AGAIN)
-    if isinstance(error, TooManyRequests):
-        return Trouble(error.problem.detail, _AGAIN)
+        return Trouble(_said(error, url), "Leave, and come in with a key that has the scope.")
     if isinstance(error, Refused):
-        return Trouble(error.problem.detail, "")
+        return Trouble(_said(error, url), "" if is_final(error) else then)
     if isinstance(error, Ended):
-        return Trouble(f"The server has ended the stream of lists: {error}", _AGAIN)
+        return Trouble(f"The server has ended the stream of lists: {error}", then)
     return Trouble(str(error), f"See whether a server of this version of Headrace is at {url}.")
+
+
+def _said(error: Refused, url: str) -> str:
+    """Return what the server said; a proxy before it says nothing but a status."""
+    answer = f"{error.status} {error.problem.title}".strip()
+    return error.problem.detail or f"What answers at {url} says {answer}."
 
 
 def trouble_of_fault(error: Exception) -> Trouble:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 NO_DATA = "no data yet"
+NONE_LATELY = "none lately"
 _MINUS, _THIN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 

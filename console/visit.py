@@ -13,7 +13,7 @@ from nicegui.client import Client
 
 from console.calls import CallLog
 from console.connection import Server, Watch
-from console.errors import Trouble, is_final, trouble_of, trouble_of_fault
+from console.errors import Trouble, after_deed, is_final, trouble_of, trouble_of_fault
 from console.sessions import Session
 from console.widgets.html import Tag, box, text
 from console.widgets.troubles import Troubles
@@ -54,7 +54,8 @@ class Visit:
         self._troubles: Troubles
         self._faults: set[Trouble] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._endings: list[Callable[[], None]] = []
+        self._endings: list[Callable[[], object]] = []
+        self._has_ended = False
         client.on_delete(self._end)
         session.endings.add(self._go_out)
 
@@ -85,6 +86,14 @@ class Visit:
             self._faults.add(trouble)
             _log.error("A part of a page has failed.", exc_info=error)
         return trouble
+
+    def failure(self, error: HeadraceError, then: str = "") -> Trouble:
+        """Return what a failed call means that nothing repeats.
+
+        `then`: what is to be done when it is for now that it fails; by default, what is after a
+        call that was to change something.
+        """
+        return trouble_of(error, self.server.url, then or after_deed(error))
 
     def toast(self, words: str, kind: str = "") -> None:
         """Say something for some seconds; screen readers say it, too."""
@@ -148,9 +157,12 @@ class Visit:
 
         self.run(until_done())
 
-    def at_end(self, ending: Callable[[], None]) -> None:
-        """Call this when the page is closed."""
+    def at_end(self, ending: Callable[[], object]) -> Callable[[], None]:
+        """Call this when the page is closed, at once if it is; return what takes that back."""
         self._endings.append(ending)
+        if self._has_ended:
+            ending()
+        return lambda: self._endings.remove(ending)
 
     async def _told(self, part: object, work: Awaitable[Any], *, again: bool) -> Any:
         """Return what comes of work; None if it fails, which is told until the part works again.
@@ -170,8 +182,9 @@ class Visit:
         self._client.open("/door")
 
     async def _end(self) -> None:
+        self._has_ended = True
         self.session.endings.discard(self._go_out)
-        for ending in self._endings:
+        for ending in tuple(self._endings):
             ending()
         for task in tuple(self._tasks):
             task.cancel()

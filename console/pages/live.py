@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from console import formats
 from console.visit import Page, Visit
-from console.widgets.html import Tag, box, text
+from console.widgets.html import box, text
 from console.widgets.parts import Chart, Field
-from console.widgets.shared import Panel, figure, no_data
+from console.widgets.shared import Figure, Nothing, Panel
+from console.widgets.table import Cell, LiveTable, Marked
+from headrace_client import HeadraceError
 from headrace_client.types import Figures, Percentiles, RouteFigures
 
 _WINDOWS = {"1h": "Last hour", "1d": "Last day"}
@@ -27,6 +29,7 @@ class Live:
         self._visit = visit
         self._window = "1h"
         self._charts: dict[str, _TimePanel] = {}
+        self._figures: dict[str, Figure] = {}
 
     def draw(self) -> None:
         """Draw the page."""
@@ -34,10 +37,18 @@ class Live:
         with self._now.tools:
             self._step = text("", "muted")
             Field("Window", kind="select", options=_WINDOWS, value="1h", on_change=self._choose)
+        self._now.body.clear()
+        with self._now.body, box("figures"):
+            self._figures = {name: Figure(name, note) for name, note in _FIGURES}
         with box("charts"):
             for name, title, note, unit in _CHARTS:
                 self._charts[name] = _TimePanel(self._visit, title, note, unit)
-        self._routes = Panel(self._visit, "Requests by route", note="Over the window.")
+        routes = Panel(self._visit, "Requests by route", note="Over the window.")
+        routes.body.clear()
+        with routes.body:
+            self._none = Nothing("No request has been answered within the window.")
+            self._routes = LiveTable("Requests by route", _ROUTE_HEADS)
+        self._routes.root.set_visibility(False)
         self._visit.every(_LOOK_S, self._look)
 
     async def _choose(self, window: str) -> None:
@@ -46,39 +57,55 @@ class Live:
 
     async def _look(self) -> None:
         window = self._window
-        found = await self._now.show(lambda: self._visit.api.figures(window=window), self._draw_now)
-        if found is None or window != self._window:
+        try:
+            found = await self._visit.api.figures(window=window)
+        except HeadraceError as error:
+            self._now.tell(self._visit.trouble(error))
             return
+        if window == self._window:
+            self._now.tell(None)
+            self._show(found)
+
+    def _show(self, found: Figures) -> None:
         self._step.set_text(f"a point each {formats.duration(found.step_s)}")
+        worker, server = found.told_at.get("worker"), found.told_at.get("server")
+        milliseconds, rate = formats.milliseconds, formats.rate
+        values = (
+            (lately(rate, *found.events_per_s.values()), worker),
+            (lately(_records, *found.lag.values()), worker),
+            (lately(milliseconds, found.freshness_ms.p95), worker),
+            (lately(rate, found.requests_per_s), server),
+            (lately(milliseconds, found.latency_ms.p95), server),
+            (lately(milliseconds, found.latency_ms.p99), server),
+            (lately(rate, found.server_errors_per_s), server),
+        )
+        for figure, (value, at) in zip(self._figures.values(), values, strict=True):
+            figure.show(value, at)
         for name, series in _series(found).items():
             self._charts[name].show(found.at, series, found)
-        await self._routes.show(lambda: _ready(found.routes), _draw_routes)
-
-    def _draw_now(self, found: Figures) -> None:
-        worker, server = found.told_at.get("worker"), found.told_at.get("server")
-        events, lag = (_sum_of_last(each.values()) for each in (found.events_per_s, found.lag))
-        records = formats.NO_DATA if lag is None else f"{formats.count(lag)} records"
-        fresh = _lately(found.freshness_ms.p95)
-        errors = formats.rate(_last(found.server_errors_per_s))
-        with box("figures"):
-            figure("Events applied", formats.rate(events), at=worker)
-            figure("Lag", records, at=worker)
-            figure("Freshness, p95", fresh, at=worker)
-            figure("Requests", formats.rate(_last(found.requests_per_s)), at=server)
-            for name in ("p95", "p99"):
-                within = _lately(getattr(found.latency_ms, name))
-                figure(f"Time to answer, {name}", within, at=server)
-            figure("Server errors", errors, at=server, note="5xx")
+        self._none.show(not found.routes)
+        self._routes.root.set_visibility(bool(found.routes))
+        self._routes.show({f"{each.method} {each.route}": _row(each) for each in found.routes})
 
 
+_FIGURES = (
+    ("Events applied", ""),
+    ("Lag", ""),
+    ("Freshness, p95", ""),
+    ("Requests", ""),
+    ("Time to answer, p95", ""),
+    ("Time to answer, p99", ""),
+    ("Server errors", "5xx"),
+)
+_ROUTE_HEADS = ("Route", "Requests", "4xx", "5xx", "p50", "p95", "p99")
 _CHARTS = (
     ("events", "Events by topic", "Applied by workers.", "/s"),
     ("lag", "Lag by topic", "Records that workers have not come to yet.", "records"),
     ("freshness", "Freshness", "From a record's own time to its effects in Redis.", "ms"),
     ("latency", "Time to answer", "Requests, streams left out.", "ms"),
     ("requests", "Requests and errors", "All servers together.", "/s"),
-    ("hit_rate", "HR@10, rolling", "Of the lists served, by version; dashed lines are swaps.", ""),
-    ("ndcg", "NDCG@10, rolling", "Of the lists served, by version; dashed lines are swaps.", ""),
+    ("hit_rate", "HR@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.", ""),
+    ("ndcg", "NDCG@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.", ""),
 )
 
 
@@ -86,24 +113,26 @@ class _TimePanel:
     """A chart of series over time, which says so when there are none."""
 
     def __init__(self, visit: Visit, title: str, note: str, unit: str) -> None:
-        self._panel = Panel(visit, title, note=note)
+        """`title`: with `{k}` for how long the lists are that are judged."""
+        named = title.format(k="k")
+        self._panel = Panel(visit, named, note=note)
         self._panel.body.clear()
         with self._panel.body:
-            self._none = box()
-            with self._none:
-                no_data("")
-            self._chart = Chart(title, {"series": []}, unit=unit)
+            self._none = Nothing("")
+            self._chart = Chart(named, {"series": []}, unit=unit)
             self._chart.set_visibility(False)
         self._title, self._unit = title, unit
 
     def show(self, at: Sequence[float], series: Mapping[str, Series], found: Figures) -> None:
         """Draw the series, and the swaps where it is of quality."""
         there = {name: each for name, each in series.items() if any(v is not None for v in each)}
-        self._none.set_visibility(not there)
+        title = self._title.format(k=found.quality.k)
+        self._panel.rename(title)
+        self._none.show(not there)
         self._chart.set_visibility(bool(there))
         if there:
             swaps = [(swap.at, swap.version) for swap in found.swaps] if not self._unit else []
-            said = _said(self._title, there, self._unit, swaps)
+            said = _said(title, there, self._unit, swaps)
             self._chart.set(_options(at, there, swaps), said)
 
 
@@ -174,37 +203,26 @@ def _percentiles(found: Percentiles) -> Mapping[str, Series]:
     return {name: getattr(found, name) for name in _PERCENTILES}
 
 
-def _draw_routes(routes: Sequence[RouteFigures]) -> None:
-    if not routes:
-        no_data("No request has been answered within the window.")
-        return
-    heads = ("Route", "Requests", "4xx", "5xx", "p50", "p95", "p99")
-    region = box("scroll", tabindex="0", role="region", aria_label="Table of routes")
-    with region, Tag("table", "table"):
-        with Tag("thead"), Tag("tr"):
-            for head in heads:
-                Tag("th", "", head, scope="col")
-        with Tag("tbody"):
-            for route in routes:
-                _draw_route(route)
+def _row(route: RouteFigures) -> Sequence[Cell]:
+    return (
+        f"{route.method} {route.route}",
+        formats.count(route.requests),
+        formats.count(route.client_errors),
+        Marked(formats.count(route.server_errors), "bad" if route.server_errors else ""),
+        *(formats.milliseconds(each) for each in (route.p50_ms, route.p95_ms, route.p99_ms)),
+    )
 
 
-def _draw_route(route: RouteFigures) -> None:
-    with Tag("tr"):
-        Tag("th", "mono", f"{route.method} {route.route}", scope="row")
-        Tag("td", "", formats.count(route.requests))
-        Tag("td", "", formats.count(route.client_errors))
-        Tag("td", "bad" if route.server_errors else "", formats.count(route.server_errors))
-        for value in (route.p50_ms, route.p95_ms, route.p99_ms):
-            Tag("td", "", formats.milliseconds(value))
+def lately(words: Callable[[float | None], str], *series: Series) -> str:
+    """Return in words what the last values sum up to, or whether there were any before."""
+    last = [value for each in series if (value := _last(each)) is not None]
+    if not last and any(value is not None for each in series for value in each):
+        return formats.NONE_LATELY
+    return words(sum(last) if last else None)
 
 
-def _lately(series: Series) -> str:
-    """Return the last of some milliseconds in words, which tell whether there were any before."""
-    last = _last(series)
-    if last is None and any(value is not None for value in series):
-        return "none lately"
-    return formats.milliseconds(last)
+def _records(lag: float | None) -> str:
+    return formats.NO_DATA if lag is None else f"{formats.count(lag)} records"
 
 
 def _last(values: Series) -> float | None:
@@ -212,17 +230,8 @@ def _last(values: Series) -> float | None:
     return next((each for each in reversed(values[-_RECENT:]) if each is not None), None)
 
 
-def _sum_of_last(series: Any) -> float | None:
-    found = [value for values in series if (value := _last(values)) is not None]
-    return sum(found) if found else None
-
-
 _RECENT = 3
 """Steps: the newest one is not over yet."""
-
-
-async def _ready(value: Any) -> Any:
-    return value
 
 
 def _build(visit: Visit) -> None:

@@ -9,8 +9,10 @@ const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]"
 
 let last = null;
 
-const nameOf = (element) => element.getAttribute("aria-label") || element.textContent.trim();
-const canHave = (element) => element.isConnected && !element.disabled;
+// The label of a slider holds its value, too, after its words.
+const labelOf = (element) => element.labels?.[0]?.firstChild?.textContent;
+const nameOf = (element) => element.getAttribute("aria-label") || labelOf(element) || element.textContent.trim();
+const canHave = (element) => element.isConnected && !element.disabled && element.checkVisibility();
 
 function note(element) {
   const panel = element.closest(".panel");
@@ -28,14 +30,13 @@ function note(element) {
 }
 
 function sameName({ panel, name }) {
-  return [...panel.querySelectorAll(CONTROLS)].find((each) => !each.disabled && `${each.tagName} ${nameOf(each)}` === name);
+  return [...panel.querySelectorAll(CONTROLS)].find((each) => canHave(each) && `${each.tagName} ${nameOf(each)}` === name);
 }
 
 function samePlace({ list, row, control }) {
   if (!list?.isConnected || !list.children.length) return null;
   const controls = [...list.children[Math.min(row, list.children.length - 1)].querySelectorAll(CONTROLS)];
-  const found = controls[control] ?? controls[0];
-  return found && canHave(found) ? found : null;
+  return [controls[control], ...controls].find((each) => each && canHave(each));
 }
 
 function give(element) {
@@ -79,4 +80,4 @@ addEventListener("pointerdown", ({ target }) => {
 new MutationObserver(() => {
   follow();
   if (last && !canHave(last.element)) setTimeout(follow, WAIT_MS);
-}).observe(document, { childList: true, subtree: true, attributeFilter: ["disabled"] });
+}).observe(document, { childList: true, subtree: true, attributeFilter: ["disabled", "class"] });

@@ -101,7 +101,8 @@ export default {
   },
   methods: {
     draw() {
-      this.chart.setOption(dressed(this.options, this.unit), { notMerge: true });
+      // What the reader has chosen in the legend, and the tip that is open, stay.
+      this.chart.setOption(dressed(this.options, this.unit), { replaceMerge: ["series"] });
     },
   },
   render() {

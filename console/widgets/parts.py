@@ -130,5 +130,7 @@ class Chart(Element, component="chart.js"):
 
     def set(self, options: Mapping[str, Any], label: str) -> None:
         """Draw other data, and say what they show."""
-        self._props["options"] = dict(options)
+        # Whoever reads a tip in it keeps it.
+        if options != self._props["options"]:
+            self._props["options"] = dict(options)
         self._props["label"] = label

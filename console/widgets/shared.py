@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from console import formats
 from console.errors import Trouble, is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
@@ -16,6 +18,7 @@ from headrace_client import HeadraceError
 _T = TypeVar("_T")
 AGAIN_S = 2.0
 """Pause after which a call that failed is made again."""
+_LOADING = "Loading …"
 
 
 class Panel:
@@ -24,16 +27,23 @@ class Panel:
     def __init__(self, visit: Visit, title: str, *, note: str = "", classes: str = "") -> None:
         self._visit = visit
         self._shown: object = None
+        self._told: Trouble | None = None
         with Tag("section", f"panel {classes}".strip(), aria_label=title) as self.root:
             with box("panel-head"):
-                text(title, tag="h2")
+                self._title = text(title, tag="h2")
                 self.tools = box("tools")
             if note:
                 text(note, "muted note", tag="p")
             self._trouble = box("trouble")
+            self._trouble.set_visibility(False)
             self.body = box("panel-body")
         self._loading: asyncio.Task[None] | None = None
         self.reset()
+
+    def rename(self, title: str) -> None:
+        """Give it another heading."""
+        self._title.set_text(title)
+        self.root.attribute("aria-label", title)
 
     def reset(self) -> None:
         """Forget what was drawn: it is no longer what this is about."""
@@ -41,7 +51,7 @@ class Panel:
         self.tell(None)
         self.body.clear()
         with self.body:
-            text("Loading …", "none", tag="p")
+            text(_LOADING, "none", tag="p")
 
     def load(
         self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
@@ -59,7 +69,7 @@ class Panel:
     ) -> None:
         while True:
             try:
-                self._draw(await ask(), draw, always)
+                self.draw(await ask(), draw, always)
             except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self.tell(self._visit.trouble(error))
                 if is_final(error):
@@ -71,20 +81,23 @@ class Panel:
     async def show(
         self, ask: Callable[[], Awaitable[_T]], draw: Callable[[_T], None], *, always: bool = False
     ) -> _T | None:
-        """Ask the server, and draw the answer into the panel if it is another one than before.
+        """Ask the server, and draw the answer into the panel as `draw` does.
 
         What was drawn stays when the server does not answer, with what is wrong above it.
-        `always`: draw it even if it is the same.
         """
         try:
             answer = await ask()
         except HeadraceError as error:
             self.tell(self._visit.trouble(error))
             return None
-        self._draw(answer, draw, always)
+        self.draw(answer, draw, always)
         return answer
 
-    def _draw(self, answer: _T, draw: Callable[[_T], None], always: bool) -> None:
+    def draw(self, answer: _T, draw: Callable[[_T], None], always: bool = False) -> None:
+        """Draw an answer if it is another one than before.
+
+        `always`: draw it even if it is the same.
+        """
         self.tell(None)
         if always or answer != self._shown:
             # What cannot be drawn is to be drawn again, though it is the same.
@@ -96,6 +109,9 @@ class Panel:
 
     def tell(self, trouble: Trouble | None) -> None:
         """Say what is broken and what to do, or that nothing is any more."""
+        if trouble == self._told:
+            return
+        self._told = trouble
         self._trouble.clear()
         self._trouble.set_visibility(trouble is not None)
         if trouble is not None:
@@ -105,21 +121,46 @@ class Panel:
 
 def no_data(what: str) -> None:
     """Say that there is nothing to show yet, and what would bring it."""
-    text(f"No data yet. {what}".strip(), "none", tag="p")
+    text(_no_data(what), "none", tag="p")
 
 
-def figure(name: str, value: str, *, at: float | None = None, note: str = "") -> Tag:
-    """Show a number with its unit, its name and the time that it is from. Returns the number."""
-    with box("figure"):
-        text(name, "name", tag="p")
-        shown = text(value, "value" if value != "no data yet" else "value none", tag="p")
-        if note or at is not None:
+class Nothing:
+    """What stands in place of data: that they are asked for, then that there are none yet."""
+
+    def __init__(self, what: str) -> None:
+        """`what`: what would bring some."""
+        self._words = _no_data(what)
+        self._line = text(_LOADING, "none", tag="p")
+
+    def show(self, is_so: bool) -> None:
+        """Say what an answer has told: that there are none, or nothing."""
+        self._line.set_text(self._words)
+        self._line.set_visibility(is_so)
+
+
+def _no_data(what: str) -> str:
+    return f"No data yet. {what}".strip()
+
+
+class Figure:
+    """A number with its unit, its name and the time that it is from, which change in place."""
+
+    def __init__(self, name: str, note: str = "") -> None:
+        with box("figure"):
+            text(name, "name", tag="p")
+            self._value = text(_LOADING, "value none", tag="p")
             with Tag("p", "from"):
                 if note:
                     text(note)
-                if at is not None:
-                    Moment(at)
-    return shown
+                self._at = Moment(None)
+                self._at.set_visibility(False)
+
+    def show(self, value: str, at: float | None) -> None:
+        """Show another number. `at`: the time that it is from, in Unix seconds."""
+        is_none = value in (formats.NO_DATA, formats.NONE_LATELY)
+        self._value.set_text(value).classes(replace="value none" if is_none else "value")
+        self._at.set(at)
+        self._at.set_visibility(at is not None)
 
 
 def badge(words: str, kind: str = "") -> Tag:
@@ -150,15 +191,29 @@ async def confirmed(
             button("Cancel", lambda: give(False), kind="quiet", autofocus=True)
             button(verb, lambda: give(True), kind="danger" if danger else "main")
     visit.is_asked = True
+    try:
+        async with opened(visit, dialog):
+            return await answer
+    finally:
+        visit.is_asked = False
+
+
+@asynccontextmanager
+async def opened(visit: Visit, dialog: Dialog) -> AsyncIterator[None]:
+    """Show a dialog until the block ends, which it does at once when the page is closed."""
+    asking = asyncio.current_task()
+    assert asking is not None  # noqa: S101
+    keep = visit.at_end(asking.cancel)
     dialog.open()
     try:
-        return await answer
+        yield
     finally:
-        dialog.close()
-        # The browser needs the element for closing it.
-        await asyncio.sleep(0.1)
-        dialog.delete()
-        visit.is_asked = False
+        keep()
+        if not dialog.is_deleted:
+            dialog.close()
+            # The browser needs the element for closing it.
+            await asyncio.sleep(0.1)
+            dialog.delete()
 
 
 async def attempt(
@@ -171,8 +226,7 @@ async def attempt(
     try:
         result = await work
     except HeadraceError as error:
-        trouble = visit.trouble(error)
-        visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
+        visit.toast(visit.failure(error).words, "bad")
         return None
     if done is not None:
         visit.toast(done(result), "good")

@@ -17,7 +17,16 @@ class At:
     """Unix seconds; None: there is none."""
 
 
-Cell = str | At
+@dataclass(frozen=True)
+class Marked:
+    """A cell whose text stands out."""
+
+    text: str
+    kind: str
+    """`bad`, or "" for one that does not."""
+
+
+Cell = str | At | Marked
 
 
 class LiveTable:
@@ -26,22 +35,25 @@ class LiveTable:
     def __init__(self, label: str, heads: Sequence[str]) -> None:
         """`label`: what the table is of, for screen readers."""
         self._rows: dict[str, _Row] = {}
-        region = box("scroll", tabindex="0", role="region", aria_label=f"{label}, table")
-        with region, Tag("table", "table"):
+        self.root = box("scroll", tabindex="0", role="region", aria_label=f"{label}, table")
+        with self.root, Tag("table", "table"):
             with Tag("thead"), Tag("tr"):
                 for head in heads:
                     Tag("th", "", head, scope="col")
             self._body = Tag("tbody")
 
     def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
-        """Show these rows, and no others."""
+        """Show these rows in their order, and no others."""
         for gone in self._rows.keys() - rows.keys():
             self._rows.pop(gone).root.delete()
-        for key, cells in rows.items():
+        for nth, (key, cells) in enumerate(rows.items()):
             if key not in self._rows:
                 with self._body:
                     self._rows[key] = _Row(cells)
-            self._rows[key].show(cells)
+            row = self._rows[key]
+            row.show(cells)
+            if self._body.default_slot.children[nth] is not row.root:
+                row.root.move(target_index=nth)
 
 
 class _Row:
@@ -61,5 +73,7 @@ class _Row:
         for place, cell in zip(self._places, cells, strict=True):
             if isinstance(place, Moment):
                 place.set(cell.at if isinstance(cell, At) else None)
+            elif isinstance(cell, Marked):
+                place.set_text(cell.text).classes(replace=cell.kind)
             else:
                 place.set_text(cell if isinstance(cell, str) else "")

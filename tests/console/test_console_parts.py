@@ -16,14 +16,28 @@ from parts import eventually
 from console import formats
 from console.calls import curl_of
 from console.connection import Server, Watch
+from console.errors import Trouble, after_deed, trouble_of
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
 from console.pages.items.item import read_attributes, read_categories
+from console.pages.live import lately
 from console.pages.models.train_form import read_parameters, read_time
+from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
 from console.widgets.html import Tag, one_at_a_time
-from headrace_client.types import Interaction, Item, Reason, Recommendation
+from console.widgets.shared import Nothing, Panel, confirmed
+from console.widgets.table import LiveTable
+from headrace_client import HeadraceError, Unreachable
+from headrace_client.errors import Refused, from_response
+from headrace_client.types import (
+    Interaction,
+    Item,
+    PartitionInfo,
+    Reason,
+    Recommendation,
+    TopicInfo,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +90,11 @@ def test_what_is_within_the_limits_is_read(limit: Limit, typed: str, value: obje
 def test_what_is_not_says_what_it_may_be(limit: Limit, typed: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         limit.read(typed)
+
+
+def refusal(status: int) -> Refused:
+    """Return what a proxy's page with this status is read as."""
+    return from_response(httpx.Response(status, text="<html>"))
 
 
 ATTRIBUTES = Limit(
@@ -182,7 +201,7 @@ def test_cards_say_where_they_came_from_and_why() -> None:
     ]
     before = {"b": 1, "c": 3, "a": 2}
     met = {"d": Interaction(timestamp=1.0, rating=4.5, event="rating")}
-    shown = cards_of(lists, items, before, met)
+    shown = cards_of(lists, items, before, met, by_model=True)
     assert [(each["title"], each["move"], each["moved"]) for each in shown] == [
         ("Tea", "up", "up 1"), ("b", "down", "down 1"), ("c", "", ""),
     ]  # fmt: skip
@@ -190,6 +209,13 @@ def test_cards_say_where_they_came_from_and_why() -> None:
         {"title": "d", "verb": "rated 4.5", "effect": "\N{MINUS SIGN}2.0 points", "for": False}
     ]
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
+    assert shown[0]["score"] == "50.0\u00a0%"
+
+
+def test_what_no_model_scored_shows_no_chance() -> None:
+    lists = [Recommendation(id="a", score=0.01), Recommendation(id="b", score=0)]
+    shown = cards_of(lists, {}, {}, {}, by_model=False)
+    assert [(each["score"], each["share"]) for each in shown] == [("", 0.0)] * 2
 
 
 async def test_what_goes_on_is_not_begun_a_second_time() -> None:
@@ -212,10 +238,85 @@ async def test_what_goes_on_is_not_begun_a_second_time() -> None:
     assert done == ["once more"] * 3
 
 
+def opened_visit() -> Visit:
+    """Return a visit of the page that is being built, to a server that is away."""
+    server, sessions = Server("http://127.0.0.1:9"), Sessions(time.time, "cookie")
+    opened = sessions.find({"cookie": sessions.open(key="", name="", scopes=frozenset())})
+    assert opened is not None
+    visit = Visit(ui.context.client, server, Watch(server), opened)
+    visit.draw_troubles()
+    visit.draw_layers()
+    return visit
+
+
+async def test_a_panel_says_the_same_trouble_once_and_what_there_is_not_once_it_is_known() -> None:
+    parts: list[tuple[Panel, Nothing]] = []
+
+    def page() -> None:
+        parts.append((Panel(opened_visit(), "Panel"), Nothing("Make some.")))
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        [(panel, nothing)] = parts
+        with user:
+
+            def told(classes: str) -> list[Tag]:
+                return [each for each in ElementFilter(kind=Tag) if classes in each.classes]
+
+            panel.tell(Trouble("It is away.", ""))
+            [card] = told("trouble-card")
+            panel.tell(Trouble("It is away.", ""))
+            assert told("trouble-card") == [card]
+            panel.tell(Trouble("It is broken.", ""))
+            assert told("trouble-card") != [card]
+            panel.tell(None)
+            assert told("trouble-card") == []
+            assert [each.text for each in told("none")] == ["Loading …"] * 2
+            nothing.show(True)
+            assert told("none")[-1].text == "No data yet. Make some."
+
+
+async def test_rows_stay_what_they_are_in_another_order() -> None:
+    tables: list[LiveTable] = []
+    async with user_simulation(lambda: tables.append(LiveTable("Routes", ("Route",)))) as user:
+        await user.open("/")
+        [table] = tables
+        with user:
+
+            def rows() -> list[Tag]:
+                return [each for each in ElementFilter(kind=Tag) if each.tag == "tr"][1:]
+
+            table.show({"a": ("a",), "b": ("b",)})
+            first, second = rows()
+            table.show({"b": ("b",), "c": ("c",), "a": ("a",)})
+            assert (rows()[0], rows()[2]) == (second, first)
+            table.show({"a": ("a",)})
+            assert rows() == [first]
+
+
+async def test_a_question_ends_with_its_page() -> None:
+    visits: list[Visit] = []
+    async with user_simulation(lambda: visits.append(opened_visit())) as user:
+        await user.open("/")
+        [visit] = visits
+        with user:
+            asked = asyncio.ensure_future(confirmed(visit, "Sure?", "It happens.", "Do it"))
+            await asyncio.sleep(0)
+            assert visit.is_asked
+            for ending in ui.context.client.delete_handlers:
+                await ending()  # type: ignore[misc]
+            done, _ = await asyncio.wait([asked], timeout=10)
+            assert done == {asked}
+            assert asked.cancelled()
+            assert not visit.is_asked
+            late = asyncio.ensure_future(confirmed(visit, "Sure?", "It happens.", "Do it"))
+            done, _ = await asyncio.wait([late], timeout=10)
+            assert done == {late}
+
+
 async def test_a_part_that_fails_says_so_until_it_works_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server = Server("http://127.0.0.1:9")
     works = asyncio.Event()
     done: list[str] = []
 
@@ -225,11 +326,7 @@ async def test_a_part_that_fails_says_so_until_it_works_again(
         done.append(name)
 
     def page() -> None:
-        session = Sessions(time.time, "cookie")
-        opened = session.find({"cookie": session.open(key="", name="", scopes=frozenset())})
-        assert opened is not None
-        visit = Visit(ui.context.client, server, Watch(server), opened)
-        visit.draw_troubles()
+        visit = opened_visit()
         visit.every(0.1, partial(look, "looked"))
         visit.insist(0.1, partial(look, "insisted"))
         visit.run(look("once"))
@@ -259,6 +356,73 @@ async def test_a_part_that_fails_says_so_until_it_works_again(
             await eventually(goes_on, "it goes on")
     assert done.count("insisted") == 1
     assert caplog.text.count("KeyError: 'looked'") == 1
+
+
+AWAY = "Look at it with `headrace status`, start it with `headrace up`."
+
+
+@pytest.mark.parametrize(
+    ("error", "repeated", "done_once"),
+    [
+        (
+            Unreachable("", not_sent=True),
+            f"{AWAY} It is asked again by itself.",
+            f"{AWAY} Nothing was changed; do it again.",
+        ),
+        (
+            Unreachable("", not_sent=False),
+            f"{AWAY} It is asked again by itself.",
+            f"{AWAY} It may have been done: look before you do it again.",
+        ),
+        (
+            refusal(429),
+            "It is asked again by itself.",
+            "Nothing was changed; do it again.",
+        ),
+        (
+            refusal(504),
+            "It is asked again by itself.",
+            "It may have been done: look before you do it again.",
+        ),
+        (refusal(404), "", ""),
+    ],
+)
+def test_what_is_asked_again_by_itself_is_no_deed(
+    error: HeadraceError, repeated: str, done_once: str
+) -> None:
+    assert trouble_of(error, "http://it").cure == repeated
+    assert trouble_of(error, "http://it", after_deed(error)).cure == done_once
+
+
+def test_what_a_proxy_answers_is_told_with_its_status_and_the_address() -> None:
+    said = trouble_of(refusal(502), "http://it").what
+    assert said == "What answers at http://it says 502 Bad Gateway."
+
+
+@pytest.mark.parametrize(
+    ("lag", "is_known", "words"),
+    [(None, True, "not read by workers"), (None, False, "not known"), (7, True, "7")],
+)
+def test_a_lag_that_is_not_known_is_not_said_to_be_none(
+    lag: int | None, is_known: bool, words: str
+) -> None:
+    partition = PartitionInfo(
+        partition=0, begin=0, end=9, newest=None, position=None, lag=lag, rate_in=0.0, rate_out=None
+    )
+    topic = TopicInfo(
+        topic="clicks", name="clicks", id="a", records=9, newest=None, lag=lag, rate_in=0.0,
+        rate_out=None, partitions=[partition],
+    )  # fmt: skip
+    assert topic_row(topic, is_known)[4] == words
+    [row] = partition_rows(topic, is_known).values()
+    assert (row[3], row[5]) == (words if lag is None else "none done", words)
+
+
+def test_what_was_told_before_and_not_of_late_is_told_apart_from_what_never_was() -> None:
+    never, before, late = [None] * 5, [2.0, None, None, None, None], [None, None, None, 1.5, None]
+    assert lately(formats.rate, never, never) == "no data yet"
+    assert lately(formats.rate, before, never) == "none lately"
+    assert lately(formats.rate, late, late, before) == "3/s"
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

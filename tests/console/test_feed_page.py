@@ -40,6 +40,8 @@ async def test_three_acts_change_the_list_at_once_and_the_delay_shown_is_the_one
 ) -> None:
     page = visitor.page
     await page.wait_for_selector(".card")
+    # Nobody has estimated what a visitor without a session will do.
+    await expect(page.locator(".score, .card progress")).to_have_count(0)
     await page.evaluate(MEASURE)
     acts = ["Open", "Rate 5 of 5", "Buy"]
     in_a_row = tries = 0
@@ -55,6 +57,7 @@ async def test_three_acts_change_the_list_at_once_and_the_delay_shown_is_the_one
         assert tries < 8
     await expect(page.locator(".interactions li")).to_have_count(tries)
     await expect(page.locator(".why").first).to_contain_text("points you")
+    await expect(page.locator(".score").first).to_contain_text("%")
     assert await page.locator(".move.new, .move.up, .move.down").count() > 0
 
 
@@ -68,6 +71,14 @@ async def test_calls_are_shown_as_curl_without_the_key(visitor: Visitor) -> None
     assert line.startswith('curl -s "$HEADRACE_URL/v1/events" -H "Authorization: Bearer $HEADRACE')
     assert '"type":"click"' in line
     assert KEY not in await page.content()
+
+
+async def test_a_double_click_is_one_act(visitor: Visitor) -> None:
+    page = visitor.page
+    open_first = page.locator(".card").first.get_by_role("button", name="Open")
+    await open_first.evaluate("button => { button.click(); button.click(); }")
+    await expect(page.locator(".interactions li")).to_have_count(1)
+    await expect(page.locator(".call-list li", has_text="/v1/events")).to_have_count(1)
 
 
 async def test_a_title_that_is_markup_shows_as_text(visitor: Visitor) -> None:
@@ -192,3 +203,18 @@ async def test_the_keyboard_stays_among_the_cards_when_one_went_away(visitor: Vi
     await expect(page.locator(f".card[data-item='{opened}']")).to_have_count(0)
     focused = page.locator(".card").get_by_role("button", name="Open").and_(page.locator(":focus"))
     await expect(focused).to_have_count(1)
+
+
+async def test_the_keyboard_stays_at_its_card_when_its_star_is_away(visitor: Visitor) -> None:
+    page = visitor.page
+    third = page.locator(".card").nth(2)
+    item = await third.get_attribute("data-item")
+    star = third.get_by_role("button", name="Rate 4 of 5")
+    await star.focus()
+    # As if it had been drawn anew.
+    await star.evaluate("star => star.replaceWith(star.cloneNode(true))")
+    focused = page.locator(f".card[data-item='{item}'] .star:focus")
+    await expect(focused).to_have_attribute("title", "Rate 4 of 5")
+    await focused.evaluate("star => { star.closest('.card-actions').classList.add('hidden'); }")
+    # What is hidden has it no more.
+    await expect(page.locator(".feed-panel")).to_be_focused()

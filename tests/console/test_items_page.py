@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import PATIENCE_MS, Visitor, visiting
+from browser import PATIENCE_MS, Visitor, violations, visiting
+from parts import eventually
 from playwright.async_api import Browser, expect
 from system import KEY, MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
 
-from headrace_client import AsyncClient, Item
+from headrace_client import AsyncClient, Item, NotFound
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
@@ -175,6 +176,47 @@ async def test_a_change_of_the_title_leaves_everything_else_as_it_was(
             "Large hamper", item.categories, item.price,
         )  # fmt: skip
         await api.delete_item("hamper")
+
+
+async def test_what_somebody_else_has_done_meanwhile_is_told_and_kept(
+    system: System, visitor: Visitor
+) -> None:
+    page, dialog = visitor.page, visitor.page.get_by_role("dialog")
+
+    async def price() -> float | None:
+        try:
+            return (await api.item("lamp")).price
+        except NotFound:
+            return -1
+
+    async def is_priced(wanted: float | None) -> bool:
+        return await price() == wanted
+
+    async with AsyncClient(system.settings.url, KEY) as api:
+        await api.put_items([Item(item_id="lamp", title="Lamp")])
+        await visitor.go("/items")
+        await page.get_by_label("Search").fill("lamp")
+        await page.locator(".found-item[data-item=lamp]").click()
+        await page.get_by_label("Title").fill("Lantern")
+        await api.put_items([Item(item_id="lamp", title="Lamp", price=5)])
+        await eventually(lambda: is_priced(5), "the other one's change counts")
+        await page.get_by_role("button", name="Change …").click()
+        await expect(dialog).to_contain_text("Somebody has changed it since it was shown here.")
+        assert await violations(page) == []
+        await dialog.get_by_role("button", name="Cancel").click()
+
+        await page.get_by_role("button", name="Delete …").click()
+        await dialog.get_by_role("button", name="Delete").click()
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.get_by_label("Price")).to_have_value("5")
+        assert await price() == 5
+
+        await api.delete_item("lamp")
+        await eventually(lambda: is_priced(-1), "it is deleted")
+        await page.get_by_role("button", name="Delete …").click()
+        told = "lamp is not in the catalogue: there is nothing to delete."
+        await expect(page.locator(".toast.bad")).to_have_text(told)
+        await expect(dialog).to_have_count(0)
 
 
 async def test_of_two_items_chosen_at_once_the_last_one_is_shown(visitor: Visitor) -> None:

@@ -18,6 +18,16 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)
 expect.set_options(timeout=PATIENCE_MS)
 
 
+UNSELECT = """async (chart) => {
+    const { echarts } = await import("nicegui-echart");
+    echarts.getInstanceByDom(chart).dispatchAction({ type: "legendUnSelect", name: "requests" });
+}"""
+SELECTED = """async (chart) => {
+    const { echarts } = await import("nicegui-echart");
+    return echarts.getInstanceByDom(chart).getOption().legend[0].selected.requests;
+}"""
+
+
 async def lists_are_judged(api: AsyncClient) -> bool:
     """Ask for a list, take its first item, and look whether any list is judged by now."""
     listed = await api.recommend(RecommendationRequest(user_id="watched-live", recommend_seen=True))
@@ -59,3 +69,26 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     await expect(quality).to_be_visible()
     await page.get_by_label("Window").select_option("1h")
     await expect(now).to_contain_text("a point each 10 s")
+
+
+async def test_what_the_reader_does_outlasts_a_look(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    async with AsyncClient(system.settings.url, KEY) as api:
+        wanted = RecommendationRequest(user_id="passer")
+        await api.recommend(wanted)
+        await visitor.go("/live")
+        row = page.get_by_role("row", name="POST /v1/recommendations")
+        figure = page.get_by_role("region", name="Now").locator(".figure .value").first
+        for each in (row, figure):
+            await each.evaluate("element => { element.kept = true; }")
+        chart = page.get_by_role("img", name=re.compile("^Requests and errors"))
+        await expect(chart).to_be_visible()
+        await chart.evaluate(UNSELECT)
+        said = await chart.get_attribute("aria-label") or ""
+        before = await row.locator("td").first.inner_text()
+        await api.recommend(wanted)
+    await expect(row.locator("td").first).not_to_have_text(before)
+    await expect(chart).not_to_have_attribute("aria-label", said)
+    for each in (row, figure):
+        assert await each.evaluate("element => element.kept === true")
+    assert await chart.evaluate(SELECTED) is False

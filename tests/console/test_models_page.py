@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 from browser import PATIENCE_MS, Visitor
 from playwright.async_api import expect
 from system import KEY, TRAINED_WITHIN_S, System, train_once_more
 
+from console.connection import TIMEOUT_S
 from headrace_client import AsyncClient
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
@@ -162,12 +165,52 @@ async def test_a_version_is_pinned_another_one_too_and_what_is_not_live_deleted(
         await dialog.get_by_role("button", name="Unpin").click()
         await expect(page.locator(".live-head .badge")).to_have_count(0)
 
+        # Drawn anew by now: what is clicked is what stays.
+        await expect(page.locator(".version .badge", has_text="pinned")).to_have_count(0)
         assert await page.get_by_role("button", name=f"Delete {names[1]}").count() == 0
         await page.get_by_role("button", name=f"Delete {names[0]}").click()
         await expect(dialog).to_contain_text("This cannot be undone.")
         await dialog.get_by_role("button", name="Delete", exact=True).click()
         await expect(page.locator(".version h3", has_text=names[0])).to_have_count(0)
         assert await versions() == names[1:]
+
+
+async def test_a_log_is_closed_at_once_while_the_server_is_slow(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    await visitor.go("/models")
+    log = page.locator(".task").first.get_by_role("button", name="Log")
+    await expect(log).to_be_visible()
+    dialog = page.get_by_role("dialog")
+    os.kill(system.server.pid, signal.SIGSTOP)
+    try:
+        await log.click()
+        await dialog.get_by_role("button", name="Close").click()
+        # Before the server is given up.
+        await expect(dialog).to_have_count(0, timeout=500 * TIMEOUT_S)
+    finally:
+        os.kill(system.server.pid, signal.SIGCONT)
+
+
+async def test_a_model_that_is_deleted_meanwhile_says_so(system: System, visitor: Visitor) -> None:
+    page, other = visitor.page, "other-shop"
+    train = page.get_by_role("region", name="Train", exact=True)
+    versions = page.get_by_role("region", name="Versions")
+    async with AsyncClient(system.settings.url, KEY) as api:
+        await api.create_model(other)
+        await visitor.go("/models")
+        choice = page.get_by_label("Model", exact=True)
+        await choice.select_option(other)
+        await expect(versions).to_contain_text("The first training makes one.")
+        await expect(train).to_be_visible()
+        await api.delete_model(other)
+        await expect(page.get_by_text(f"Model {other} was deleted")).to_be_visible()
+        await expect(versions).to_be_hidden()
+        await expect(train).to_be_hidden()
+    await choice.select_option(system.settings.model_id)
+    await expect(page.locator(".version.is-live")).to_be_visible()
+    await expect(train).to_be_visible()
 
 
 async def test_a_training_is_cancelled(system: System, visitor: Visitor) -> None:

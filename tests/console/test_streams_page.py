@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 
 import httpx
@@ -14,6 +16,7 @@ from parts import eventually
 from playwright.async_api import Browser, expect
 from system import KEY, System, key_with, ring
 
+from console.connection import TIMEOUT_S
 from headrace.topics import Topics
 from headrace_client import AsyncClient
 from headrace_client.types import ResendRequest
@@ -33,6 +36,8 @@ async def test_topics_and_partitions_are_told(visitor: Visitor) -> None:
     await page.get_by_label("Topic", exact=True).select_option("ratings")
     partitions = page.get_by_role("region", name="Partitions").last
     await expect(partitions.locator("tbody tr")).to_have_count(2)
+    await page.get_by_label("Topic", exact=True).select_option("erasures")
+    await expect(partitions.locator("tbody tr").first).to_contain_text("not read by workers")
 
 
 async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visitor) -> None:
@@ -56,6 +61,7 @@ async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visi
     await expect(send).to_be_disabled()
     await dialog.get_by_label("Value").fill(json.dumps({**event, "rating": 4.5}))
     await expect(dialog.locator(".verdict.good")).to_contain_text("it goes to ratings, mender")
+    assert await violations(page) == []
     bearer = {"authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(base_url=system.settings.url, headers=bearer) as client:
         before = await _records(client, "ratings")
@@ -106,6 +112,25 @@ async def test_a_letter_that_was_sent_again_is_not_sent_once_more_without_a_warn
     await expect(dialog.get_by_role("alert")).to_contain_text("It was sent again already.")
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
+
+
+async def test_a_letter_is_closed_at_once_while_the_server_is_slow(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    await asyncio.to_thread(send_raw, system.settings, "clicks", [(b"slow", b"not so fast")])
+    await visitor.go("/streams")
+    mend = page.locator(".letter", has_text="not so fast").get_by_role("button", name="Mend")
+    await expect(mend).to_be_visible()
+    dialog = page.get_by_role("dialog")
+    os.kill(system.server.pid, signal.SIGSTOP)
+    try:
+        await mend.click()
+        await dialog.get_by_role("button", name="Cancel").click()
+        # Before the server is given up.
+        await expect(dialog).to_have_count(0, timeout=500 * TIMEOUT_S)
+    finally:
+        os.kill(system.server.pid, signal.SIGCONT)
 
 
 async def test_a_long_letter_is_cut_in_the_list_and_whole_in_its_dialog(

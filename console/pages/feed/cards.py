@@ -18,11 +18,13 @@ def cards_of(
     items: Mapping[str, Item],
     before: Mapping[str, int],
     interactions: Mapping[str, Interaction],
+    *,
+    by_model: bool,
 ) -> list[dict[str, Any]]:
     """Return the cards of a list.
 
     `before`: the places, from 1, in the list that was shown before; `interactions`: the user's own,
-    which say what a reason was.
+    which say what a reason was; `by_model`: scores are a model's, other ones estimate no chance.
     """
     return [
         {
@@ -30,8 +32,8 @@ def cards_of(
             "place": place,
             "title": title_of(items.get(each.id), each.id),
             "categories": list(items[each.id].categories) if each.id in items else [],
-            "share": max(0.0, min(each.score, 1.0)),
-            "score": formats.share(each.score),
+            "share": max(0.0, min(each.score, 1.0)) if by_model else 0.0,
+            "score": formats.share(each.score) if by_model else "",
             "cold": each.cold,
             **_moved(place, before.get(each.id), is_first=not before),
             "because": [

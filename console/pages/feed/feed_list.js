@@ -26,6 +26,8 @@ export default {
   },
   methods: {
     act(card, kind, rating, event) {
+      // A double click is one act.
+      if (this.waiting[card.id] !== undefined) return;
       const serial = ++this.serial;
       this.began.set(serial, event.timeStamp || performance.now());
       this.waiting = { ...this.waiting, [card.id]: serial };
@@ -57,7 +59,7 @@ export default {
           STARS.map((star) =>
             h(
               "button",
-              { type: "button", class: "star", "aria-label": `Rate ${star} of 5`, title: `Rate ${star} of 5`, onClick: (e) => this.act(card, "rating", star, e) },
+              { type: "button", class: "star", "aria-label": `Rate ${star} of 5: ${card.title}`, title: `Rate ${star} of 5`, onClick: (e) => this.act(card, "rating", star, e) },
               "★",
             ),
           ),
@@ -93,10 +95,10 @@ export default {
           this.why(card),
         ]),
         h("div", { class: "card-end" }, [
-          h("div", { class: "score", title: "Estimated chance to be among the next ten events, and positive" }, [
+          card.score ? h("div", { class: "score", title: "Estimated chance to be among the next ten events, and positive" }, [
             h("span", { class: "score-number" }, card.score),
             h("progress", { max: 1, value: card.share, "aria-label": `Score ${card.score}` }),
-          ]),
+          ]) : null,
           this.actions(card),
         ]),
       ]);

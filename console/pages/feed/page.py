@@ -223,7 +223,11 @@ class Feed:
         if answer is None:
             return
         cards = cards_of(
-            answer.recommendations, self._titles.known, self._before, self._interactions
+            answer.recommendations,
+            self._titles.known,
+            self._before,
+            self._interactions,
+            by_model=answer.model is not None,
         )
         self._list.show(cards, answer.id, self._answered)
         self._message.set_text(answer.message or "")
@@ -282,8 +286,7 @@ class Feed:
         try:
             outcome = await self._visit.api.send_event(sent)
         except HeadraceError as error:
-            trouble = self._visit.trouble(error)
-            self._give_up(serial, f"{trouble.what} {trouble.cure}")
+            self._give_up(serial, self._visit.failure(error).words)
             return
         if not isinstance(outcome, AcceptedEvent):
             self._give_up(serial, outcome.reason)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from console import formats
+from console.errors import DO_IT_AGAIN
 from console.limits import Limit, read_limits
 from console.titles import Titles
 from console.visit import Visit
@@ -138,7 +139,7 @@ class ItemView:
 
     def _draw_popularity(self, found: ItemPopularity) -> None:
         if not any(found.events):
-            no_data("Nobody has met it in the time that is kept.")
+            no_data("In the time that is kept it was not met, or too seldom to be counted.")
             return
         options = {
             "still": True,
@@ -154,21 +155,17 @@ class ItemView:
     # Changing
 
     async def _save(self, item: Item) -> None:
+        shown = self._item
         try:
             known = await self._known(item.item_id)
         except HeadraceError as error:
-            trouble = self._visit.trouble(error)
-            self._visit.toast(f"{trouble.what} {trouble.cure}".strip(), "bad")
+            self._visit.toast(self._visit.failure(error, DO_IT_AGAIN).words, "bad")
             return
         name = item.title or item.item_id
-        consequence = f"{name} counts from each server's next answer on."
-        if known is not None and self._item is None:
-            there = f"There is an item {item.item_id} already, {known.title or 'without a title'}."
-            consequence = f"{there} It is replaced by what you have written."
         if not await confirmed(
             self._visit,
             "Add this item?" if known is None else "Change this item?",
-            consequence,
+            _told_of(known, shown) or f"{name} counts from each server's next answer on.",
             "Add" if known is None else "Change",
             undo="Undo takes it back.",
         ):
@@ -181,19 +178,32 @@ class ItemView:
         self._show(item.item_id)
 
     async def _delete(self) -> None:
-        item = self._item
-        if item is None or not await confirmed(
+        item_id = self._item_id
+        if item_id is None:
+            return
+        try:
+            known = await self._known(item_id)
+        except HeadraceError as error:
+            self._visit.toast(self._visit.failure(error, DO_IT_AGAIN).words, "bad")
+            return
+        if known is None:
+            self._visit.toast(
+                f"{item_id} is not in the catalogue: there is nothing to delete.", "bad"
+            )
+            return
+        name = known.title or item_id
+        if not await confirmed(
             self._visit,
             "Delete this item?",
-            f"{item.title or item.item_id} is in no answer of any server from then on.",
+            f"{name} is in no answer of any server from then on.",
             "Delete",
             danger=True,
             undo="Undo puts it in again.",
         ):
             return
-        work = self._visit.api.delete_item(item.item_id)
-        if await attempt(self._visit, work, lambda _: f"{item.item_id} is deleted.") is not None:
-            self._offer_undo(f"{item.title or item.item_id} was deleted.", item.item_id, item)
+        work = self._visit.api.delete_item(item_id)
+        if await attempt(self._visit, work, lambda _: f"{item_id} is deleted.") is not None:
+            self._offer_undo(f"{name} was deleted.", item_id, known)
             self._choose_none()
             self._changed()
 
@@ -385,6 +395,20 @@ async def _nothing() -> None:
 
 def _draw_none(_: None) -> None:
     text("Choose an item of the list or of the map.", "none", tag="p")
+
+
+def _told_of(known: Item | None, shown: Item | None) -> str:
+    """Return what whoever writes an item does not know of the one in the catalogue, or ""."""
+    if shown is None:
+        if known is None:
+            return ""
+        there = f"There is an item {known.item_id} already, {known.title or 'without a title'}."
+        return f"{there} It is replaced by what you have written."
+    if (known or Item(item_id=shown.item_id)) == shown:
+        return ""
+    if known is None:
+        return "Somebody has deleted it since it was shown here. It is added as it stands here."
+    return "Somebody has changed it since it was shown here. It is replaced by what stands here."
 
 
 def _body(item: Item) -> ItemBody:

@@ -33,6 +33,8 @@ class Models:
         self._model: Model | None = None
         """As it was read last."""
         self._ids: list[str] = []
+        self._of_model: list[Panel] = []
+        """What there is not of a model that was deleted."""
         self._served: dict[str, Tag] = {}
         """By version, where how its lists fared is said."""
         self._fared: dict[str, Evaluation | None] = {}
@@ -48,30 +50,52 @@ class Models:
                     self._choice = Field("Model", kind="select", on_change=self._choose)
                     self._choice.set_visibility(False)
                 self._versions = Panel(self._visit, "Versions", note="Newest first.")
+                self._of_model.append(self._versions)
             with box("stack"):
                 self._queue = Panel(self._visit, "Trainings", note="The newest 20, newest first.")
                 self._queue.body.clear()
                 with self._queue.body:
                     self._tasks = TaskList(self._visit)
                 if self._visit.allows("train"):
-                    self._train = Panel(self._visit, "Train")
-                    self._train.body.clear()
-                    with self._train.body:
+                    train = Panel(self._visit, "Train")
+                    self._of_model.append(train)
+                    train.body.clear()
+                    with train.body:
                         TrainForm(self._visit, lambda: self._model_id, lambda _: None)
         self._visit.every(_LOOK_S, self._look)
         self._visit.every(_LOOK_AT_TASKS_S, self._look_at_tasks)
 
     async def _choose(self, model_id: str) -> None:
         self._model_id = model_id
+        self._versions.reset()
         await self._look()
 
     # Reading
 
     async def _look(self) -> None:
         model = await self._live.show(self._read_model, self._draw_live)
-        if model is not None:
-            await self._versions.show(self._read_versions, self._draw_versions)
-            self._tell_fared()
+        if model is None:
+            return
+        for panel in self._of_model:
+            panel.root.set_visibility(not model.deleted)
+        if not model.deleted:
+            await self._look_at_versions(model.id)
+
+    async def _look_at_versions(self, model_id: str) -> None:
+        try:
+            found = await self._visit.api.versions(model_id)
+        except HeadraceError as error:
+            self._versions.tell(self._visit.trouble(error))
+            return
+        if model_id != self._model_id:
+            # Another one was chosen meanwhile.
+            return
+        self._fared = {"": found.trending}
+        for row in found.versions:
+            raw = row.pop("evaluation", None)
+            self._fared[row["version"]] = raw and msgspec.convert(raw, Evaluation)
+        self._versions.draw(found.versions, self._draw_versions)
+        self._tell_fared()
 
     async def _look_at_tasks(self) -> None:
         try:
@@ -87,24 +111,24 @@ class Models:
         ids = [each.id for each in models]
         if ids != self._ids:
             self._ids = ids
-            self._model_id = self._model_id or _first(models)
+            self._model_id = self._model_id if self._model_id in ids else _first(models)
             self._choice.set_options({each: each for each in ids})
             self._choice.set(self._model_id)
             self._choice.set_visibility(len(ids) > 1)
         self._model = _find(models, self._model_id)
         return self._model
 
-    async def _read_versions(self) -> Sequence[Version]:
-        found = await self._visit.api.versions(self._model_id)
-        self._fared = {"": found.trending}
-        for row in found.versions:
-            raw = row.pop("evaluation", None)
-            self._fared[row["version"]] = raw and msgspec.convert(raw, Evaluation)
-        return found.versions
-
     # Drawing
 
     def _draw_live(self, model: Model | None) -> None:
+        if model is not None and model.deleted:
+            text(
+                f"Model {model.id} was deleted: its lists are trending items, and it is trained "
+                "no more.",
+                "none",
+                tag="p",
+            )
+            return
         if model is None or model.live is None:
             no_data("No version is live: lists are trending items until a training has ended.")
             return
@@ -151,6 +175,7 @@ class Models:
     # Changing
 
     async def _activate(self, version: str) -> None:
+        model_id = self._model_id
         if await confirmed(
             self._visit,
             "Put this version live?",
@@ -159,10 +184,11 @@ class Models:
             "Activate",
             undo="Roll back leads to the one before.",
         ):
-            work = self._visit.api.activate(self._model_id, version)
+            work = self._visit.api.activate(model_id, version)
             await attempt(self._visit, work, lambda live: f"{live.version} is live.")
 
     async def _roll_back(self, version: str) -> None:
+        model_id = self._model_id
         if await confirmed(
             self._visit,
             "Roll back?",
@@ -172,10 +198,11 @@ class Models:
             undo="Another rollback leads to this one again.",
         ):
             # Somebody else may put another one live while it is asked.
-            work = self._visit.api.roll_back(self._model_id, to=version)
+            work = self._visit.api.roll_back(model_id, to=version)
             await attempt(self._visit, work, lambda live: f"{live.version} is live again.")
 
     async def _pin(self, version: str) -> None:
+        model_id = self._model_id
         if await confirmed(
             self._visit,
             "Pin this version?",
@@ -183,10 +210,11 @@ class Models:
             "Pin",
             undo="Unpin ends that.",
         ):
-            work = self._visit.api.pin(self._model_id, version)
+            work = self._visit.api.pin(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is pinned.")
 
     async def _unpin(self) -> None:
+        model_id = self._model_id
         if await confirmed(
             self._visit,
             "Unpin?",
@@ -194,10 +222,11 @@ class Models:
             "Unpin",
             undo="Pinning it again keeps it live.",
         ):
-            work = self._visit.api.unpin(self._model_id)
+            work = self._visit.api.unpin(model_id)
             await attempt(self._visit, work, lambda _: "New versions go live by themselves again.")
 
     async def _delete(self, version: str) -> None:
+        model_id = self._model_id
         leads_to_it = self._model is not None and self._model.rollback == version
         if await confirmed(
             self._visit,
@@ -207,7 +236,7 @@ class Models:
             "Delete",
             danger=True,
         ):
-            work = self._visit.api.delete_version(self._model_id, version)
+            work = self._visit.api.delete_version(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is deleted.")
 
     def _told_of_pin(self, version: str) -> str:

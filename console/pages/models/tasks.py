@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from console import formats
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Moment
-from console.widgets.shared import attempt, badge, confirmed, no_data
+from console.widgets.shared import Nothing, attempt, badge, confirmed, opened
 from headrace_client import HeadraceError
 from headrace_client.types import Task
 
@@ -28,14 +27,12 @@ class TaskList:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._rows: dict[str, _Row] = {}
-        self._none = box()
-        with self._none:
-            no_data("The form asks for a training.")
+        self._none = Nothing("The form asks for a training.")
         self._root = Tag("ol", "tasks")
 
     def show(self, tasks: Sequence[Task]) -> None:
         """Show these, and no others."""
-        self._none.set_visibility(not tasks)
+        self._none.show(not tasks)
         for gone in self._rows.keys() - {task.id for task in tasks}:
             self._rows.pop(gone).root.delete()
         # From the oldest: each new one goes before those that are there.
@@ -112,21 +109,26 @@ async def show_log(visit: Visit, task_id: str, now: Callable[[], Task | None]) -
         log = Tag("pre", "log", "Loading …", role="region", tabindex="0", aria_label="Log")
         with box("actions"):
             button("Close", closed.set)
-    dialog.open()
-    while not closed.is_set():
-        try:
-            log.set_text(await visit.api.task_log(task_id) or "Nothing is logged yet.")
-        except HeadraceError as error:
-            log.set_text(visit.trouble(error).what)
-        task = now()
-        pause_s: Any = _LOG_S if task is not None and task.status in _OPEN else None
-        try:
-            await asyncio.wait_for(closed.wait(), pause_s)
-        except asyncio.TimeoutError:
-            continue
-    dialog.close()
-    await asyncio.sleep(0.1)
-    dialog.delete()
+
+    async def follow() -> None:
+        goes_on = True
+        while goes_on:
+            # Before it is read: of one that has ended by then, nothing comes after.
+            task = now()
+            goes_on = task is not None and task.status in _OPEN
+            try:
+                log.set_text(await visit.api.task_log(task_id) or "Nothing is logged yet.")
+            except HeadraceError as error:
+                log.set_text(visit.trouble(error).what)
+                goes_on = True
+            await asyncio.sleep(_LOG_S)
+
+    following = visit.run(follow())
+    try:
+        async with opened(visit, dialog):
+            await closed.wait()
+    finally:
+        following.cancel()
 
 
 def _step(task: Task) -> str:

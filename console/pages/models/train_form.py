@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from console.errors import Trouble
 from console.limits import Limit, read_limits
 from console.visit import Visit
 from console.widgets.html import Tag, box, one_at_a_time, text
@@ -57,13 +58,17 @@ class TrainForm:
         visit.run(self._load())
 
     async def _load(self) -> None:
+        told: Trouble | None = None
         while not self._limits:
             try:
                 self._limits = await read_limits(self._visit.server, _SCHEMA)
             except HeadraceError as error:
-                self._root.clear()
-                with self._root:
-                    trouble_card(self._visit.trouble(error))
+                trouble = self._visit.trouble(error)
+                if trouble != told:
+                    self._root.clear()
+                    with self._root:
+                        trouble_card(trouble)
+                told = trouble
                 await asyncio.sleep(AGAIN_S)
         self._root.clear()
         with self._root:
@@ -189,7 +194,7 @@ class TrainForm:
             self._refused(error)
         except HeadraceError as error:
             with self._trouble:
-                trouble_card(self._visit.trouble(error))
+                trouble_card(self._visit.failure(error))
         else:
             self._visit.toast("The training is in the queue.", "good")
             self._on_task(task)
@@ -199,7 +204,7 @@ class TrainForm:
         said = {wrong.field.partition(".")[0]: wrong.reason for wrong in error.problem.errors}
         self._tell({name: reason for name, reason in said.items() if name in self._fields})
         with self._trouble:
-            trouble_card(self._visit.trouble(error))
+            trouble_card(self._visit.failure(error))
 
 
 def read_time(typed: str) -> float | str:

@@ -12,11 +12,12 @@ from console import formats
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Field, Moment
-from console.widgets.shared import Panel, badge, facts
+from console.widgets.shared import Panel, badge, facts, opened
 from headrace_client import Conflict, HeadraceError
 from headrace_client.types import DeadLetter, DeadLetterList, ResendRequest
 
-_LOOK_S = 5.0
+_LOOK_S = 15.0
+"""The server reads the whole topic for each answer."""
 _SHOWN = 50
 _TYPED_S = 0.4
 """Pause after which what was typed is looked at."""
@@ -134,12 +135,12 @@ class Mender:
                 button("Cancel", self._closed.set, kind="quiet", autofocus=True)
                 self._send = button("Send again", self._do, kind="main")
         self._send.attribute("disabled", True)
-        dialog.open()
-        await self._check()
-        await self._closed.wait()
-        dialog.close()
-        await asyncio.sleep(0.1)
-        dialog.delete()
+        check = self._visit.run(self._check())
+        try:
+            async with opened(self._visit, dialog):
+                await self._closed.wait()
+        finally:
+            check.cancel()
 
     async def _type(self, value: str) -> None:
         self._typed = value
@@ -157,7 +158,7 @@ class Mender:
             if self._warn(error):
                 await self._check()
             elif typed == self._typed:
-                self._refuse(error)
+                self._refuse(self._visit.trouble(error).what)
             return
         if typed == self._typed:
             self._verdict.set_text(
@@ -171,10 +172,12 @@ class Mender:
         try:
             sent = await self._visit.api.resend(self._letter.id, self._request(dry_run=False))
         except HeadraceError as error:
-            if self._warn(error):
+            if self._closed.is_set():
+                self._visit.toast(self._visit.failure(error).words, "bad")
+            elif self._warn(error):
                 await self._check()
             else:
-                self._refuse(error)
+                self._refuse(self._visit.failure(error).words)
                 self._send.attribute("disabled", None)
             return
         self._visit.toast(f"Sent again: {sent.token or sent.topic}", "good")
@@ -188,8 +191,8 @@ class Mender:
         self._warning.set_visibility(True)
         return True
 
-    def _refuse(self, error: HeadraceError) -> None:
-        self._verdict.set_text(self._visit.trouble(error).what)
+    def _refuse(self, why: str) -> None:
+        self._verdict.set_text(why)
         self._verdict.classes(replace="verdict bad")
 
     def _request(self, *, dry_run: bool) -> ResendRequest:

@@ -11,7 +11,7 @@ from console import formats
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Field, Moment
-from console.widgets.shared import Panel, attempt, badge, confirmed, no_data
+from console.widgets.shared import Nothing, Panel, attempt, badge, confirmed
 from headrace_client import HeadraceError
 from headrace_client.types import ReplayRequest, ReplayTask
 
@@ -44,9 +44,7 @@ class Replays:
         self._list = Panel(visit, "Replays", note="Newest first.")
         self._list.body.clear()
         with self._list.body:
-            self._none = box()
-            with self._none:
-                no_data("Nobody has asked for a replay.")
+            self._none = Nothing("Nobody has asked for a replay.")
             self._root = Tag("ol", "tasks")
         visit.every(_LOOK_S, self._look)
 
@@ -109,8 +107,7 @@ class Replays:
                 msgspec.structs.replace(request, dry_run=True)
             )
         except HeadraceError as error:
-            trouble = self._visit.trouble(error)
-            self._say(f"{trouble.what} {trouble.cure}".strip(), "bad")
+            self._say(self._visit.failure(error).words, "bad")
             return
         if request != self._request():
             # The form was changed meanwhile: this one says nothing of it.
@@ -181,7 +178,7 @@ class Replays:
             self._say(f"The dry run counts: {formats.share(dry.progress, 0)}")
 
     def _show(self, replays: Sequence[ReplayTask]) -> None:
-        self._none.set_visibility(not replays)
+        self._none.show(not replays)
         for gone in self._rows.keys() - {each.id for each in replays}:
             self._rows.pop(gone).root.delete()
         # From the oldest: each new one goes before those that are there.

@@ -11,10 +11,11 @@ from console.widgets.parts import Field
 from console.widgets.shared import Panel
 from console.widgets.table import At, Cell, LiveTable
 from headrace_client import HeadraceError
-from headrace_client.types import TopicInfo, TopicList
+from headrace_client.types import PartitionInfo, TopicInfo, TopicList
 
 _LOOK_S = 3.0
 _NOT_READ = "not read by workers"
+_NOT_KNOWN = "not known"
 
 
 class TopicTables:
@@ -24,6 +25,8 @@ class TopicTables:
         self._visit = visit
         self._topic = ""
         self._found: TopicList | None = None
+        self._is_known = False
+        """Whether it is known how far workers are."""
         self._topics = Panel(visit, "Topics")
         with self._topics.tools:
             self._over = text("", "muted")
@@ -66,12 +69,14 @@ class TopicTables:
         self._over.set_text(f"Rates over the last {found.over_s:.0f} s")
         self._unknown.set_text(found.unknown)
         self._unknown.set_visibility(bool(found.unknown))
-        self._table.show({each.topic: _topic_row(each) for each in found.topics})
+        # There is a topic that they read, if it is known of any.
+        self._is_known = any(each.lag is not None for each in found.topics)
+        self._table.show({each.topic: topic_row(each, self._is_known) for each in found.topics})
         self._draw_partitions(found.topics)
 
     def _draw_partitions(self, topics: Sequence[TopicInfo]) -> None:
         of = next((each for each in topics if each.topic == self._topic), None)
-        self._of_partition.show({} if of is None else _partition_rows(of))
+        self._of_partition.show({} if of is None else partition_rows(of, self._is_known))
 
     def _choose(self, topic: str) -> None:
         self._topic = topic
@@ -79,7 +84,8 @@ class TopicTables:
             self._draw_partitions(self._found.topics)
 
 
-def _topic_row(of: TopicInfo) -> Sequence[Cell]:
+def topic_row(of: TopicInfo, is_known: bool) -> Sequence[Cell]:
+    """Return the row of a topic. `is_known`: whether it is known how far workers are."""
     if of.id is None:
         return (of.topic, "missing: `headrace topics make`", "", At(None), "", "", "")
     return (
@@ -87,31 +93,42 @@ def _topic_row(of: TopicInfo) -> Sequence[Cell]:
         formats.count(len(of.partitions)),
         formats.count(of.records),
         At(of.newest),
-        _lag(of.lag),
+        _lag(of.lag, is_known),
         formats.rate(of.rate_in),
-        _out(of.rate_out),
+        _out(of.rate_out, is_known),
     )
 
 
-def _partition_rows(of: TopicInfo) -> Mapping[str, Sequence[Cell]]:
+def partition_rows(of: TopicInfo, is_known: bool) -> Mapping[str, Sequence[Cell]]:
+    """Return by partition its row in the table of one topic's."""
     return {
         str(each.partition): (
             str(each.partition),
             formats.count(each.begin),
             formats.count(each.end),
-            "none done" if each.position is None else formats.count(each.position),
+            _position(each, is_known),
             At(each.newest),
-            _lag(each.lag),
+            _lag(each.lag, is_known),
             formats.rate(each.rate_in),
-            _out(each.rate_out),
+            _out(each.rate_out, is_known),
         )
         for each in of.partitions
     }
 
 
-def _lag(lag: int | None) -> str:
-    return _NOT_READ if lag is None else formats.count(lag)
+def _position(of: PartitionInfo, is_known: bool) -> str:
+    if of.position is not None:
+        return formats.count(of.position)
+    return _lag(None, is_known) if of.lag is None else "none done"
 
 
-def _out(rate: float | None) -> str:
-    return "" if rate is None else formats.rate(rate)
+def _lag(lag: int | None, is_known: bool) -> str:
+    if lag is None:
+        return _NOT_READ if is_known else _NOT_KNOWN
+    return formats.count(lag)
+
+
+def _out(rate: float | None, is_known: bool) -> str:
+    if rate is None:
+        return "" if is_known else _NOT_KNOWN
+    return formats.rate(rate)
