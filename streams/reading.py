@@ -22,7 +22,7 @@ from streams.fetching import Starts, consumer_of
 Agent = Callable[[Sequence[Record]], Awaitable[None]]
 """What is done with a batch; after that it may be committed."""
 _COMMIT_S = 0.5
-_FETCH_BYTES = 64 << 10
+_FETCH_BYTES = 128 << 10
 """Of a partition in one fetch: some hundred small events, so that few are held in memory while
 others are applied. A larger record comes whole, alone."""
 _HAND_OVER_S = 0.01
