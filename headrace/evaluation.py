@@ -101,6 +101,7 @@ class EvaluationStore:
         self._stems = [settings.state_key("evaluation", slot, "") for slot in slots]
         self._last = [settings.state_key("impressions", "last", slot, "") for slot in slots]
         self._keep: AsyncScript = redis.register_script(load_script("keep_lists.lua"))
+        self._forget: AsyncScript = redis.register_script(load_script("forget_lists.lua"))
         self._score: AsyncScript = redis.register_script(load_script("score_events.lua"))
 
     def judges(self, impression: Impression) -> bool:
@@ -165,12 +166,12 @@ class EvaluationStore:
                 scores[text(label)] += Score(*numbers)
         return dict(scores)
 
-    async def forget(self, user_id: str) -> None:
-        """Forget the lists that the user was served. The counts do not say whose they are.
+    async def forget(self, user_id: str, *, until: float) -> None:
+        """Forget the lists that the user was served up to then, in Unix seconds.
 
-        Raises `redis.exceptions.RedisError`.
+        The counts do not say whose they are. Raises `redis.exceptions.RedisError`.
         """
-        await self._redis.delete(self._lists(_shard(user_id), user_id))
+        await self._forget(keys=[self._lists(_shard(user_id), user_id)], args=[repr(until)])
 
     async def read(self, now: float) -> dict[str, Score]:
         """Return the scores of the window that ends now, in Unix seconds, by label.

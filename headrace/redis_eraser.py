@@ -31,4 +31,4 @@ class RedisEraser:
             await transitions.forget(erasure.user_id)
         await self._impressions.forget(erasure.user_id, until=erasure.at)
         for evaluation in self._evaluation:
-            await evaluation.forget(erasure.user_id)
+            await evaluation.forget(erasure.user_id, until=erasure.at)

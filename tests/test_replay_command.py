@@ -105,7 +105,13 @@ async def test_killed_and_run_again_it_comes_to_the_same(settings: Settings, red
     reached = -1
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 1)):
         process = await asyncio.to_thread(
-            subprocess.Popen, command, env=settings.environ(), stderr=subprocess.PIPE, text=True
+            subprocess.Popen,
+            command,
+            env=settings.environ(),
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell has what it runs in the background ignore Ctrl-C.
+            preexec_fn=_hear_interrupts,
         )
 
         async def moved_on(reached: int = reached) -> bool:
@@ -129,6 +135,10 @@ async def test_killed_and_run_again_it_comes_to_the_same(settings: Settings, red
     assert hash_in(printed) == whole
     assert "is complete" in await fails(settings, "replay", "--into", other)
     assert hash_in(await succeeds(settings, "replay", "--into", other, "--anew")) == whole
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _replayed(counts: dict[str, dict[str, int]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 
@@ -99,15 +100,18 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     """So does one that is opened while it is away."""
     page = visitor.page
     await page.wait_for_selector(".card")
-    models = await page.context.new_page()
-    await models.goto(f"{system.console}/models")
-    await models.wait_for_selector(".version")
+    shown = {"/live": "tbody tr", "/models": ".version", "/streams": "tbody tr"}
+    there = {path: await page.context.new_page() for path in shown}
+    for path, each in there.items():
+        await each.goto(system.console + path)
+        await each.wait_for_selector(shown[path])
     system.server.end(signal.SIGTERM)
-    for each in (page, models):
+    for each in (page, *there.values()):
         await expect(each.locator(".pill.bad")).to_contain_text("does not answer")
         await expect(each.locator(".trouble-card").first).to_contain_text("headrace up")
     # What was shown stays, and what is done says what is broken.
-    assert await models.locator(".version").count() > 0
+    for path, each in there.items():
+        assert await each.locator(shown[path]).count() > 0
     await page.locator(".card").first.get_by_role("button", name="Open").click()
     await expect(page.locator(".toast.bad")).to_contain_text("does not answer")
     late = {path: await page.context.new_page() for path in ("/feed", "/models", "/items")}
@@ -116,9 +120,9 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
         await expect(each.locator(".trouble-card").first).to_be_visible()
 
     system.server.start()
-    for each in (page, models):
+    for each in (page, *there.values()):
         await expect(each.locator(".pill.good")).to_be_visible()
-    for each in (page, models, *late.values()):
+    for each in (page, *there.values(), *late.values()):
         await expect(each.locator(".trouble-card")).to_have_count(0)
     await expect(late["/models"].get_by_label("Epochs")).to_be_visible()
     await expect(late["/items"].locator(".pager")).to_contain_text("1 to 20 of")
@@ -129,7 +133,7 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 async def test_pages_are_for_everybody(colours: str, system: System, browser: Browser) -> None:
-    """No page has what axe calls serious, and none is wider than its window."""
+    """No page has what axe finds more than minor, and none is wider than its window."""
     async with visiting(browser, system.console, colours=colours) as someone:  # type: ignore[arg-type]
         await someone.page.goto(f"{system.console}/door")
         assert await violations(someone.page) == []
@@ -146,6 +150,19 @@ async def test_pages_are_for_everybody(colours: str, system: System, browser: Br
                 await expect(someone.page.get_by_label("Colours: ")).to_be_visible()
                 assert await violations(someone.page) == [], (path, width)
         assert someone.faults == []
+
+
+async def test_the_colours_are_chosen_and_stay_chosen(visitor: Visitor) -> None:
+    page = visitor.page
+    button = page.get_by_label("Colours: ")
+    for name, scheme in (("Light", "light"), ("Dark", "dark")):
+        await button.click()
+        await expect(button).to_have_text(name)
+        await expect(page.locator("body")).to_have_class(re.compile(f"body--{scheme}"))
+    await visitor.go("/items")
+    await expect(page.locator("body")).to_have_class(re.compile("body--dark"))
+    await button.click()
+    await expect(button).to_have_text("As the system")
 
 
 async def test_the_keyboard_alone_is_enough(visitor: Visitor) -> None:

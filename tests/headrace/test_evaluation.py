@@ -203,10 +203,23 @@ async def test_of_a_user_who_is_forgotten_no_list_is_left(
     store: EvaluationStore, redis: Redis, settings: Settings
 ) -> None:
     await store.keep([impression(user, NOW, TEN) for user in ("u", "v")])
-    await store.forget("u")
+    await store.forget("u", until=NOW)
+    await store.forget("nobody", until=NOW)
     assert judged(await store.score([logged(0, "u", "item-0", NOW + 1)])) == 0
     assert judged(await store.score([logged(1, "v", "item-0", NOW + 1)])) == 1
     assert not [key async for key in redis.scan_iter(settings.key("*:u"))]
+
+
+async def test_lists_that_were_served_after_an_erasure_stay_when_it_is_carried_out_again(
+    store: EvaluationStore, redis: Redis, settings: Settings
+) -> None:
+    """As every worker does that begins within a day."""
+    await store.keep([impression("u", at, TEN) for at in (NOW, NOW + 20)])
+    await store.forget("u", until=NOW + 10)
+    assert judged(await store.score([logged(0, "u", "item-0", NOW + 15)])) == 0
+    assert judged(await store.score([logged(1, "u", "item-0", NOW + 25)])) == 1
+    [key] = [key async for key in redis.scan_iter(settings.key("*:u"))]
+    assert 0 < await redis.ttl(key) <= settings.impressions.ttl_s
 
 
 async def test_an_event_that_was_scored_does_not_judge_a_list_that_comes_late(
