@@ -211,9 +211,14 @@ async def opened(visit: Visit, dialog: Dialog) -> AsyncIterator[None]:
         keep()
         if not dialog.is_deleted:
             dialog.close()
-            # The browser needs the element for closing it.
-            await asyncio.sleep(0.1)
-            dialog.delete()
+            visit.run(_delete_soon(dialog))
+
+
+async def _delete_soon(dialog: Dialog) -> None:
+    """Delete a dialog that was closed: the browser needs the element for closing it."""
+    await asyncio.sleep(0.1)
+    if not dialog.is_deleted:
+        dialog.delete()
 
 
 async def attempt(
