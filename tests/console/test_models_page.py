@@ -69,7 +69,7 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     await expect(dialog).to_contain_text("A rollback leads to it now")
     await dialog.get_by_role("button", name="Cancel").click()
     await expect(dialog).to_have_count(0)
-    await back.click()
+    await back.dblclick()
     await dialog.get_by_role("button", name="Roll back").dblclick()
     await expect(live).to_have_text(first)
     await expect(dialog).to_have_count(0)

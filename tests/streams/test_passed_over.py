@@ -19,7 +19,7 @@ from headrace.heartbeats import HeartbeatStore
 from headrace.positions import PositionStore
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
-from headrace.topics import Place, Topics, ensure_topics, topic_ids
+from headrace.topics import Place, Topics, ensure_topics
 
 pytestmark = pytest.mark.brokers("apache")
 
@@ -42,6 +42,13 @@ async def send(settings: Settings, partition: int, **options: Any) -> None:
         else:
             for number in range(EVENTS):
                 await producer.send(topic, click(100 + number), partition=partition)
+
+
+async def sent(settings: Settings) -> Place:
+    """Send events to a partition; return which."""
+    known = await asyncio.to_thread(ensure_topics, settings)
+    await send(settings, 1)
+    return Place("clicks", known[Topics(settings).name("clicks")].id, 1)
 
 
 def delete_records(settings: Settings, partition: int, before: int) -> None:
@@ -79,9 +86,7 @@ async def test_marks_of_transactions_and_deleted_records_are_done_with(
 async def test_what_was_gone_before_a_worker_came_to_it_is_told(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(ensure_topics, settings)
-    await send(settings, 1)
-    place = Place("clicks", topic_ids(settings, ("clicks",))["clicks"], 1)
+    place = await sent(settings)
     positions = PositionStore(redis, settings)
     await positions.advance({place: 5})
     await asyncio.to_thread(delete_records, settings, 1, 12)
@@ -101,9 +106,7 @@ async def test_a_log_that_has_lost_its_end_is_not_read_on_in_silence(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     """What is written at offsets that were applied once would be taken for applied."""
-    await asyncio.to_thread(ensure_topics, settings)
-    await send(settings, 1)
-    place = Place("clicks", topic_ids(settings, ("clicks",))["clicks"], 1)
+    place = await sent(settings)
     # As if there had been ten more.
     await PositionStore(redis, settings).advance({place: EVENTS + 10})
     with Part("worker", settings, tmp_path) as worker:
