@@ -25,6 +25,11 @@ _COMMIT_S = 0.5
 _FETCH_BYTES = 128 << 10
 """Of a partition in one fetch: some hundred small events, so that few are held in memory while
 others are applied. A larger record comes whole, alone."""
+_DECODED = 1_000
+"""Records that are taken from fetches at once, and that may wait for an agent, unless its batches
+are larger. A record decoded is some twenty objects of Python; the rest of a fetch stays as bytes.
+What is in hand at the most is what a worker holds for good: memory that Python has had for small
+objects seldom becomes free as a whole."""
 _HAND_OVER_S = 0.01
 """A batch waits no longer for what is being handed over behind its first records."""
 
@@ -43,6 +48,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     transactions; its web server, open on all addresses by default, stays off.
     """
     session_timeout = settings.worker.session_timeout_s
+    decoded = max(settings.worker.batch_size, _DECODED)
     return {
         "id": settings.group,
         "broker": [f"kafka://{address}" for address in settings.kafka.split(",")],
@@ -56,6 +62,8 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "consumer_auto_offset_reset": "earliest",
         "broker_commit_interval": _COMMIT_S,
         "consumer_max_fetch_size": _FETCH_BYTES,
+        "broker_max_poll_records": decoded,
+        "stream_buffer_maxsize": decoded,
         "broker_session_timeout": session_timeout,
         "broker_heartbeat_interval": session_timeout / 4,
         "stream_wait_empty": False,
