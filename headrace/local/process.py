@@ -57,6 +57,11 @@ class ChildProcess:
         """The process's id, which is its group's too."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, by itself or not."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Wait until the process has ended and return its exit code; -9 for SIGKILL."""
         return await self._process.wait()

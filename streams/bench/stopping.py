@@ -44,10 +44,15 @@ async def stop(ground: Ground, events: int, advance: Callable[[int], object]) ->
         await filling.fill(ground.events.pieces(events))
         async for done in workers.progress(round(_BUSY_SHARE * events)):
             advance(done)
-        [process], [log] = workers.processes, workers.logs
+        [child], [process], [log] = workers.children, workers.processes, workers.logs
         began = time.perf_counter()
         process.terminate()
-        status = await asyncio.to_thread(process.wait, _PATIENCE_S)
+        try:
+            status = await asyncio.wait_for(child.wait(), _PATIENCE_S)
+        except asyncio.TimeoutError:
+            raise StackError(
+                f"A worker that was told to end has not in {_PATIENCE_S:.0f} s:\n{last_lines(log)}"
+            ) from None
         seconds = time.perf_counter() - began
         if status:
             raise StackError(f"A worker that was told to end did not end well:\n{last_lines(log)}")

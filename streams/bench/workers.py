@@ -39,10 +39,15 @@ def bare(count: Path) -> tuple[str, ...]:
 class Workers:
     """Workers that run, of one group."""
 
-    processes: Sequence[psutil.Process]
+    children: Sequence[ChildProcess]
     logs: Sequence[Path]
     count: Count
     """Events that they are done with, together."""
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The same processes, to look at and not to wait for: that is the children's own."""
+        return [psutil.Process(child.pid) for child in self.children]
 
     def cpu_s(self) -> float:
         """Return the processor time that they have used, in seconds."""
@@ -78,14 +83,14 @@ class Workers:
         """Wait until each has told that it has partitions; raises what `progress` raises."""
         loop = asyncio.get_running_loop()
         check, deadline = beats(settings, "worker", state="running"), loop.time() + _PATIENCE_S
-        for process in self.processes:
-            while not await check(process.pid):
+        for child in self.children:
+            while not await check(child.pid):
                 self._check(loop.time() > deadline, "a worker does not get any partitions")
                 await asyncio.sleep(_LOOK_S)
 
     def _check(self, too_late: bool, what: str) -> None:
-        for process, log in zip(self.processes, self.logs, strict=True):
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+        for child, log in zip(self.children, self.logs, strict=True):
+            if child.has_ended:
                 raise StackError(f"A worker has ended; its log:\n{last_lines(log)}")
         if too_late:
             logs = "\n".join(map(last_lines, self.logs))
@@ -119,12 +124,12 @@ async def bare_worker(ground: Ground) -> AsyncIterator[Workers]:
 
 
 @asynccontextmanager
-async def child(ground: Ground, command: Sequence[str], log: Path) -> AsyncIterator[psutil.Process]:
+async def child(ground: Ground, command: Sequence[str], log: Path) -> AsyncIterator[ChildProcess]:
     """A process with the ground's settings, until the block ends."""
     environ = part_environ(ground.environ, ground.settings)
     process = await ChildProcess.start(command, environ=environ, log=log)
     try:
-        yield psutil.Process(process.pid)
+        yield process
     finally:
         await process.stop(_STOP_WITHIN_S)
 
@@ -138,8 +143,8 @@ async def _started(
         for number in range(len(commands))
     ]
     async with AsyncExitStack() as stack:
-        processes = [
+        children = [
             await stack.enter_async_context(child(ground, command, log))
             for command, log in zip(commands, logs, strict=True)
         ]
-        yield Workers(processes, logs, count)
+        yield Workers(children, logs, count)
