@@ -2,21 +2,23 @@
 -- once: the transitions from item to item, and the counts of what is trending.
 --
 -- KEYS  marks     hash: "<topic>/<topic id>" -> the last offset taken; events -> how many there were;
---                 newest -> the newest event's timestamp
+--                 newest -> the newest event's timestamp; "half_life:<topic>" -> what the topic's
+--                 counts decay by half in, in seconds
 --       of each of t topics: a stream of its transitions, an entry's ID being "<offset>-1"; a sorted
 --                 set, item id by the base-2 logarithm of its decayed count
 --       of each of u users a string: the newest items, newest first, one a line; after an empty line
 --                 the newest events' digests, likewise
 -- ARGV  MessagePack: items kept of a user, digests kept of a user, entries kept of a stream, items
---       kept of a sorted set, seconds until strings and streams expire (0: never), the topics' fields
---       in marks, and the events, each as topic (1 to t), user (1 to u), offset, item id, digest of
---       its event_id, timestamp, base-2 logarithm of its weight
+--       kept of a sorted set, seconds until strings and streams expire (0: never), the half-life as
+--       text, the topics' fields in marks, and the events, each as topic (1 to t), user (1 to u),
+--       offset, item id, digest of its event_id, timestamp, base-2 logarithm of its weight
 -- Returns how many of the events had not been taken before.
 --
 -- An event that a producer sent again stands at an offset of its own: its digest tells, while it is
 -- among its user's newest.
 
-local steps, remembered, window, trending_limit, ttl, fields, events = unpack(cmsgpack.unpack(ARGV[1]))
+local steps, remembered, window, trending_limit, ttl, half_life, fields, events =
+  unpack(cmsgpack.unpack(ARGV[1]))
 local marks, log2 = KEYS[1], math.log(2)
 
 local function read(key)
@@ -52,15 +54,29 @@ local function count(key, item, weight)
   local high, low = math.max(known, weight), math.min(known, weight)
   if low > -math.huge then high = high + math.log(1 + 2 ^ (low - high)) / log2 end
   redis.call('ZADD', key, string.format('%.17g', high), item)
-  if known == -math.huge and redis.call('ZCARD', key) > trending_limit then
-    redis.call('ZREMRANGEBYRANK', key, 0, 0)
-  end
+  -- More than one, once the limit was lowered.
+  if known == -math.huge then redis.call('ZREMRANGEBYRANK', key, 0, -1 - trending_limit) end
 end
 
 local known = redis.call('HMGET', marks, 'newest', unpack(fields))
 local newest = tonumber(known[1] or '-inf')
 local last = {}
 for topic = 1, #fields do last[topic] = tonumber(known[topic + 1] or '-1') end
+
+-- Counts that decayed by another half-life go on from what was left of them at the newest event.
+local function adapt(key, field)
+  local name = 'half_life:' .. string.match(field, '^[^/]*')
+  local before = redis.call('HGET', marks, name)
+  if before == half_life then return end
+  if before then
+    local shift = string.format('%.17g', newest / half_life - newest / before)
+    for _, item in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      redis.call('ZINCRBY', key, shift, item)
+    end
+  end
+  redis.call('HSET', marks, name, half_life)
+end
+for topic, field in ipairs(fields) do adapt(KEYS[2 * topic + 1], field) end
 
 local recent, changed, taken = {}, {}, 0
 for _, event in ipairs(events) do

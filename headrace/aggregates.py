@@ -27,8 +27,8 @@ from headrace.topics import Place
 STEPS = 10
 """Items that are kept of what the user met before."""
 REMEMBERED = 50
-"""Newest events of a user among which one that a producer sends again is known by its `event_id`:
-half a kilobyte."""
+"""Newest events of a user among which one that a producer sends again is known by 32 bits of its
+`event_id`: half a kilobyte, and one new event in 2**32 / 50 is taken for one of them."""
 
 _EVENTS_A_CALL = 100
 """Of one partition number, in one Lua call: bounds the time for which Redis does nothing else."""
@@ -59,6 +59,10 @@ class AggregateKeys:
         """Return the key of the decayed counts of a topic's partition."""
         return self._key("trending", partition, topic)
 
+    def half_life(self, topic: str) -> str:
+        """Return the field of the marks that tells by which half-life the topic's counts decay."""
+        return f"half_life:{topic}"
+
     def _key(self, kind: str, partition: int, *parts: str) -> str:
         # One slot a partition number in a cluster: what stands in the first braces is hashed.
         return self._settings.state_key(kind, f"{{{partition}}}", *parts)
@@ -80,7 +84,8 @@ class AggregateStore:
             "rating": math.log2(trending.rating_weight),
         }
         ttl_s = settings.sessions.ttl_s if expiring else 0
-        self._bounds = (STEPS, REMEMBERED, settings.rules.window, trending.limit, ttl_s)
+        bounds = (STEPS, REMEMBERED, settings.rules.window, trending.limit, ttl_s)
+        self._given = (*bounds, repr(trending.half_life_s))
 
     async def apply(self, events: Sequence[LoggedEvent]) -> int:
         """Take events, in the order given; return how many were new.
@@ -132,7 +137,7 @@ class AggregateStore:
             keys.append(self._keys.trending(topic, partition))
         keys += [self._keys.recent(partition, user) for user in users]
         fields = [f"{topic}/{topic_id}" for topic, topic_id in topics]
-        return keys, msgspec.msgpack.encode((*self._bounds, fields, rows))
+        return keys, msgspec.msgpack.encode((*self._given, fields, rows))
 
 
 def place_of(logged: LoggedEvent) -> Place:

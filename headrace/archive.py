@@ -49,6 +49,10 @@ class Segment:
         """Whether the log held no record at these offsets."""
         return self.path.suffix == EMPTY
 
+    def is_before(self, time_ms: int) -> bool:
+        """Return whether all its records are older: it holds none of a later day than its own."""
+        return self.is_empty or self.path.parent.name < day_of(time_ms)
+
 
 @dataclass(frozen=True)
 class Incarnation:

@@ -206,7 +206,9 @@ async def _write(
     prefix = len(settings.key(""))
     for key, payload, ttl_ms in zip(keys, answers[::2], answers[1::2], strict=True):
         if payload is not None:
-            writer.write(Entry(key[prefix:], max(ttl_ms, 0), payload))
+            # To Redis 0 means for ever; a key with less than a millisecond left is not.
+            left_ms = 0 if ttl_ms < 0 else max(ttl_ms, 1)
+            writer.write(Entry(key[prefix:], left_ms, payload))
 
 
 def _lasting(settings: Settings, keys: Sequence[bytes]) -> list[bytes]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec import Struct
 
@@ -45,6 +48,24 @@ class Record(Struct, frozen=True):
 
 Wrong = tuple[Record, InvalidEvent]
 """A record that is wrong in itself, and why."""
+
+
+class _Named(Struct):
+    user_id: Any = None
+
+
+_named_decoder = msgspec.json.Decoder(_Named)
+
+
+def users_of(key: bytes | None, value: bytes | None) -> set[str]:
+    """Return whose a record may be that is wrong in itself: by its key, and by its `user_id`."""
+    users = {(key or b"").decode(errors="replace")}
+    # What is not even JSON names nobody.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        named = _named_decoder.decode(value or b"").user_id
+        if isinstance(named, str):
+            users.add(named)
+    return users
 
 
 class DeadLetters:

@@ -6,8 +6,9 @@
 -- Returns 1 when there was anything to erase, else 0.
 --
 -- What came later stays, but for what an erased event kept out: an older event of the same item, or
--- an item past the session's limit. Which topic of this name an item came from does not stand with
--- it: one from before the topic was made anew stays if a later event may have had its offset.
+-- an item past the session's limit. `applied` goes on from the number of items that stay: of two later
+-- events of one item the first left no trace. Which topic of this name an item came from does not
+-- stand with it: one from before the topic was made anew stays if a later event may have had its offset.
 
 local items, seen, marks = KEYS[1], KEYS[2], KEYS[3]
 local last, topics = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])

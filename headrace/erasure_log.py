@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from headrace.cancellation import cancel_until_done
 from headrace.erasures import Erasure, Erasures, decode_erasure, parse_erasure
 from headrace.errors import HeadraceError, InvalidErasure
 from headrace.kafka_clients import client_options
@@ -79,7 +80,35 @@ def read_erasures(settings: Settings) -> Erasures:
     with its events, the archive has kept both. Raises `HeadraceError` when Kafka or the archive
     cannot be read.
     """
-    return read_erasure_log(settings, archived=_archived(settings)).erasures
+    return read_whole_erasure_log(settings).erasures
+
+
+def read_whole_erasure_log(settings: Settings) -> ErasureLog:
+    """Return the topic as it is up to now, after the erasures that are archived; see above.
+
+    Blocks. Raises what `read_erasures` raises.
+    """
+    return read_erasure_log(settings, archived=_archived(settings))
+
+
+@asynccontextmanager
+async def known_erasures(settings: Settings) -> AsyncIterator[Erasures]:
+    """Yield the erasures that `read_erasures` returns, to which those join that come meanwhile.
+
+    Raises what `read_erasures` raises; a broker that goes away meanwhile is waited for.
+    """
+    log = await asyncio.to_thread(read_whole_erasure_log, settings)
+    following = asyncio.create_task(follow_erasures(settings, log, _take_note))
+    try:
+        yield log.erasures
+        if following.done():
+            following.result()
+    finally:
+        await cancel_until_done(following)
+
+
+async def _take_note(_: Erasure) -> None:
+    """Do nothing more: that the log has taken the erasure is all."""
 
 
 def _archived(settings: Settings) -> Iterator[Erasure]:

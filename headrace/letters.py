@@ -15,8 +15,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
 
-from headrace.dead_letters import NO_KEY, RESENT, TOPIC_ID
+from headrace.dead_letters import NO_KEY, RESENT, TOPIC_ID, users_of
 from headrace.erasure_log import read_erasures
+from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
@@ -37,6 +38,7 @@ class Letter(Struct, frozen=True):
     """Unix seconds."""
     topic: str
     """Where the record came from, as the broker names it; "" when nothing says so."""
+    topic_id: str
     partition: int
     offset: int
     field: str
@@ -90,6 +92,7 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
             id=f"{record.partition}-{record.offset}",
             buried_at=record.timestamp / 1000,
             topic=_text(headers, "topic"),
+            topic_id=_text(headers, TOPIC_ID),
             partition=_number(headers, "partition"),
             offset=_number(headers, "offset"),
             field=_text(headers, "field"),
@@ -97,16 +100,21 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
             key=None if NO_KEY in headers else record.key,
             value=record.value,
         )
-        # Whose it is the key alone can tell.
-        if not erasures.covers(
-            (letter.key or b"").decode(errors="replace"),
-            topics.plain(letter.topic),
-            _text(headers, TOPIC_ID),
-            letter.partition,
-            letter.offset,
-            written_at=letter.buried_at,
-        ):
+        users = users_of(letter.key, letter.value)
+        if not any(is_erased(letter, user_id, erasures, topics) for user_id in users):
             yield letter
+
+
+def is_erased(letter: Letter, user_id: str, erasures: Erasures, topics: Topics) -> bool:
+    """Return whether the letter's record, were it this user's, was there when that was erased."""
+    return erasures.covers(
+        user_id,
+        topics.plain(letter.topic),
+        letter.topic_id,
+        letter.partition,
+        letter.offset,
+        written_at=letter.buried_at,
+    )
 
 
 def find_letters(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Offsets = dict[str, dict[str, int]]
 """By topic (without its prefix) and partition (as text: it is a key in JSON), an offset."""
-_HIGH_WATER_S = 5.0
+_HIGH_WATER_S = 10.0
 """Longest wait for what a fetch tells of a partition's end."""
 
 
@@ -42,16 +42,21 @@ def offsets_at(settings: Settings, topics: Sequence[str], time_ms: int) -> Offse
     """Return of each partition the offset of the first record that is not older. Blocks.
 
     `time_ms` are Unix milliseconds of a record's own time. A partition without such a record has no
-    offset, nor has any of the embedded broker, which looks nothing up by time. Raises
+    offset, nor has one whose first record in Kafka it is: one that Kafka has dropped may not have
+    been older either. The embedded broker looks nothing up by time, so none of its has. Raises
     `HeadraceError` when Kafka cannot be reached.
     """
     with _Consumer(settings) as consumer:
         names = Topics(settings)
         partitions = _partitions(consumer, [names.name(topic) for topic in topics])
-        found = consumer.offsets_for_times(dict.fromkeys(partitions, time_ms)) if partitions else {}
+        if not partitions:
+            return {}
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, time_ms))
+        # Afterwards: what was found behind what Kafka drops in between counts for nothing.
+        beginnings = consumer.beginning_offsets(partitions)
         offsets: Offsets = {}
         for partition, at in found.items():
-            if at is not None and at.offset > 0:
+            if at is not None and at.offset > beginnings[partition]:
                 by_partition = offsets.setdefault(names.plain(partition.topic), {})
                 by_partition[str(partition.partition)] = at.offset
         return offsets
@@ -67,7 +72,7 @@ def log_spans(settings: Settings, topics: Sequence[str]) -> dict[str, dict[int, 
         partitions = _partitions(consumer, [names.name(topic) for topic in topics])
         beginnings = consumer.beginning_offsets(partitions) if partitions else {}
         spans: dict[str, dict[int, range]] = {}
-        for partition, end in _ends(consumer, partitions).items():
+        for partition, end in ends(consumer, partitions).items():
             by_partition = spans.setdefault(names.plain(partition.topic), {})
             by_partition[partition.partition] = range(min(beginnings[partition], end), end)
         return spans
@@ -150,12 +155,17 @@ def _partitions(consumer: KafkaConsumer, names: Sequence[str]) -> list[Any]:
     ]
 
 
-def _ends(consumer: KafkaConsumer, partitions: list[Any]) -> dict[Any, int]:
+def ends(
+    consumer: KafkaConsumer, partitions: list[Any], patience_s: float = _HIGH_WATER_S
+) -> dict[Any, int]:
     """Return how far each partition goes, exclusive.
 
     Asked for the end of a partition, the embedded broker counts the newest batch as one record;
-    what it tells with records that are fetched is right.
+    what it tells with records that are fetched is right. Raises `kafka.errors.KafkaTimeoutError`
+    when a partition's is not told in time: an erasure, or a training, would end too early.
     """
+    from kafka.errors import KafkaTimeoutError
+
     listed: dict[Any, int] = consumer.end_offsets(partitions) if partitions else {}
     unsure = {partition for partition, end in listed.items() if end > 0}
     if not unsure:
@@ -163,13 +173,16 @@ def _ends(consumer: KafkaConsumer, partitions: list[Any]) -> dict[Any, int]:
     consumer.assign(sorted(unsure))
     for partition in unsure:
         consumer.seek(partition, listed[partition] - 1)
-    ends = dict(listed)
-    deadline = time.monotonic() + _HIGH_WATER_S
-    while unsure and time.monotonic() < deadline:
+    found = dict(listed)
+    deadline = time.monotonic() + patience_s
+    while unsure:
+        if time.monotonic() >= deadline:
+            names = ", ".join(f"{each.topic}/{each.partition}" for each in sorted(unsure))
+            raise KafkaTimeoutError(f"it has not told in {patience_s:.0f} s how far {names} goes")
         consumer.poll(timeout_ms=100)
         for partition in list(unsure):
             high_water = consumer.highwater(partition)
             if high_water is not None:
-                ends[partition] = max(listed[partition], high_water)
+                found[partition] = max(listed[partition], high_water)
                 unsure.discard(partition)
-    return ends
+    return found

@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from headrace.catalog import parse_item
 from headrace.dead_letters import RESENT, RESENT_FROM
+from headrace.erasures import Erasures
 from headrace.errors import HeadraceError, InvalidEvent
 from headrace.events import parse_event
 from headrace.importing.layout import FIELDS, ITEM, OBJECTS, Layout, Shaper
-from headrace.letters import Letter
+from headrace.letters import Letter, is_erased
 from headrace.producer import Outgoing, Position, Producer
 from headrace.settings import Settings
 from headrace.topics import DEAD_LETTERS, ITEMS, RETRAIN, Topics
@@ -33,11 +34,14 @@ class Mending(Struct, frozen=True):
     """In place of the whole value."""
 
 
-def prepare(letter: Letter, mending: Mending, topics: Topics, *, now: float) -> Outgoing:
+def prepare(
+    letter: Letter, mending: Mending, topics: Topics, erasures: Erasures, *, now: float
+) -> Outgoing:
     """Return the record to send for a letter, which any worker would take.
 
-    `now` is in Unix seconds. Raises `HeadraceError` (`InvalidEvent` when that is what it is) with
-    the reason why none would.
+    `erasures` are those up to now, `now` is in Unix seconds. Raises `HeadraceError` (`InvalidEvent`
+    when that is what it is) with the reason why none would, and for the event of a user who was
+    erased after it: sent again it would stand behind the erasure, and count.
     """
     kind = _kind(letter, topics)
     value = _mended(letter, mending, kind)
@@ -47,6 +51,8 @@ def prepare(letter: Letter, mending: Mending, topics: Topics, *, now: float) -> 
         return Outgoing(letter.topic, letter.key, value, headers)
     if kind != ITEM:
         event = parse_event(value, kind, received_at=now)
+        if is_erased(letter, event.user_id, erasures, topics):
+            raise HeadraceError("its user was erased after it")
         return Outgoing(letter.topic, event.user_id.encode(), value, headers)
     if value is not None:
         return Outgoing(letter.topic, parse_item(value).item_id.encode(), value, headers)

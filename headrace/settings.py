@@ -79,7 +79,8 @@ class TrendingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Decayed counts of items over all kinds of events."""
 
     half_life_s: Seconds = 7 * 24 * 3600.0
-    """An event counts half as much as one that came so much later."""
+    """An event counts half as much as one that came so much later. Once it is changed, counts go on
+    from what is left of them."""
     window_s: Seconds = 60 * 24 * 3600.0
     """An item is trending while it counts as much as one click so long before the newest event."""
     limit: Annotated[int, Meta(ge=10, le=100_000)] = 1_000

@@ -3,7 +3,8 @@
 Each partition of a topic has counts of its own, which `headrace.aggregates` keeps. A count decays
 by half every `half_life_s` of event time (forward decay; Cormode et al., "Forward Decay: A
 Practical Time Decay Model for Streaming Systems", ICDE 2009); it is kept as its base-2 logarithm
-relative to time 0, which never overflows and never has to be touched again.
+relative to time 0, which never overflows and never has to be touched again, unless the half-life is
+changed: counts then go on from what was left of them at the newest event.
 """
 
 from __future__ import annotations
@@ -37,18 +38,22 @@ class TrendingStore:
         """
         places = await self._places()
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for partition in sorted({partition for _, partition in places}):
-                pipeline.hget(self._keys.marks(partition), "newest")
-            newest = [float(text(at)) for at in await pipeline.execute() if at is not None]
             for topic, partition in places:
+                fields = ("newest", self._keys.half_life(topic))
+                pipeline.hmget(self._keys.marks(partition), fields)
                 pipeline.zrange(self._keys.trending(topic, partition), 0, -1, withscores=True)
-            partitions = await pipeline.execute()
+            answers = await pipeline.execute()
         counts: dict[str, float] = {}
-        for rows in partitions:
+        newest = 0.0
+        for (at, half_life), rows in zip(answers[::2], answers[1::2], strict=True):
+            if at is None:
+                continue
+            newest = max(newest, float(at))
+            shift = self._shift(float(at), half_life)
             for item, count in rows:
                 item_id = text(item)
-                counts[item_id] = _log2_sum(counts.get(item_id, -math.inf), count)
-        least = self._least(max(newest, default=0.0))
+                counts[item_id] = _log2_sum(counts.get(item_id, -math.inf), count + shift)
+        least = self._least(newest)
         counts = {item_id: count for item_id, count in counts.items() if count >= least}
         total = reduce(_log2_sum, counts.values(), -math.inf)
         ranked = sorted(counts.items(), key=lambda row: (-row[1], row[0]))[:k]
@@ -61,6 +66,14 @@ class TrendingStore:
             for partition in partitions:
                 pipeline.hget(self._keys.marks(partition), "events")
             return sum(int(events or 0) for events in await pipeline.execute())
+
+    def _shift(self, newest: float, half_life: bytes | None) -> float:
+        """Return what to add to counts that are kept with this half-life.
+
+        There is something to add until the first event after it was changed.
+        """
+        kept_s = float(half_life or self._settings.half_life_s)
+        return newest / self._settings.half_life_s - newest / kept_s
 
     def _least(self, newest: float) -> float:
         """Return the least count of an item that is trending, as it is kept."""

@@ -20,6 +20,7 @@ from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas.topics import PartitionInfo, TopicInfo, TopicList
 
 if TYPE_CHECKING:
+    from headrace.erasures import Erasures
     from headrace.letters import Found, Letter
     from headrace.topic_figures import Look, TopicFigures, TopicsObserver
 
@@ -69,6 +70,10 @@ class KafkaViews:
         if not found.letters:
             raise Problem(404, f"There is no dead letter {letter_id}.")
         return found.letters[0], found.letters[0].id in found.resent
+
+    async def erasures(self) -> Erasures:
+        """Return who was erased up to now. Raises `Problem` 503."""
+        return await self._read(self._erasures)
 
     def forget(self) -> None:
         """Read anew what is asked for next: something has been changed."""
@@ -121,6 +126,11 @@ class KafkaViews:
 
         with closing(letters(self._settings)) as read:
             return find_letters(read, wanted, limit)
+
+    def _erasures(self) -> Erasures:
+        from headrace.erasure_log import read_erasures
+
+        return read_erasures(self._settings)
 
     def _disconnect(self) -> None:
         if self._observer is not None:

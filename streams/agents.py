@@ -7,7 +7,7 @@ from functools import partial
 
 from headrace.aggregates import AggregateStore
 from headrace.catalog import CatalogStore, ItemChange, parse_item
-from headrace.dead_letters import DeadLetters, Record, Wrong
+from headrace.dead_letters import DeadLetters, Record, Wrong, users_of
 from headrace.erasures import Erasures
 from headrace.errors import InvalidEvent, InvalidItem
 from headrace.evaluation import EvaluationStore
@@ -98,8 +98,8 @@ class EventsAgent:
             try:
                 event = self._parse(record)
             except InvalidEvent as error:
-                # Whose it is the key alone can tell.
-                if self._is_erased((record.key or b"").decode(errors="replace"), record):
+                users = users_of(record.key, record.value)
+                if any(self._is_erased(user_id, record) for user_id in users):
                     erased.append(record)
                 else:
                     wrong.append((record, error))

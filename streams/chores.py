@@ -125,7 +125,7 @@ class Chores:
             self.watchdog.excuse()
             return
         self.pass_over()
-        stall = self.watchdog.look({**self._read, **self.progress.positions}, self._answered_for())
+        stall = self.watchdog.look(self._positions, self._answered_for())
         if stall is not None:
             end_process(f"{stall}: the worker starts again")
 
@@ -148,11 +148,22 @@ class Chores:
     @property
     def lags(self) -> Mapping[Place, int]:
         """How many records each partition that this worker reads has beyond its position."""
-        positions = {**self._read, **self.progress.positions}
+        positions = self._positions
         return {
             place: max(0, end - positions.get(place, 0))
             for place, end in self._known_ends().items()
         }
+
+    @property
+    def _positions(self) -> Mapping[Place, int]:
+        """How far each partition is done with, as far as this worker knows.
+
+        Its own is the newest of a partition that it reads; of one that it has lost another's is.
+        """
+        positions = dict(self._read)
+        for place, offset in self.progress.positions.items():
+            positions[place] = max(offset, positions.get(place, 0))
+        return positions
 
     def _answered_for(self) -> Ends:
         """Return the ends of the partitions that must move: this worker's, or all if it has none.

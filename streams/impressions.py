@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from headrace.dead_letters import DeadLetters, Record, Wrong
+from headrace.dead_letters import DeadLetters, Record, Wrong, users_of
 from headrace.erasures import Erasures
 from headrace.errors import InvalidImpression
 from headrace.evaluation import EvaluationStore
@@ -79,9 +79,8 @@ class ImpressionsAgent:
             try:
                 impression = parse_impression(record.value)
             except InvalidImpression as error:
-                # Whose it is the key alone can tell.
-                key = (record.key or b"").decode(errors="replace")
-                if self._is_erased(key, record, record.timestamp):
+                users = users_of(record.key, record.value)
+                if any(self._is_erased(user_id, record, record.timestamp) for user_id in users):
                     erased.append(record)
                 else:
                     wrong.append((record, error))

@@ -303,6 +303,29 @@ def test_letters_of_an_erased_user_are_neither_shown_nor_sent(settings: Settings
     assert letter in ended.stderr
 
 
+def test_of_an_erased_user_is_a_letter_too_that_names_them_under_no_key_or_another(
+    settings: Settings,
+) -> None:
+    anns = json.dumps({**EVENT, "colour": "red"}).encode()
+    records = [(None, anns, "no key"), (b"session-1", anns, "another key"), (b"bob", b"{", "bob's")]
+    bury(settings, "clicks", [*records, (None, b"{", "nobody's")])
+    assert len(listed(settings)) == 4
+    erasure = Erasure(user_id="ann", at=time.time(), topic_ids={"clicks": "c"}, through={})
+    send_raw(settings, "erasures", [(b"ann", msgspec.json.encode(erasure))])
+    assert sorted(each["reason"] for each in listed(settings)) == ["bob's", "nobody's"]
+    assert "0 sent again" in run(settings, "send", "--all", "--drop", "colour").stdout
+    # Nor is one mended into an event of theirs.
+    [nobodys] = [each["id"] for each in listed(settings) if each["reason"] == "nobody's"]
+    arguments = ("dead-letters", "send", nobodys, "--value=-")
+    ended = headrace(*arguments, stdin=json.dumps(EVENT), **settings.environ())
+    assert ended.returncode == 1
+    assert "refused: its user was erased after it" in ended.stdout
+    assert read_topic(settings, "clicks") == []
+    cids = json.dumps({**EVENT, "user_id": "cid"})
+    assert headrace(*arguments, stdin=cids, **settings.environ()).returncode == 0
+    assert [record.key for record in read_topic(settings, "clicks")] == [b"cid"]
+
+
 def test_a_letter_that_was_buried_after_the_erasure_of_an_event_before_it_is_not_shown(
     settings: Settings,
 ) -> None:

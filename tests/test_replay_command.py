@@ -6,11 +6,13 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from archive_tools import archive, drop
 from command_line import headrace
 from events_log import fold
 from kafka_tools import delete_topic, send_raw
@@ -31,6 +33,7 @@ from headrace.commands.archive import archive_once, chosen_topics
 from headrace.erasures import Erasure, Erasures
 from headrace.log import end_offsets
 from headrace.positions import PositionStore
+from headrace.replaying.course import Listener, ReplayOptions, replay
 from headrace.replaying.run import Limits, run_replay
 from headrace.replaying.shadow import ReplayRecord, Shadow
 from headrace.replaying.targets import ShadowTarget
@@ -38,7 +41,14 @@ from headrace.replaying.window import Window
 from headrace.sessions import SessionStore
 from headrace.settings import SessionSettings, Settings
 from headrace.state import state_hash
-from headrace.topics import EVENT_TOPICS, Topics, ensure_topics, event_topic_ids
+from headrace.topics import (
+    EVENT_TOPICS,
+    Place,
+    TopicId,
+    Topics,
+    ensure_topics,
+    event_topic_ids,
+)
 
 USERS = 12
 
@@ -171,6 +181,46 @@ async def test_into_the_live_state_only_what_is_missing_is_applied(
     assert await state_hash(redis, settings) == before
 
 
+async def test_who_is_erased_while_the_live_state_is_replayed_stays_away(
+    settings: Settings, redis: Redis
+) -> None:
+    """Though Redis has forgotten the erasure by then, as it does in a day."""
+    ids = {name: each.id for name, each in (await asyncio.to_thread(_made, settings)).items()}
+    rows = [(b"x", msgspec.json.encode(_click(number, "bob"))) for number in range(3)]
+    for partition in range(3):
+        send_raw(settings, "clicks", rows, partition)
+    send_raw(settings, "clicks", [(b"x", msgspec.json.encode(_click(9, "ann")))], 3)
+    through = await asyncio.to_thread(end_offsets, settings)
+    ends = enumerate((3, 3, 3, 1))
+    await PositionStore(redis, settings).advance(
+        {Place("clicks", ids["clicks"], number): end for number, end in ends}
+    )
+    begun = asyncio.Event()
+    # A batch for each partition, and one is made ready in advance: the last after some seconds.
+    options = ReplayOptions(topics="clicks", rate=2.0)
+    listener = Listener(lambda *_: begun.set(), lambda _: None)
+    replaying = asyncio.create_task(replay(settings, options, listener))
+    await begun.wait()
+    erasure = Erasure(user_id="ann", at=time.time(), topic_ids=ids, through=through)
+    await asyncio.to_thread(
+        send_raw, settings, "erasures", [(b"ann", msgspec.json.encode(erasure))]
+    )
+    record = await replaying
+    assert record.counts == {"clicks": {"new": 9, "erased": 1}}
+    assert (await SessionStore(redis, settings).read("ann")).applied == 0
+
+
+def _made(settings: Settings) -> dict[str, TopicId]:
+    """The topics, made, by name without the prefix."""
+    topics = Topics(settings)
+    return {topics.plain(name): each for name, each in ensure_topics(settings).items()}
+
+
+def _click(number: int, user: str) -> dict[str, object]:
+    now = time.time()
+    return {"event_id": f"e{number}", "user_id": user, "item_id": f"i{number}", "timestamp": now}
+
+
 async def test_into_the_live_state_what_has_expired_stays_away(
     settings: Settings, redis: Redis
 ) -> None:
@@ -278,6 +328,55 @@ async def test_only_what_lies_in_the_window_is_replayed(settings: Settings, redi
     await check_against_log(
         named(settings, other), redis, [each for each in first if each.topic == "clicks"]
     )
+
+
+@pytest.mark.brokers("apache")
+async def test_a_window_begins_in_the_archive_where_kafka_has_dropped_its_beginning(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    log = Log(settings, 3)
+    await asyncio.to_thread(log.send, 100)
+    begin = await asyncio.to_thread(_moment_between)
+    await asyncio.to_thread(log.send, 100)
+    await asyncio.to_thread(archive, settings)
+    archived = await asyncio.to_thread(end_offsets, settings)
+    later = await asyncio.to_thread(_moment_between)
+    await asyncio.to_thread(log.send, 100)
+    events = await asyncio.to_thread(read_log, settings)
+    for topic, ends in archived.items():
+        # A few of those that are archived are left.
+        before = {int(number): max(0, end - 2) for number, end in ends.items()}
+        await asyncio.to_thread(drop, settings, topic, before)
+    for name, moment, first in (("a", begin, 100), ("b", later, 200)):
+        shadow = f"{settings.namespace}-{name}"
+        printed = await succeeds(settings, "replay", "--into", shadow, "--from", moment)
+        assert "neither in Kafka nor archived" not in printed
+        wanted = [each for each in events if int(each.event.event_id.split("-")[1]) > first]
+        assert len(wanted) == 300 - first
+        await check_against_log(named(settings, shadow), redis, wanted)
+
+    # Without the archive they are lost, and that is said; not where none of them is wanted.
+    bare = msgspec.structs.replace(settings, archive=settings.archive + "-none")
+    into = ("--into", f"{settings.namespace}-c", "--dry-run")
+    told = f"The first {_dropped(archived)} offsets of clicks/"
+    for arguments in ((), ("--from", begin)):
+        printed = await succeeds(bare, "replay", *into, *arguments)
+        assert told in printed
+        assert "are neither in Kafka nor archived" in " ".join(printed.split())
+    assert "neither" not in await succeeds(bare, "replay", *into, "--from", later)
+
+
+def _dropped(ends: dict[str, dict[str, int]]) -> int:
+    return sum(max(0, end - 2) for of_topic in ends.values() for end in of_topic.values())
+
+
+def _moment_between() -> str:
+    """A time that is later than what was sent before, and earlier than what is sent after."""
+    time.sleep(0.05)
+    moment = _moment()
+    time.sleep(0.05)
+    return moment
 
 
 def _moment() -> str:

@@ -77,6 +77,12 @@ def _report(record: ReplayRecord, options: ReplayOptions, console: Console) -> N
         table.add_row(topic, *(f"{counts.get(name, 0):,}" for name in outcomes))
     console.print(f"From {options.begin} to {options.end}:")
     console.print(table)
+    if lost := record.window.lost:
+        console.print(
+            f"The first {sum(lost.values()):,} offsets of {', '.join(lost)} are neither in Kafka "
+            "nor archived: what only they told is not in it.",
+            highlight=False,
+        )
     if options.dry_run:
         console.print("Nothing was written.")
 

@@ -19,6 +19,7 @@ from headrace.commands.import_events import pairs
 from headrace.commands.letters_table import Selection
 from headrace.commands.output import output
 from headrace.commands.printable import printable
+from headrace.erasure_log import read_erasures
 from headrace.errors import HeadraceError
 from headrace.letters import Letter
 from headrace.producer import Outgoing, Producer
@@ -52,6 +53,8 @@ def resend_letters(selection: Selection, fix: Fix, *, again: bool, dry_run: bool
     prepared: list[tuple[Letter, Outgoing]] = []
     refused: list[tuple[Letter, str]] = []
     mending = _mending(fix, fields, found.letters)
+    # An editor may have been open for long.
+    erasures = read_erasures(selection.settings)
     # In the order in which they were buried: of two events of a user the older one comes first.
     for letter in reversed(found.letters):
         if letter.id in found.resent and not again:
@@ -59,7 +62,7 @@ def resend_letters(selection: Selection, fix: Fix, *, again: bool, dry_run: bool
                 refused.append((letter, "it was sent again already; --again sends it once more"))
             continue
         try:
-            prepared.append((letter, prepare(letter, mending, topics, now=now)))
+            prepared.append((letter, prepare(letter, mending, topics, erasures, now=now)))
         except HeadraceError as exc:
             refused.append((letter, str(exc)))
     _report(prepared if dry_run else _sent(prepared, selection), refused, topics, dry_run)

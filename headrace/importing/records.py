@@ -23,7 +23,8 @@ class RecordMaker:
     """Makes records of rows.
 
     An event that brings no `event_id` gets one that is made of what the event says, so that the
-    same event, imported again from whatever file, has the same one and counts once.
+    same event, imported again from whatever file, has the same one: trainings and dictionaries take
+    it once, trending counts while it is among its user's newest.
     """
 
     def __init__(

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import msgspec
 from redis.asyncio import Redis
 
-from headrace.erasure_log import read_erasures
+from headrace.erasure_log import known_erasures, read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
 from headrace.exchange import give_way, sole_writer
 from headrace.identity import IdentityGuard
-from headrace.log import end_offsets, offsets_at
+from headrace.log import log_spans, offsets_at
 from headrace.positions import PositionStore
+from headrace.replaying.lost import lost_offsets
 from headrace.replaying.run import Limits, run_replay
 from headrace.replaying.shadow import (
     ReplayRecord,
@@ -75,9 +76,12 @@ async def replay(settings: Settings, options: ReplayOptions, listener: Listener)
     `HeadraceError`, and `redis.exceptions.RedisError` for Redis.
     """
     _check(options)
-    erasures = await asyncio.to_thread(read_erasures, settings)
     if options.into is None:
-        return await _into_live(settings, options, erasures, listener)
+        # A long one would bring back who is erased meanwhile: what Redis remembers of that expires.
+        async with known_erasures(settings) as erasures:
+            return await _into_live(settings, options, erasures, listener)
+    # What it brings back of them, the promotion erases.
+    erasures = await asyncio.to_thread(read_erasures, settings)
     return await _into_shadow(settings, options, options.into, erasures, listener)
 
 
@@ -202,20 +206,24 @@ def _window(settings: Settings, options: ReplayOptions) -> Window:
     end = parse_time(options.end, "--to", NOW)
     check_order(begin, end)
     topic_ids = event_topic_ids(settings)
-    ends = end_offsets(settings)
+    spans = log_spans(settings, topics)
     if missing := [topic for topic in topics if topic not in topic_ids]:
         raise HeadraceError(
             f"There is no topic {', '.join(missing)} in Kafka at {settings.kafka}; "
             "`headrace topics create` makes what is missing."
         )
-    return Window(
+    window = Window(
         topics=topics,
         begin_ms=begin,
         end_ms=end,
         topic_ids={topic: topic_ids[topic] for topic in topics},
         begins={} if begin is None else offsets_at(settings, topics, begin),
-        ends={topic: ends.get(topic, {}) for topic in topics},
+        ends={
+            topic: {str(number): span.stop for number, span in spans.get(topic, {}).items()}
+            for topic in topics
+        },
     )
+    return msgspec.structs.replace(window, lost=lost_offsets(settings, window, spans))
 
 
 def _up_to(window: Window, positions: Mapping[Place, int]) -> Window:

@@ -6,12 +6,13 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import dropwhile
 
 from msgspec import Struct
 
 from headrace.errors import HeadraceError
 from headrace.records import Records
-from headrace.replay import plan_replay, run_replay
+from headrace.replay import ReplayPlan, plan_replay, run_replay
 from headrace.settings import Settings
 from headrace.topics import Place, Topics
 
@@ -33,11 +34,13 @@ class Window(Struct, frozen=True, kw_only=True):
     """Likewise; None: up to `ends`."""
     topic_ids: Mapping[str, str]
     begins: Mapping[str, Mapping[str, int]] = {}
-    """By topic and partition the offset that `begin_ms` comes to, where that could be looked up."""
+    """By topic and partition the offset that `begin_ms` comes to in Kafka, where that is known."""
     ends: Mapping[str, Mapping[str, int]]
     """By topic and partition an offset, exclusive."""
     has_earlier: bool = True
     """Whether what was archived of the topics from before they were made anew is in it."""
+    lost: Mapping[str, int] = {}
+    """By partition (`clicks/0`), how many offsets at its beginning nobody holds any more."""
 
     @property
     def partitions(self) -> list[int]:
@@ -79,9 +82,9 @@ def read_partition(
     have been replayed. Blocks. Raises `HeadraceError` when Kafka cannot be read.
     """
     partition = str(number)
-    begin = window.begins.get(topic, {}).get(partition, 0)
+    begin = 0
     if after is not None and after.topic_id == window.topic_ids[topic]:
-        begin = max(begin, after.offset)
+        begin = after.offset
     plan = plan_replay(
         settings,
         {topic: {partition: window.ends.get(topic, {}).get(partition, 0)}},
@@ -92,9 +95,33 @@ def read_partition(
     # Of what was archived before the topic was made anew the plan has all partitions.
     of_number = [each for each in plan.archived if each.segment.partition == number]
     plan = replace(plan, archived=of_number)
+    if after is None and window.begin_ms is not None:
+        found = window.begins.get(topic, {}).get(partition, 0)
+        plan = _from_the_window_on(plan, window.begin_ms, {topic: {number: found}})
     with closing(run_replay(settings, plan)) as batches:
         for batch in batches:
             yield Chunk(batch.topic_id, batch.records)
+
+
+def _from_the_window_on(
+    plan: ReplayPlan, begin_ms: int, begins: Mapping[str, Mapping[int, int]]
+) -> ReplayPlan:
+    """Return the plan without what is known to be older than `begin_ms` before it is read.
+
+    `begins` are where Kafka's records begin that are not. They say nothing of what is archived:
+    that may be what Kafka has dropped.
+    """
+    archived = list(dropwhile(lambda each: each.segment.is_before(begin_ms), plan.archived))
+    if archived:
+        return replace(plan, archived=archived)
+    live = {
+        topic: {
+            number: range(max(span.start, begins[topic][number]), span.stop)
+            for number, span in spans.items()
+        }
+        for topic, spans in plan.live.items()
+    }
+    return replace(plan, archived=archived, live=live)
 
 
 def check_topics(names: str | None, known: Topics) -> tuple[str, ...]:

@@ -77,8 +77,9 @@ async def post_resend(request: Request) -> Response:
         raise Problem(
             409, f"Dead letter {letter_id} was sent again already; `again` sends it once more."
         )
+    erasures = await server.kafka.erasures()
     try:
-        record = prepare(letter, mending, server.topics, now=server.clock())
+        record = prepare(letter, mending, server.topics, erasures, now=server.clock())
     except InvalidEvent:
         raise
     except HeadraceError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import time
@@ -23,13 +24,13 @@ from headrace.heartbeats import HeartbeatStore
 from headrace.positions import PositionStore
 from headrace.sessions import Session, SessionStore
 from headrace.settings import Settings
-from headrace.store import connect
+from headrace.store import connect, read_together
 from headrace.topics import ensure_topics
 from headrace.trending import TrendingStore
 
 PROGRESS = 0.05
 """Share of the events by which the workers get on between two faults."""
-_WATCHED = 20
+_WATCHED = 50
 """Users whose dictionaries are read again and again meanwhile."""
 _PATIENCE_S = 180.0
 """Only there against hanging: nothing is measured by it."""
@@ -248,15 +249,16 @@ class Watch:
             SessionStore(self.redis, self.settings),
             HeartbeatStore(self.redis, self.settings),
         )
+        limit = self.settings.sessions.limit
         while not self._stopped:
             try:
-                found = [await store.read(user) for user in self.users]
+                found = list(await read_together(self.redis, *map(store.reading, self.users)))
                 beats = await heartbeats.read("worker")
             except RedisError:  # It was killed, and is back by the next turn.
                 found, beats = [], []
             for user, session in zip(self.users, found, strict=False):
                 last = self._last.get(user, session)
-                self.went_back += [f"{user}: {line}" for line in _backwards(last, session)]
+                self.went_back += [f"{user}: {line}" for line in backwards(last, session, limit)]
                 self._last[user] = session
                 self.reads += 1
             for beat in beats:
@@ -279,7 +281,11 @@ class Watch:
         return sum(self._known.values())
 
 
-def _backwards(last: Session, now: Session) -> list[str]:
+def backwards(last: Session, now: Session, limit: int) -> list[str]:
+    """Return in words what of a user's session went backwards from one reading to the next.
+
+    A full one, of `limit` items, drops its oldest: none but what is older than all that it holds.
+    """
     lines = []
     if now.applied < last.applied:
         lines.append(f"{now.applied} events applied after {last.applied}")
@@ -290,14 +296,13 @@ def _backwards(last: Session, now: Session) -> list[str]:
     ]
     if (now.updated_at or 0.0) < (last.updated_at or 0.0):
         lines.append(f"newest {now.updated_at} after {last.updated_at}")
-    if len(now.item_ids) < len(last.item_ids):
-        lines.append(f"{len(now.item_ids)} items after {len(last.item_ids)}")
-    known = now.interactions()
-    lines += [
-        f"{item} of {known[item].timestamp} after {each.timestamp}"
-        for item, each in last.interactions().items()
-        if item in known and known[item].timestamp < each.timestamp
-    ]
+    known = dict(zip(now.item_ids, now.timestamps, strict=True))
+    oldest = now.timestamps[0] if len(known) == limit else -math.inf
+    for item, timestamp in zip(last.item_ids, last.timestamps, strict=True):
+        if item not in known and timestamp > oldest:
+            lines.append(f"{item} of {timestamp} is gone")
+        elif known.get(item, timestamp) < timestamp:
+            lines.append(f"{item} of {known[item]} after {timestamp}")
     return lines
 
 

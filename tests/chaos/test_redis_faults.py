@@ -106,6 +106,25 @@ async def test_redis_away_is_waited_for_and_readyz_says_so(
     await check_redis_away(busy(settings), own_redis, tmp_path, load=LOAD, seed=seed, away_s=8.0)
 
 
+async def test_a_worker_that_starts_while_redis_is_away_waits_for_it(
+    settings: Settings, busy: Busy, own_redis: OwnRedis, tmp_path: Path, seed: int
+) -> None:
+    settings = msgspec.structs.replace(busy(settings), redis=own_redis.url)
+    await send_load(settings, LOAD, seed)
+    own_redis.stop()
+    with Part("worker", settings, tmp_path) as worker:
+
+        async def waits() -> bool:
+            assert worker.runs
+            log = tmp_path / "worker.log"
+            return log.exists() and "positions cannot be read" in log.read_text()
+
+        await eventually(waits, "the worker says what it waits for")
+        own_redis.start()
+        check_all_applied_once(*await until_done(settings))
+        assert worker.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     ("fault", "cure", "told"),
     [

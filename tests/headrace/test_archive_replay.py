@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from archive_tools import archive, drop, files
+from archive_tools import archive, drop, files, send
 from kafka_tools import delete_topic, send_events, send_raw
 
 from headrace.archive import Archive
@@ -19,6 +19,7 @@ from headrace.errors import HeadraceError
 from headrace.events import EventColumns
 from headrace.log import end_offsets, read_columns
 from headrace.replay import plan_replay, replay
+from headrace.replaying.window import Cursor, Window, read_partition
 from headrace.settings import Settings
 from headrace.topics import EVENT_TOPICS, ensure_topics, event_topic_ids
 
@@ -141,6 +142,38 @@ def test_any_window_of_it(made: Settings, start: int, end: int, live: range) -> 
     through, begin = {"clicks": {"2": end}}, {"clicks": {"2": start}}
     assert [row[3] for row in rows(replay(made, through, start=begin))] == list(range(start, end))
     assert plan_replay(made, through, start=begin).live["clicks"].get(2, range(0)) == live
+
+
+def test_of_what_is_archived_a_window_needs_the_files_from_its_first_day_on(
+    made: Settings,
+) -> None:
+    day = 24 * 3600 * 1000
+    # Two files of earlier days; one that holds a late record, too; one that begins with such a one.
+    files_ms = [[0, 1], [day], [2 * day, 2 * day + 5, day], [day, 1], [2 * day + 9]]
+    for times in files_ms:
+        send(made, "clicks", 0, [(b"k", time_ms, b"v") for time_ms in times])
+        archive(made)
+    assert len(files(made)) == len(files_ms)
+    ids, through = event_topic_ids(made), {"clicks": {"0": 9}}
+    send(made, "clicks", 0, [(b"k", 2 * day + 10, b"v")])
+    ends = {"clicks": {"0": 10}}
+
+    def offsets(begin_ms: int, after: Cursor | None = None) -> list[int]:
+        window = Window(topics=("clicks",), topic_ids=ids, begin_ms=begin_ms, ends=ends)
+        chunks = read_partition(made, window, "clicks", 0, after)
+        return [offset for chunk in chunks for offset in chunk.records.offset.tolist()]
+
+    # Those that are not read may as well be unreadable.
+    for path in files(made)[:2]:
+        path.write_bytes(b"")
+    assert offsets(2 * day) == offsets(3 * day - 1) == list(range(3, 10))
+    # One that goes on has come to the window, and all that follows is in it.
+    assert offsets(2 * day, Cursor(ids["clicks"], 6)) == list(range(6, 10))
+    assert [row[3] for row in rows(replay(made, through, start={"clicks": {"0": 3}}))] == list(
+        range(3, 9)
+    )
+    # Of none of the archive's days, it begins in Kafka.
+    assert offsets(3 * day) == [9]
 
 
 def test_events_of_a_topic_that_was_made_anew_are_read_the_oldest_first(made: Settings) -> None:

@@ -6,16 +6,19 @@ import json
 import math
 import random
 import threading
+from contextlib import closing
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka_tools import send_events, send_raw, sender
 
 from headrace.errors import HeadraceError
 from headrace.events import KINDS
-from headrace.log import end_offsets, read_columns
+from headrace.log import end_offsets, ends, read_columns
 from headrace.settings import Settings
 from headrace.topics import EVENT_TOPICS, Topics, ensure_topics
 
@@ -160,6 +163,23 @@ def test_progress_is_told(made: Settings) -> None:
     assert told == sorted(told)
     assert len(told) >= 2
     assert all(0 <= share <= 1 for share in told)
+
+
+class Slow(KafkaConsumer):  # type: ignore[misc]
+    """A consumer to whose fetches the broker does not answer in time."""
+
+    def poll(self, *_: Any, **__: Any) -> dict[Any, Any]:
+        return {}
+
+
+@pytest.mark.brokers("embedded")
+def test_an_end_that_is_not_told_is_no_end(made: Settings) -> None:
+    send_events(made, "clicks", [event(n, 1, n, NOW) for n in range(3)])
+    consumer = Slow(bootstrap_servers=made.kafka, enable_auto_commit=False)
+    name = Topics(made).name("clicks")
+    partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name)]
+    with closing(consumer), pytest.raises(KafkaTimeoutError, match=rf"how far {name}/\d goes"):
+        ends(consumer, partitions, patience_s=0.0)
 
 
 @pytest.mark.brokers("embedded")

@@ -92,6 +92,50 @@ async def test_the_least_trending_items_are_dropped(redis: Redis, settings: Sett
     assert await store.events_counted() == 30
 
 
+async def test_a_lower_limit_holds_from_the_next_new_item_on(
+    redis: Redis, settings: Settings
+) -> None:
+    await trending(redis, settings, limit=20).apply(
+        [logged(n, item_id=f"i{n}", timestamp=NOW + n) for n in range(20)]
+    )
+    store = trending(redis, settings, limit=10)
+    await store.apply([logged(20, item_id="i20", timestamp=NOW + 20)])
+    assert [item_id for item_id, _ in await store.top()] == [f"i{n}" for n in range(20, 10, -1)]
+
+
+@pytest.mark.parametrize("half_life_s", [HOUR / 2, 3 * HOUR])
+async def test_under_another_half_life_counts_go_on_from_what_is_left_of_them(
+    redis: Redis, settings: Settings, half_life_s: float
+) -> None:
+    # At NOW + 2 h, by an hour: a = 1/4, b = 1, c = 1/2; c of another topic of the same partition.
+    before = trending(redis, settings, half_life_s=HOUR)
+    await before.apply(
+        [
+            logged(0, item_id="a", timestamp=NOW),
+            logged(1, item_id="b", timestamp=NOW + 2 * HOUR),
+            logged(0, item_id="c", timestamp=NOW + HOUR, kind="click"),
+        ]
+    )
+    left = {"a": 0.25 / 1.75, "b": 1 / 1.75, "c": 0.5 / 1.75}
+    assert dict(await before.top()) == pytest.approx(left)
+    after = trending(redis, settings, half_life_s=half_life_s)
+    # Before the first event and after it, of one topic, at the same time: d = 1.
+    assert dict(await after.top()) == pytest.approx(left)
+    again = [logged(1, item_id="b", timestamp=NOW + 2 * HOUR)]
+    assert await after.apply(again) == 0
+    assert dict(await after.top()) == pytest.approx(left)
+    await after.apply([logged(2, item_id="d", timestamp=NOW + 2 * HOUR)])
+    assert dict(await after.top()) == pytest.approx(
+        {"a": 0.25 / 2.75, "b": 1 / 2.75, "c": 0.5 / 2.75, "d": 1 / 2.75}
+    )
+    # From there on by the new one: e comes when all of them are worth half.
+    later = NOW + 2 * HOUR + half_life_s
+    await after.apply([logged(1, item_id="e", timestamp=later, kind="click")])
+    assert dict(await after.top()) == pytest.approx(
+        {"a": 0.25 / 4.75, "b": 1 / 4.75, "c": 0.5 / 4.75, "d": 1 / 4.75, "e": 2 / 4.75}
+    )
+
+
 async def test_an_item_is_trending_while_it_counts_as_much_as_a_click_a_window_ago(
     redis: Redis, settings: Settings
 ) -> None:

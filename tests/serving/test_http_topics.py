@@ -15,6 +15,7 @@ from kafka_tools import bury, read_topic, send_raw
 from parts import eventually
 from serving_tools import Serve, check_problem
 
+from headrace.erasures import Erasure
 from headrace.positions import PositionStore
 from headrace.settings import Settings
 from headrace.store import connect
@@ -123,6 +124,10 @@ async def test_a_dead_letter_is_mended_and_sent_again(
 
     check_problem(await client.post(send, json=mended), 409, "sent again already")
     assert (await client.post(send, json={**mended, "again": True})).status_code == 200
+    erasure = Erasure(user_id="cid", at=time.time(), topic_ids={}, through={})
+    send_raw(settings, "erasures", [(b"cid", msgspec.json.encode(erasure))])
+    to_cid = {**mended, "set": {"rating": "4.5", "user_id": "cid"}, "again": True}
+    check_problem(await client.post(send, json=to_cid), 422, "its user was erased after it")
     check_problem(await client.post("/v1/dead-letters/99-1/resend"), 404, "99-1")
     check_problem(await client.post("/v1/dead-letters/x/resend"), 422, "letter_id")
 

@@ -139,8 +139,9 @@ async def test_whatever_happens_to_the_worker_an_erased_user_stays_erased(
         items = [f"secret-{number}-{n}" for n in range(20)]
         await asyncio.to_thread(send_to_all, settings, user, items, 100 * number)
     await asyncio.to_thread(send_to_all, settings, "bob", [f"open-{n}" for n in range(20)], 900)
-    # Of these only the key says whose they are.
+    # Of these only the key says whose they are, or only the value.
     send_raw(settings, "clicks", [(b"ann", b"not an event"), (b"bob", b"nor this")])
+    send_raw(settings, "clicks", [(b"session-1", b'{"user_id": "ann"}')])
     with Part("worker", settings, tmp_path) as worker:
         await until_done(settings, redis)
         assert len((await sessions.read("ann")).item_ids) == 20
@@ -193,6 +194,7 @@ async def test_whatever_happens_to_the_worker_an_erased_user_stays_erased(
     # Read again twice: the one of the erased user was not buried again.
     letters = [record.key for record in read_topic(settings, "dead-letters")]
     assert letters.count(b"ann") == 1
+    assert letters.count(b"session-1") == 1
     assert letters.count(b"bob") == 3
 
 
@@ -238,6 +240,9 @@ async def test_erased_while_events_stream_in_each_counts_or_is_erased(
     for user in users:
         session = await sessions.read(user)
         assert session.interactions() == fold(left, user, settings.sessions.limit)
+        of_user = sum(each.event.user_id == user for each in left)
+        assert len(session.item_ids) <= session.applied <= of_user
+        assert user in erased or session.applied == of_user
         assert session.marks == last_offsets(left, user)
     forgotten = {each.event.item_id for each in log if not counts(each)}
     for key, content in (await contents(redis, settings)).items():

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from headrace.topics import Place
+from headrace.settings import Settings
+from headrace.topics import Place, TopicId, Topics
+from streams.chores import Chores
+from streams.failure import Patience
+from streams.progress import Progress
 from streams.watchdog import Watchdog
 
 PATIENCE_S = 60.0
@@ -94,3 +102,45 @@ def test_a_process_that_was_held_up_could_move_nothing(watchdog: Watchdog, clock
         clock.now += PATIENCE_S / 2
         said = watchdog.look({A: 5}, {A: 12})
     assert said is not None
+
+
+class Heard(Watchdog):
+    """One that ends nothing, and remembers what it would have said."""
+
+    said: str | None = None
+
+    def look(self, positions: Mapping[Place, int], ends: Mapping[Place, int]) -> str | None:
+        self.said = super().look(positions, ends)
+        return None
+
+
+async def test_one_that_the_worker_has_lost_moves_as_another_worker_reads_it(clock: Clock) -> None:
+    """A worker without partitions answers for all of them, and has old positions of its own."""
+    topics = Topics(Settings())
+    progress = Progress(topics, {topics.name("clicks"): TopicId(topics.name("clicks"), "id", 1)})
+    progress.positions[A] = 100
+    stored: dict[Place, int] = {}
+
+    async def read() -> dict[Place, int]:
+        return stored
+
+    consumer = SimpleNamespace(started=True, reached={}, assignment=set)
+    parts: dict[str, Any] = {
+        "app": SimpleNamespace(consumer=consumer),
+        "topics": SimpleNamespace(look=lambda: ([], {A: 1_000})),
+        "positions": SimpleNamespace(read=read),
+        "heartbeats": None,
+        "trigger": None,
+    }
+    watchdog = Heard(PATIENCE_S, clock)
+    chores = Chores(**parts, progress=progress, patience=Patience(clock), watchdog=watchdog)
+    for position in range(160, 200, 10):
+        stored[A] = position
+        await chores.check_topics()
+        assert watchdog.said is None
+        clock.now += PATIENCE_S / 2
+    # Where the other one stands still, too, somebody has to say so.
+    await chores.check_topics()
+    clock.now += PATIENCE_S / 2
+    await chores.check_topics()
+    assert "stands still at 190" in (watchdog.said or "")
