@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import sys
 import time
@@ -27,11 +28,13 @@ from headrace.task_store import Claim, TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
 from headrace.training_requests import TrainingRequest
+from headrace.uploads import Uploads
 from headrace.version_store import VersionStore
 from headrace.versions import MANIFEST, ROLLED_BACK, read_manifest, version_name
 from models.training import job_process, trainer
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobProcess, LeftAlone
+from models.training.leftovers import Leftovers
 from models.training.runner import Runner, TaskCancelled
 from models.training.trainer import Trainer
 
@@ -196,6 +199,21 @@ async def test_what_ended_tasks_have_left_goes_when_a_trainer_starts(
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
+    settings: Settings, redis: Redis
+) -> None:
+    tasks, uploads = TaskStore(redis, settings), Uploads(settings)
+    needed = await ask(tasks, "default")
+    for name in (f"{needed.id}.csv", "0" * 32 + ".jsonl.gz"):
+        uploads.keep(io.BytesIO(b"x"), name)
+    leftovers = Leftovers(settings, tasks)
+    # The second one may be of a request whose task is just being made.
+    await leftovers.clear()
+    assert len(uploads.names()) == 2
+    await leftovers.clear()
+    assert uploads.names() == [f"{needed.id}.csv"]
 
 
 async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
