@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError, StoreUnavailable
+from headrace.errors import Away, HeadraceError
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -47,8 +47,8 @@ _TICK_S = 1.0
 """How often a trainer looks at the clock."""
 _AGAIN_S = 2.0
 """Pause after Redis or Kafka was away."""
-_STORE_MOST_S = 60.0
-"""Longest pause before another attempt while the store of versions is away."""
+_AWAY_MOST_S = 60.0
+"""Longest pause before another attempt while Kafka, the store of versions or a machine is away."""
 
 
 def run(settings: Settings, cluster: ClusterConfig | None = None) -> None:
@@ -182,12 +182,13 @@ class Trainer:
         )
         try:
             await runner.run()
-        except (RedisError, KafkaError, OSError, StoreUnavailable) as exc:
+        except (RedisError, KafkaError, OSError, Away) as exc:
             logger.warning("task %s is broken off: %r", claim.task.id, exc)
-            # A disk that is full, or a store that may not be written, would break it off for ever.
+            # A disk that is full, a store that may not be written, or a Kafka of another address
+            # would break it off for ever.
             counts = not isinstance(exc, (RedisError, KafkaError))
-            if isinstance(exc, StoreUnavailable):
-                await asyncio.sleep(min(_STORE_MOST_S, _AGAIN_S * 2**claim.attempt))
+            if isinstance(exc, Away):
+                await asyncio.sleep(min(_AWAY_MOST_S, _AGAIN_S * 2**claim.attempt))
             with contextlib.suppress(RedisError, OSError):
                 await self._tasks.release(claim.task, claim.fence, counts=counts)
             await asyncio.sleep(_AGAIN_S)
