@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import msgspec
 from kafka_tools import read_topic, send_raw
@@ -51,6 +53,38 @@ async def test_what_asks_for_another_training_than_the_one_that_waits_is_a_dead_
     await tasks.cancel(running.id, now=NOW)
     [task] = await tasks.queue_held(now=NOW)
     assert task.params["epochs"] == 5
+    await producer.close()
+
+
+async def test_a_hundred_triggers_of_five_workers_with_one_key_are_one_task(
+    redis: Redis, settings: Settings
+) -> None:
+    ensure_topics(settings)
+    trigger = (b"default", b'{"idempotency_key": "count-default-100000", "requested_by": "worker"}')
+    with ProcessPoolExecutor(5, get_context("spawn")) as workers:
+        sent = [workers.submit(send_raw, settings, "retrain", [trigger] * 20) for _ in range(5)]
+        for each in sent:
+            await asyncio.wrap_future(each)
+    assert len(await asyncio.to_thread(read_topic, settings, "retrain")) == 100
+    # Two trainers listen, and each reads all of them.
+    tasks, producer = TaskStore(redis, settings), Producer(settings)
+    others = msgspec.structs.replace(settings, namespace=f"{settings.namespace}-marks")
+    listening = [
+        asyncio.create_task(RetrainRequests(own, redis, tasks, producer, lambda: NOW).follow())
+        for own in (settings, others)
+    ]
+
+    async def all_are_read() -> bool:
+        assert not any(each.done() for each in listening)
+        marks = [await redis.hvals(own.key("retrain", "marks")) for own in (settings, others)]
+        return all(any(mark.endswith(b":99") for mark in of_one) for of_one in marks)
+
+    await eventually(all_are_read, "both have read the hundred")
+    for each in listening:
+        each.cancel()
+    await asyncio.gather(*listening, return_exceptions=True)
+    [task] = await tasks.newest()
+    assert (task.status, task.requested_by) == ("QUEUED", "worker")
     await producer.close()
 
 
