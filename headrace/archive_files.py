@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
     )
 )
 _READ = ("offset", "time", "value")
+_OFFSET = SCHEMA.get_field_index("offset")
 
 
 def table_of(records: Sequence[Any]) -> pa.Table:
@@ -103,14 +104,16 @@ class ParquetFile:
 def read_segment(segment: Segment, wanted: range) -> Iterator[Records]:
     """Yield the records of the file whose offsets are wanted, in order.
 
-    Raises `ArchiveInvalid` when the file is damaged, or holds other offsets than its name says.
+    Groups of rows in which none is wanted are not read. Raises `ArchiveInvalid` when what is read
+    is damaged, or the file holds other offsets than its name says.
     """
     if segment.is_empty:
         return
     last = segment.offsets.start - 1
     try:
         with pq.ParquetFile(segment.path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(GROUP_ROWS, columns=list(_READ)):
+            groups = _groups(segment, file.metadata, wanted)
+            for batch in file.iter_batches(GROUP_ROWS, row_groups=groups, columns=list(_READ)):
                 records = _records(batch, segment.partition)
                 last = _check(segment, records.offset, last)
                 if part := _within(records, wanted):
@@ -119,6 +122,25 @@ def read_segment(segment: Segment, wanted: range) -> Iterator[Records]:
         raise ArchiveInvalid(f"{segment.path} was removed while it was read. Run again.") from exc
     except (pa.ArrowException, OSError, KeyError) as exc:
         raise _damaged(segment, str(exc)) from exc
+
+
+def _groups(segment: Segment, metadata: pq.FileMetaData, wanted: range) -> list[int]:
+    """Return which groups of rows may hold offsets that are wanted.
+
+    Raises `ArchiveInvalid` when a group says that it holds other offsets than the file's name does.
+    """
+    found = []
+    for group in range(metadata.num_row_groups):
+        told = metadata.row_group(group).column(_OFFSET).statistics
+        if told is None or not told.has_min_max:
+            # Whoever wrote the file anew may have left them out.
+            found.append(group)
+            continue
+        if told.min < segment.offsets.start or told.max >= segment.offsets.stop:
+            raise _other_offsets(segment)
+        if told.min < wanted.stop and told.max >= wanted.start:
+            found.append(group)
+    return found
 
 
 def _records(batch: pa.RecordBatch, partition: int) -> Records:
@@ -135,7 +157,7 @@ def _check(segment: Segment, offset: NDArray[np.int64], last: int) -> int:
     """Return the last offset, if all ascend from beyond `last` and stand in the file's name."""
     if len(offset):
         if offset[0] <= last or (np.diff(offset) <= 0).any() or offset[-1] >= segment.offsets.stop:
-            raise _damaged(segment, "its offsets are not those of its name")
+            raise _other_offsets(segment)
         last = int(offset[-1])
     return last
 
@@ -153,6 +175,10 @@ def _within(records: Records, wanted: range) -> Records | None:
         offset=records.offset[first:end],
         time=records.time[first:end],
     )
+
+
+def _other_offsets(segment: Segment) -> ArchiveInvalid:
+    return _damaged(segment, "its offsets are not those of its name")
 
 
 def _damaged(segment: Segment, reason: str) -> ArchiveInvalid:

@@ -7,12 +7,18 @@
 --       attempts  hash: task id -> how often it was claimed
 --       task      the task as JSON
 --       active    hash: model id -> the id of its task that has not ended
+--       held      hash: model id -> the id of its task that is held back
 -- ARGV  task id, model id, the task as JSON, cancelled
 -- Returns cancelled, asked (its trainer does it in a moment), commit (it is too late) or ended.
 
-local open, leases, fences, marks, attempts, task, active = unpack(KEYS)
+local open, leases, fences, marks, attempts, task, active, held = unpack(KEYS)
 local id, model, value = unpack(ARGV)
 
+if redis.call('HGET', held, model) == id then
+  redis.call('HDEL', held, model)
+  redis.call('SET', task, value)
+  return 'cancelled'
+end
 if not redis.call('ZSCORE', open, id) then return 'ended' end
 if redis.call('HGET', marks, id) == 'commit' then return 'commit' end
 local time = redis.call('TIME')

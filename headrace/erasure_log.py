@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.cancellation import cancel_until_done
 from headrace.erasures import Erasure, Erasures, decode_erasure, parse_erasure
-from headrace.errors import HeadraceError, InvalidErasure
+from headrace.errors import InvalidErasure, KafkaUnavailable
 from headrace.kafka_clients import client_options
 from headrace.replay import replay
 from headrace.settings import Settings
@@ -155,7 +155,7 @@ def read_erasure_log(
         finally:
             consumer.close()
     except (KafkaPythonError, OSError, ValueError, TimeoutError) as exc:
-        raise HeadraceError(
+        raise KafkaUnavailable(
             f"Kafka at {settings.kafka} cannot tell who was erased: {exc!r}. "
             "Is it running, and is HEADRACE_KAFKA right?"
         ) from exc

@@ -86,7 +86,15 @@ class ChangeRefused(HeadraceError):
         self.why = why
 
 
-class StoreUnavailable(HeadraceError):
+class Away(HeadraceError):
+    """Something does not answer for now; another attempt may do better."""
+
+
+class KafkaUnavailable(Away):
+    """Kafka cannot be reached, or has stopped answering."""
+
+
+class StoreUnavailable(Away):
     """The place where versions are kept cannot be reached, or refuses."""
 
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, KafkaUnavailable
 from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
@@ -38,8 +38,8 @@ def read_spans(
     parser is compiled, in a thread of its own: it fetches while the caller works. What Kafka has
     dropped of a span is passed over, or, when it should be `complete`, an error.
 
-    Blocks; close it when it is left before its end. Raises `HeadraceError` when Kafka cannot be
-    reached, or no record came for `patience_s`: it went away, or the log ends before the span.
+    Blocks; close it when it is left before its end. Raises `KafkaUnavailable` when it cannot
+    be reached, or no record came for `patience_s`: it went away, or the log ends before the span.
     """
     spans = {partition: span for partition, span in spans.items() if span}
     if not spans:
@@ -127,16 +127,16 @@ async def _poll(
     return polled, done
 
 
-def unreachable(settings: Settings, exc: BaseException) -> HeadraceError:
+def unreachable(settings: Settings, exc: BaseException) -> KafkaUnavailable:
     """Return the error of a Kafka that cannot be read."""
-    return HeadraceError(
+    return KafkaUnavailable(
         f"Kafka at {settings.kafka} cannot be read: {exc!r}. "
         "Is it running, and is HEADRACE_KAFKA right?"
     )
 
 
-def _stalled(settings: Settings, partitions: int, patience_s: float) -> HeadraceError:
-    return HeadraceError(
+def _stalled(settings: Settings, partitions: int, patience_s: float) -> KafkaUnavailable:
+    return KafkaUnavailable(
         f"Kafka at {settings.kafka} has sent nothing for {patience_s:.0f} s; "
         f"{partitions} partitions are not read to their end. Is the broker well?"
     )

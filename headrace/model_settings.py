@@ -42,6 +42,8 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     topics: EventTopicNames | None = None
     """Its own; without them it reads what all models share."""
+    request: dict[str, Any] | None = None
+    """What the clock and the count ask for, instead of what `retrain.request` says."""
 
 
 def topics_of(model_id: str, models: Mapping[str, ModelSettings]) -> EventTopicNames:
@@ -61,21 +63,28 @@ def parse_models(raw: Any) -> dict[str, ModelSettings]:
 
     Raises `InvalidSetting`, which names the model, the field, its value and what it must be.
     """
+    raw = parse_table(raw, "HEADRACE_MODELS", "[models.books]", '{"books": {"topics": {}}}')
+    models = {_model_id(model_id): _model(model_id, of) for model_id, of in raw.items()}
+    _check_topics(models)
+    return models
+
+
+def parse_table(raw: Any, variable: str, table: str, json: str) -> dict[str, Any]:
+    """Return a table, or that of its JSON; `table` and `json`: how one is written.
+
+    Raises `InvalidSetting`.
+    """
     if isinstance(raw, str):
         try:
             raw = msgspec.json.decode(raw or "{}")
         except msgspec.DecodeError as exc:
-            raise InvalidSetting(
-                f"HEADRACE_MODELS has value {raw!r}. It is no JSON: {exc}."
-            ) from exc
+            raise InvalidSetting(f"{variable} has value {raw!r}. It is no JSON: {exc}.") from exc
     if not isinstance(raw, dict):
         raise InvalidSetting(
-            f"HEADRACE_MODELS has value {raw!r}. It is a table: write [models.books], or "
-            '{"books": {"topics": {}}} in the variable.'
+            f"{variable} has value {raw!r}. It is a table: write {table}, or {json} in the "
+            "variable."
         )
-    models = {_model_id(model_id): _model(model_id, of) for model_id, of in raw.items()}
-    _check_topics(models)
-    return models
+    return raw
 
 
 def _model_id(given: str) -> str:

@@ -7,7 +7,7 @@ Models are tables of tables, `[models.books]`; their variable holds all of them,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -123,6 +123,9 @@ class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Fire after this many new events; 0: never."""
     every: Annotated[str, Meta(max_length=100)] = ""
     """Fire by the clock: a duration (`24h`), or cron syntax in UTC (`0 3 * * *`); empty: never."""
+    request: dict[str, Any] = {}
+    """What the clock and the count ask for: fields of `POST …/train`, in the file a table,
+    `[retrain.request]`; here JSON. A model's own stand in `models.<id>.request`."""
     min_interval: Duration = "0s"
     """How long after a model's training no other is taken; in the strict profile `24h`."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace.errors import InvalidSetting
-from headrace.model_settings import parse_models
+from headrace.model_settings import parse_models, parse_table
 from headrace.secrets import without_password
 from headrace.setting_addresses import check_addresses
 from headrace.setting_variables import PREFIX, value_at, variable_of, variables
@@ -71,6 +71,16 @@ def _read_file(path: str) -> dict[str, Any]:
 def _convert(raw: dict[str, Any]) -> Settings:
     models = parse_models(raw.get("models", {}))
     raw = {**raw, "models": {}}
+    retrain = raw.get("retrain")
+    # What is no table is refused as such.
+    if isinstance(retrain, dict) and "request" in retrain:
+        request = parse_table(
+            retrain["request"],
+            "HEADRACE_RETRAIN_REQUEST",
+            "[retrain.request]",
+            '{"mode": "full"}',
+        )
+        raw["retrain"] = {**retrain, "request": request}
     try:
         return msgspec.structs.replace(msgspec.convert(raw, Settings, strict=False), models=models)
     except msgspec.ValidationError as exc:

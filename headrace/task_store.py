@@ -39,6 +39,7 @@ _KEPT = 1_000
 _LOG_S = 30 * 24 * 3600
 """For which the end of a log is kept, in seconds."""
 _PAGE = 200
+_HELD_BACK = f"waits: its model is busy, or was trained less than {_MIN_INTERVAL} ago"
 
 
 class TrainingInProgress(TrainingRefused):
@@ -47,6 +48,16 @@ class TrainingInProgress(TrainingRefused):
     def __init__(self, task: Task) -> None:
         super().__init__(
             f"The training is still in progress for the same model ID: {task.model_id}"
+        )
+        self.task = task
+
+
+class AnotherWaits(TrainingRefused):
+    """A task of the model is held back already; `task` is that one."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(
+            f"Task {task.id} of model {task.model_id} waits already until the model can be trained."
         )
         self.task = task
 
@@ -93,17 +104,26 @@ class TaskStore:
         self._finish = redis.register_script(load_script("finish_task.lua"))
         self._release = redis.register_script(load_script("release_task.lua"))
         self._cancel = redis.register_script(load_script("cancel_task.lua"))
-        self._delete_own = redis.register_script(load_script("compare_and_delete.lua"))
 
     # Asking
 
     async def create(
-        self, request: TrainingRequest, task_id: str, *, now: float, data: DataFile | None = None
+        self,
+        request: TrainingRequest,
+        task_id: str,
+        *,
+        now: float,
+        data: DataFile | None = None,
+        waits: bool = False,
     ) -> Task:
         """Queue a task for a request that was checked, and return it.
 
         A request whose key is known gets the task that it got before. Raises `TrainingInProgress`,
         `TooSoon` or `ModelDeleted`, and `InvalidEvent` for what the model's kind does not allow.
+
+        `waits`: for whoever cannot be told to come again, a task whose model is busy, or was
+        trained too lately, is held back until `queue_held` finds it free. Of a model one is:
+        `AnotherWaits` is raised for a second.
         """
         model_id = request.model_id or self._settings.model_id
         request = await self._of_kind(request, model_id)
@@ -111,34 +131,17 @@ class TaskStore:
         if data is not None:
             params = {**task.params, "data": msgspec.to_builtins(data)}
             task = msgspec.structs.replace(task, params=params)
-        interval = self._settings.retrain.min_interval
-        wait_s = seconds(interval, _MIN_INTERVAL)
-        raw = await self._create(
-            keys=[
-                # The same key is another request where another model is asked for.
-                self._key("key", model_id, request.idempotency_key or task_id),
-                *self._keys("active"),
-                self._key("task", task_id),
-                *self._keys("newest", "open", "deleted", "trained", "kinds"),
-            ],
-            args=[
-                task_id, model_id, msgspec.json.encode(task), repr(now), repr(wait_s), _KEPT,
-                self._stem, task.kind,
-            ],
-        )  # fmt: skip
-        outcome, about = map(text, raw)
-        if outcome == "deleted":
-            raise ModelDeleted(
-                f"Model {model_id} was deleted, or is being deleted; "
-                f"`PUT /v1/models/{model_id}` creates it again."
-            )
-        if outcome == "kind":
-            raise InvalidEvent(
-                "kind",
-                f"is {task.kind}; the versions of model {model_id} are of the kind {about}. Train "
-                "it under another model's id, or delete the model first",
-            )
+        outcome, about = await self._queue(
+            task,
+            now,
+            # The same key is another request where another model is asked for.
+            key=request.idempotency_key or task_id,
+            held=msgspec.structs.replace(task, step=_HELD_BACK) if waits else None,
+        )
+        if outcome in ("deleted", "kind"):
+            raise _refusal(task, outcome, about)
         if outcome == "soon":
+            interval = self._settings.retrain.min_interval
             raise TooSoon(
                 f"Model {model_id} was trained less than {interval} ago ({_MIN_INTERVAL}); "
                 f"wait {about} s.",
@@ -146,54 +149,74 @@ class TaskStore:
             )
         if outcome == "busy":
             raise TrainingInProgress(await self.get(about))
+        if outcome == "waits":
+            raise AnotherWaits(await self.get(about))
         return await self.get(about)
+
+    async def queue_held(self, *, now: float) -> list[Task]:
+        """Queue the tasks that are held back and can be run now; return those that are no more so.
+
+        One that can be run no more, for its model was deleted or is of another kind by now, has
+        FAILED and says so.
+        """
+        settled = []
+        for task in await self._held_back():
+            queued = msgspec.structs.replace(task, step="queued", updated_at=now)
+            outcome, about = await self._queue(queued, now)
+            if outcome in ("deleted", "kind"):
+                queued = msgspec.structs.replace(
+                    task,
+                    status="FAILED",
+                    updated_at=now,
+                    finished_at=now,
+                    error=str(_refusal(task, outcome, about)),
+                )
+                outcome = "made" if await self._end_unheld(queued) == "cancelled" else "gone"
+            if outcome == "made":
+                settled.append(queued)
+        return settled
+
+    async def _queue(
+        self, task: Task, now: float, *, key: str | None = None, held: Task | None = None
+    ) -> tuple[str, str]:
+        """Return what came of it, and more about it; see `create_task.lua`.
+
+        `key`: under which the request is known; None: the task is held back already.
+        """
+        wait_s = seconds(self._settings.retrain.min_interval, _MIN_INTERVAL)
+        outcome, about = await self._create(
+            keys=[
+                self._key("key", task.model_id, key or task.id),
+                *self._keys("active"),
+                self._key("task", task.id),
+                *self._keys("newest", "open", "deleted", "trained", "kinds", "held"),
+            ],
+            args=[
+                task.id, task.model_id, msgspec.json.encode(task), repr(now), repr(wait_s), _KEPT,
+                self._stem, task.kind, repr(task.created_at),
+                "" if held is None else msgspec.json.encode(held), "1" if key is None else "",
+            ],
+        )  # fmt: skip
+        return text(outcome), text(about)
 
     async def _of_kind(self, request: TrainingRequest, model_id: str) -> TrainingRequest:
         """Return the request with the kind that it is for. Raises `InvalidEvent`."""
         kind = request.kind
         if kind is None:
-            raw = await self._redis.hget(self._key("kinds"), model_id)
-            usual = usual_kind(self._settings, model_id)
-            kind = usual if raw is None else msgspec.convert(text(raw), Kind)
+            kind = await self._kind_of(model_id)
             check_kind(request, kind)
         return msgspec.structs.replace(request, kind=kind)
 
-    async def ask_later(self, request: TrainingRequest) -> bool:
-        """Let a request wait until its model can be trained; False when one waits already.
-
-        For whoever cannot be told to come again: the clock, the count, the `retrain` topic.
-        """
-        model_id = request.model_id or self._settings.model_id
-        request = msgspec.structs.replace(request, model_id=model_id)
-        raw = msgspec.json.encode(request)
-        await self._redis.sadd(self._key("waiting"), model_id)
-        return bool(await self._redis.set(self._key("waiting", model_id), raw, nx=True))
-
-    async def waiting(self, model_id: str | None) -> TrainingRequest | None:
-        """Return the request that waits until a model, the settings' if None, can be trained."""
-        raw = await self._redis.get(self._key("waiting", model_id or self._settings.model_id))
-        return None if raw is None else msgspec.json.decode(raw, type=TrainingRequest)
-
-    async def ask_waiting(self, new_id: str, *, now: float) -> Task | None:
-        """Queue a task under this id for a request that waits and can be had now, if any can."""
-        for model_id in map(text, await self._redis.smembers(self._key("waiting"))):
-            key = self._key("waiting", model_id)
-            raw = await self._redis.get(key)
-            if raw is None:
-                continue
-            task = None
-            try:
-                request = msgspec.json.decode(raw, type=TrainingRequest)
-                task = await self.create(request, new_id, now=now)
-            except (ModelDeleted, InvalidEvent):
-                pass
-            except TrainingRefused:
-                continue
-            # Only this one: another may wait since another trainer queued it.
-            await self._delete_own(keys=[key], args=[raw])
-            if task is not None:
-                return task
-        return None
+    async def _kind_of(self, model_id: str) -> Kind:
+        """Return the kind of a model's versions; before the first, of what is trained, or usual."""
+        raw = await self._redis.hget(self._key("kinds"), model_id)
+        if raw is not None:
+            known: Kind = msgspec.convert(text(raw), Kind)
+            return known
+        task_id = await self._redis.hget(self._key("active"), model_id)
+        if task_id is not None:
+            return (await self._stored(text(task_id))).kind
+        return usual_kind(self._settings, model_id)
 
     async def refuse_model(self, model_id: str) -> None:
         """Take no more requests for a model: it is deleted, or being deleted."""
@@ -215,6 +238,11 @@ class TaskStore:
         """Return the model's task that has not ended, if there is one."""
         task_id = await self._redis.hget(self._key("active"), model_id)
         return None if task_id is None else await self.get(text(task_id))
+
+    async def open_of_model(self, model_id: str) -> list[Task]:
+        """Return the model's tasks that have not ended: one, and one that is held back."""
+        ids = [await self._redis.hget(self._key(name), model_id) for name in ("active", "held")]
+        return [await self.get(text(task_id)) for task_id in ids if task_id is not None]
 
     async def newest(
         self, limit: int = 100, *, kind: str | None = None, status: Status | None = None
@@ -263,22 +291,29 @@ class TaskStore:
             updated_at=now,
             finished_at=now,
         )
-        outcome = text(
-            await self._cancel(
-                keys=[
-                    *self._keys("open", "leases", "fences", "marks", "attempts"),
-                    self._key("task", task_id),
-                    *self._keys("active"),
-                ],
-                args=[task_id, task.model_id, msgspec.json.encode(cancelled)],
-            )
-        )
+        outcome = await self._end_unheld(cancelled)
         if outcome == "commit":
             raise TaskEnded(f"Task {task_id} has trained its version, which is just going live.")
         task = await self.get(task_id)
         if outcome == "ended" and task.status != "CANCELLED":
             raise TaskEnded(f"Task {task_id} has ended already: {task.status}.")
         return task
+
+    async def _end_unheld(self, task: Task) -> str:
+        """Store a task that has ended, if no trainer holds it; else have its trainer cancel it.
+
+        Returns what came of it; see `cancel_task.lua`.
+        """
+        return text(
+            await self._cancel(
+                keys=[
+                    *self._keys("open", "leases", "fences", "marks", "attempts"),
+                    self._key("task", task.id),
+                    *self._keys("active", "held"),
+                ],
+                args=[task.id, task.model_id, msgspec.json.encode(task)],
+            )
+        )
 
     # Running
 
@@ -382,11 +417,17 @@ class TaskStore:
         raws = await self._redis.mget(keys) if keys else []
         return [_decoder.decode(raw) for raw in raws if raw is not None]
 
+    async def _held_back(self) -> list[Task]:
+        """Return the tasks that are held back, the oldest first."""
+        found = await self._read(await self._redis.hvals(self._key("held")))
+        return sorted(found, key=lambda task: task.created_at)
+
     async def _with_positions(self, tasks: list[Task]) -> list[Task]:
         """Return the tasks, those that are queued with their places in the queue."""
         if not any(task.status == "QUEUED" for task in tasks):
             return tasks
         still_open = await self._read(await self._redis.zrange(self._key("open"), 0, -1))
+        still_open += await self._held_back()
         queued = [task.id for task in still_open if task.status == "QUEUED"]
         place = {task_id: number for number, task_id in enumerate(queued, start=1)}
         return [
@@ -401,6 +442,21 @@ class TaskStore:
 
     def _keys(self, *names: str) -> list[str]:
         return [self._key(name) for name in names]
+
+
+def _refusal(task: Task, why: str, about: str) -> ModelDeleted | InvalidEvent:
+    """Return in words what stands in a task's way for good; see `create_task.lua`."""
+    model_id = task.model_id
+    if why == "deleted":
+        return ModelDeleted(
+            f"Model {model_id} was deleted, or is being deleted; "
+            f"`PUT /v1/models/{model_id}` creates it again."
+        )
+    return InvalidEvent(
+        "kind",
+        f"is {task.kind}; the versions of model {model_id} are of the kind {about}. Train it "
+        "under another model's id, or delete the model first",
+    )
 
 
 _decoder = msgspec.json.Decoder(Task)

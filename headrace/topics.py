@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, KafkaUnavailable
 from headrace.kafka_clients import client_options
 from headrace.settings import Settings
 
@@ -309,7 +309,7 @@ def event_topic_ids(settings: Settings) -> dict[str, str]:
 def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
     """Return the ids of those of these topics that exist, by name without the prefix. Blocks.
 
-    Raises `HeadraceError` when Kafka cannot be reached.
+    Raises `KafkaUnavailable`.
     """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
@@ -322,7 +322,7 @@ def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:
-        raise HeadraceError(
+        raise KafkaUnavailable(
             f"Kafka at {settings.kafka} cannot describe the topics: {exc!r}. "
             "Is it running, and is HEADRACE_KAFKA right?"
         ) from exc

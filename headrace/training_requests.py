@@ -189,6 +189,31 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
         raise InvalidEvent("params", str(exc)) from exc
 
 
+def usual_request(settings: Settings) -> TrainingRequest:
+    """Return what the clock and the count of events ask for of this model.
+
+    Raises `InvalidSetting` for fields that no training could be made of.
+    """
+    model_id = settings.model_id
+    own = settings.models[model_id].request if model_id in settings.models else None
+    name = "retrain.request" if own is None else f"models.{model_id}.request"
+    fields = settings.retrain.request if own is None else own
+    try:
+        for field in sorted(_TOLD_BY_ITSELF & fields.keys()):
+            raise InvalidEvent(field, "is not for settings to say; leave it out")
+        request = msgspec.structs.replace(request_of(fields), model_id=model_id)
+        check_request(request, settings)
+        if request.kind is None:
+            check_kind(request, usual_kind(settings, model_id))
+    except InvalidEvent as exc:
+        raise InvalidSetting(f"{name} cannot be asked for. {exc}.") from exc
+    return request
+
+
+_TOLD_BY_ITSELF = frozenset({"model_id", "idempotency_key", "reason", "requested_by", "schema"})
+"""Fields of a request that whoever asks by itself says, and that of a file."""
+
+
 def check_kind(request: TrainingRequest, kind: Kind) -> None:
     """Raise `InvalidEvent` for what no training of this kind can be asked for with."""
     if request.with_feedback and kind == "ranking":

@@ -69,6 +69,12 @@ class Uploads:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    def names(self) -> list[str]:
+        """Return which files there are whole; a name begins with its task's id."""
+        if self._remote is not None:
+            return self._remote.files(_FOLDER)
+        return [path.name for path in self._folder.glob("[!.]*") if path.suffix != ".partial"]
+
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""
         if self._remote is None:

@@ -10,7 +10,7 @@ from headrace.producer import Outgoing, Producer
 from headrace.settings import Settings
 from headrace.store import load_script, text
 from headrace.topics import RETRAIN, Topics
-from headrace.training_requests import TrainingRequest
+from headrace.training_requests import usual_request
 from headrace.trending import TrendingStore
 
 
@@ -25,8 +25,13 @@ class CountTrigger:
     def __init__(
         self, redis: Redis, settings: Settings, trending: TrendingStore, producer: Producer
     ) -> None:
+        """Raises `InvalidSetting` for what no training can be asked for with."""
         self._redis = redis
         self._settings = settings
+        self._usual = {
+            model_id: usual_request(settings.of_model(model_id))
+            for model_id in settings.models_alike
+        }
         self._trending = trending
         self._producer = producer
         self._move: AsyncScript = redis.register_script(load_script("compare_and_set.lua"))
@@ -37,8 +42,7 @@ class CountTrigger:
         if not every:
             return False
         counted = await self._trending.events_counted()
-        models = self._settings.models_alike
-        return any([await self._check(model_id, counted, every) for model_id in models])
+        return any([await self._check(model_id, counted, every) for model_id in self._usual])
 
     async def _check(self, model_id: str, counted: int, every: int) -> bool:
         key = self._settings.key("retrain", model_id, "due")
@@ -54,9 +58,9 @@ class CountTrigger:
         return is_due
 
     async def _send(self, model_id: str, due: int, counted: int) -> None:
-        request = TrainingRequest(
+        request = msgspec.structs.replace(
+            self._usual[model_id],
             idempotency_key=f"count-{model_id}-{due}",
-            model_id=model_id,
             reason=f"{counted:,} events counted, {due:,} were due",
             requested_by="worker",
         )

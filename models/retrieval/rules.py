@@ -56,6 +56,27 @@ class Rules:
         """Return starts, targets, weights and totals."""
         return self.starts, self.targets, self.weights, self.totals
 
+    def among(self, position_of: NDArray[np.int64], items: int) -> Rules:
+        """Return the rules between some of the items, which are known by other positions there.
+
+        `position_of`: `[self.items]`, -1 for an item that is left out; `items`: how many there are.
+        """
+        source = position_of[np.repeat(np.arange(self.items), np.diff(self.starts))]
+        target = position_of[self.targets]
+        totals = np.zeros(items)
+        totals[position_of[position_of >= 0]] = self.totals[position_of >= 0]
+        left_out = (source >= 0) & (target < 0)
+        totals -= np.bincount(source[left_out], self.weights[left_out], minlength=items)
+        kept = np.flatnonzero((source >= 0) & (target >= 0))
+        kept = kept[np.argsort(source[kept], kind="stable")]
+        lengths = np.bincount(source[kept], minlength=items)
+        return Rules(
+            starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+            targets=target[kept].astype(np.int32),
+            weights=self.weights[kept],
+            totals=np.maximum(totals, 0.0).astype(np.float32),
+        )
+
     def flaw(self) -> str | None:
         """Return what is wrong with rules read from elsewhere, None for nothing."""
         starts, targets, weights, totals = self.arrays()

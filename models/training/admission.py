@@ -50,5 +50,15 @@ async def admit(
     except ChangeRefused as exc:
         if exc.why in _KEPT:
             return Outcome(step=f"kept, not live: {exc}")
-        return Outcome(status="REJECTED", step="rejected", error=f"{exc} The version is kept.")
+        return Outcome(status="REJECTED", step="rejected", error=f"{exc} {_advice(exc, manifest)}")
     return Outcome(step="live")
+
+
+def _advice(refused: ChangeRefused, manifest: Manifest) -> str:
+    version = manifest.version
+    if refused.why == "gone":
+        return "Ask for another training."
+    return (
+        f"Version {version} is kept: `headrace models activate {version}` serves it all the same, "
+        "another training is measured beside what is live now."
+    )

@@ -11,14 +11,14 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError
+from headrace.errors import Away, HeadraceError
 from headrace.settings import Settings
 from headrace.store import connect
 from models.training.beat import Beat
 from models.training.cluster_config import ClusterConfig
 from models.training.job_messages import Report
-from models.training.job_process import JobProcess, LeftAlone
-from models.training.rendezvous import Announced, Rendezvous
+from models.training.job_process import JobCrashed, JobProcess, LeftAlone
+from models.training.rendezvous import Announced, Failure, Rendezvous
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class _Withdrawn(Exception):
 
 
 class Follower:
-    """Runs what the chief announces; takes no tasks, and writes nothing but logs."""
+    """Runs what the chief announces; takes no tasks, and writes nothing but logs and failures."""
 
     def __init__(
         self, settings: Settings, config: ClusterConfig, clock: Callable[[], float] = time.time
@@ -45,6 +45,7 @@ class Follower:
         self._beat = Beat(self._redis, settings, clock)
         self._logs = ArtifactStore(settings).local / "logs"
         self._number = config.number
+        self._address = config.addresses[config.number]
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -89,21 +90,30 @@ class Follower:
         except LeftAlone:
             logger.warning("version %s of %s: left alone", job.version, job.model_id)
         except HeadraceError as exc:
-            await self._say_why(announced, exc)
+            await self._tell_why(announced, exc)
         finally:
             self._state = idle
 
-    async def _say_why(self, announced: Announced, failure: HeadraceError) -> None:
-        """Log why this process's part failed.
+    async def _tell_why(self, announced: Announced, failure: HeadraceError) -> None:
+        """Tell the chief why this process's part failed; its task says so.
 
-        When the chief ends a job its files and the other processes go; what fails then is no fault.
+        When the chief ends a job its files and the other processes go; what fails then is no fault,
+        nor is it when a process ends by itself because another one is gone.
         """
         job = announced.job
-        if await self._stands(announced):
-            # The chief's training fails with it, and says so.
-            logger.error("version %s of %s: %s", job.version, job.model_id, failure)
-        else:
+        if not await self._stands(announced):
             logger.info("version %s of %s: withdrawn", job.version, job.model_id)
+            return
+        logger.error("version %s of %s: %s", job.version, job.model_id, failure)
+        if isinstance(failure, JobCrashed) and not failure.killed:
+            return
+        await self._rendezvous.fail(
+            Failure(
+                token=announced.token,
+                reason=f"On {self._address}, process {self._number} of the training: {failure}",
+                may_pass=isinstance(failure, (Away, JobCrashed)),
+            )
+        )
 
     async def _stands(self, announced: Announced) -> bool:
         """Return whether the chief still runs this attempt."""

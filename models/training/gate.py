@@ -4,7 +4,9 @@ The newest events of the log are held out: no version's towers are fitted to the
 says from when on that holds. Both versions are loaded from their artefacts, as a server loads them,
 and asked before each held-out event that is newer than what either was fitted to. Rules learn as
 they do while serving: they know every event before the one that is asked for, in both versions
-alike. The first version of a model is measured beside the most popular items.
+alike, those included which a training that goes on from a version has not read again. What was met
+by a user before the events read is not known there: no version holds what its users did, who may be
+erased. The first version of a model is measured beside the most popular items.
 
 A version is rejected when it is worse (`models.training.verdicts`), and when nothing could be asked
 of it while another one serves.
@@ -28,7 +30,8 @@ from headrace.versions import POPULARITY, Verdict
 from models.retrieval.artifact import Artifact
 from models.retrieval.retriever import Retriever
 from models.retrieval.rules import STEPS, Rules, count_rules
-from models.training.dataset import Histories, histories
+from models.training.dataset import Histories, before, histories
+from models.training.incremental import Counted
 from models.training.metrics import Ranks
 from models.training.parameters import Parameters
 from models.training.quality.queries import Queries
@@ -65,12 +68,14 @@ class Gate:
         columns: EventColumns,
         items: Sequence[Item],
         parameters: Parameters,
+        counted: Counted | None = None,
     ) -> Verdict:
         """Measure a version on the newest events of the log that it was trained on.
 
-        `items`: the catalogue.
+        `items`: the catalogue; `counted`: what was counted of the log before these events, whose
+        first items are those of the version that was gone on from; None: these are all.
         """
-        log = HeldOut.of(columns, self._since(exported), parameters)
+        log = HeldOut.of(columns, self._since(exported), parameters, counted)
         new = _Served(exported, log, items).ranks()
         old = log.popular_ranks() if self.live is None else _Served(self.live, log, items).ranks()
         # Held-out events that are not new to the live version say nothing of it.
@@ -110,9 +115,18 @@ class HeldOut:
     """`[n]`: positions in `data` of the events to predict, in time."""
     queries: Queries
     """The sessions before them."""
+    parameters: Parameters
+    counted: Counted | None = None
+    """What was counted of the log before these columns; None: they are all of it."""
 
     @classmethod
-    def of(cls, columns: EventColumns, since: float, parameters: Parameters) -> HeldOut:
+    def of(
+        cls,
+        columns: EventColumns,
+        since: float,
+        parameters: Parameters,
+        counted: Counted | None = None,
+    ) -> HeldOut:
         """Hold out the events after a moment.
 
         Asked for are positive events whose item is new to their user but not to the log, and whose
@@ -122,6 +136,8 @@ class HeldOut:
         start = int(np.searchsorted(columns.timestamp, since, side="right"))
         known = np.zeros(len(columns.item_ids) + 1, np.bool_)
         known[columns.item[:start] + 1] = True
+        if counted is not None:
+            known[1 : 1 + len(counted.base.artifact.item_ids)] = True
         wanted = data.is_target & data.is_new & known[data.item] & (data.event >= start)
         asked = np.flatnonzero(wanted & (data.first < np.arange(len(data))))
         asked = asked[np.argsort(data.event[asked])]
@@ -135,7 +151,7 @@ class HeldOut:
             end=asked,
             target=columns.item[data.event[asked]],
         )
-        return cls(columns, data, since, start, asked, queries)
+        return cls(columns, data, since, start, asked, queries, parameters, counted)
 
     @property
     def users(self) -> NDArray[np.int32]:
@@ -186,7 +202,7 @@ class _Served:
             log.columns.timestamp, artifact.manifest.data.to_timestamp, side="right"
         )
         self._learnt = max(min(int(own), log.start), log.start - _LEARNT)
-        rules = _rules_before(artifact, log, self._learnt)
+        rules = rules_before(artifact, log, self._learnt)
         self._retriever = Retriever(replace(artifact, rules=rules))
         self._retriever.add_items(items)
         self._says_what_is_similar = artifact.manifest.kind == "items"
@@ -228,10 +244,14 @@ class _Served:
         return Transition("", "", 0, event, item, tuple(item_ids[code] for code in before))
 
 
-def _rules_before(artifact: Artifact, log: HeldOut, end: int) -> Rules:
+def rules_before(artifact: Artifact, log: HeldOut, end: int) -> Rules:
     """Return what the events before this one come to, between the version's own items."""
     own = {item_id: position for position, item_id in enumerate(artifact.item_ids)}
     position_of = np.array([own.get(item_id, -1) for item_id in log.columns.item_ids], np.int64)
+    if log.counted is not None:
+        data = histories(before(log.columns, end), log.parameters)
+        rules = log.counted.rules(data, len(position_of) + 1)
+        return rules.among(position_of, len(artifact.item_ids))
     item = position_of[log.queries.item]
     kept = np.flatnonzero((log.data.event < end) & (item >= 0))
     user = log.queries.user[kept]

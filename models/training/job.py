@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
 from headrace.erasure_log import read_erasures
-from headrace.errors import ArtifactInvalid, HeadraceError, StoreUnavailable, VersionNotFound
+from headrace.errors import ArtifactInvalid, Away, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -58,7 +58,7 @@ def main() -> int:
         end_without_word(sys.stdin.fileno(), settings.trainer.lease_s)
         train(settings, job, reports)
     except (HeadraceError, RedisError) as exc:
-        is_away = isinstance(exc, (StoreUnavailable, RedisError))
+        is_away = isinstance(exc, (Away, RedisError))
         _report(reports, Report(step="failed", fraction=1.0, error=str(exc), is_away=is_away))
     return 0
 

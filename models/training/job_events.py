@@ -144,5 +144,8 @@ def _of_file(
         told = f"{refused:,} rows of the data are no events; the first: {first}"
         logger.warning("%s", told)
         if not events:
-            raise HeadraceError(f"All {told}.")
+            raise HeadraceError(
+                f"All {told}. Mend the file, or say by `schema` how its rows are read, and send it "
+                "again."
+            )
     return builder.build({}, begin=begin, end=end)

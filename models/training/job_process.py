@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError, StoreUnavailable
+from headrace.errors import Away, HeadraceError
 from headrace.settings import Settings
 from models.training.job_messages import Job, Report
 from models.training.lifeline import LEFT_ALONE
@@ -35,6 +36,14 @@ _WATCH_S = 0.5
 
 class LeftAlone(Exception):
     """The training ended because its trainer was too slow to say that it is there."""
+
+
+class JobCrashed(HeadraceError):
+    """The training's process ended and has not said why; `killed`: by a signal."""
+
+    def __init__(self, message: str, *, killed: bool) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 class JobProcess:
@@ -60,8 +69,8 @@ class JobProcess:
     async def run(self, job: Job) -> Report:
         """Run the job to its end; return its last report.
 
-        Raises `HeadraceError` when it gave up or went over a limit, `StoreUnavailable` where
-        another attempt may do better, `LeftAlone`, and what `hold` raises.
+        Raises `HeadraceError` when it gave up or went over a limit, `Away` where another attempt
+        may do better, `JobCrashed`, `LeftAlone`, and what `hold` raises.
         """
         process = await self._start(job)
         keeper = asyncio.create_task(self._keep(process))
@@ -81,11 +90,12 @@ class JobProcess:
         if not keeper.cancelled() and (why := keeper.exception()) is not None:
             raise why
         if last.error is not None:
-            raise (StoreUnavailable if last.is_away else HeadraceError)(last.error)
+            raise (Away if last.is_away else HeadraceError)(last.error)
         if process.returncode == LEFT_ALONE:
             raise LeftAlone
         if process.returncode:
-            raise HeadraceError(await asyncio.to_thread(_why, process.returncode, self._log))
+            words = await asyncio.to_thread(_why, process.returncode, self._log)
+            raise JobCrashed(words, killed=process.returncode < 0)
         return last
 
     async def _follow(self, process: asyncio.subprocess.Process) -> Report:
@@ -183,5 +193,13 @@ def end_of(log: Path) -> tuple[int, str]:
 
 def _why(status: int, log: Path) -> str:
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+    cure = _OUT_OF_MEMORY if status == -signal.SIGKILL else _LOOK
     tail = end_of(log)[1].strip().splitlines()[-_LOG_TAIL:]
-    return f"The training {how}; its log, {log.name}, ends: " + " | ".join(tail)
+    return f"The training {how}. {cure} Its log, {log.name}, ends: " + " | ".join(tail)
+
+
+_OUT_OF_MEMORY = (
+    "So the kernel ends what takes more memory than there is: train on less (`from`), give the "
+    "machine more memory, or set HEADRACE_TRAINER_MEMORY_MB, over which a training is ended before."
+)
+_LOOK = "`headrace tasks TASK --log` shows why; mend that and ask again."

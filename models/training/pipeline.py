@@ -209,7 +209,7 @@ def _make(
 
     def judge(exported: Artifact, gate: Gate) -> Verdict:
         progress("measure beside the live version", 0.9)
-        return gate.judge(exported, columns, items, shaped)
+        return gate.judge(exported, columns, items, shaped, course.counted)
 
     gate = made.origin.gate
     manifest = write_version(

@@ -23,12 +23,23 @@ class Announced(Struct, frozen=True):
     job: Job
 
 
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why a process that follows could not go on."""
+
+    token: str
+    """Of the attempt at which it failed."""
+    reason: str
+    may_pass: bool
+    """Whether another attempt may do better."""
+
+
 class Rendezvous:
     """The announcement of one cluster."""
 
     def __init__(self, redis: Redis, settings: Settings, config: ClusterConfig) -> None:
         self._redis = redis
         self._key = settings.key("cluster", config.name)
+        self._failed_key = settings.key("cluster", config.name, "failed")
         self._lapses_ms = int(settings.trainer.lease_s * 1000)
 
     async def announce(self, announced: Announced) -> None:
@@ -47,3 +58,14 @@ class Rendezvous:
         """Return the job to run, None for none. Raises `redis.exceptions.RedisError`."""
         raw = await self._redis.get(self._key)
         return None if raw is None else msgspec.json.decode(raw, type=Announced)
+
+    async def fail(self, failure: Failure) -> None:
+        """Have the chief know why this process could not go on. Raises `RedisError`."""
+        raw = msgspec.json.encode(failure)
+        await self._redis.set(self._failed_key, raw, px=self._lapses_ms)
+
+    async def failure(self, announced: Announced) -> Failure | None:
+        """Return why another process could not go on with this job. Raises `RedisError`."""
+        raw = await self._redis.get(self._failed_key)
+        failure = None if raw is None else msgspec.json.decode(raw, type=Failure)
+        return failure if failure is not None and failure.token == announced.token else None

@@ -12,46 +12,64 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from redis.asyncio import Redis
 
 from headrace.dead_letters import DeadLetters, Record
-from headrace.errors import InvalidEvent, ModelDeleted, TrainingRefused
+from headrace.errors import InvalidEvent, ModelDeleted
 from headrace.kafka_clients import client_options
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import text
-from headrace.task_store import TaskStore
+from headrace.task_store import AnotherWaits, TaskStore
 from headrace.topics import RETRAIN, TopicId, Topics, ensure_topics
 from headrace.training_requests import TrainingRequest, check_request, parse_request
+from models.training.schedule import ClockTrigger
 
 logger = logging.getLogger(__name__)
 
 _WAIT_MS = 1_000
 _LEFT_OUT = (
-    "its model is busy, and a request for another training of it waits already; when that one has "
+    "its model is busy, and a task for another training of it waits already; when that one has "
     "run (`headrace tasks`), send this one again: `headrace dead-letters send ID`."
 )
 
 
 async def ask_or_wait(tasks: TaskStore, request: TrainingRequest, *, now: float) -> bool:
-    """Queue a task for a request; while its model is busy the request waits.
+    """Queue a task for a request; while its model is busy the task is held back.
 
-    One that comes while another of its model waits already is left out: the training that waits
-    reads the log as far as it goes when it starts. Returns False where that one asks for another
-    training, so that nothing stands for this one. Raises `InvalidEvent`.
+    One that comes while another of its model is held back already is left out: the training that
+    waits reads the log as far as it goes when it starts. Returns False where that one asks for
+    another training, so that nothing stands for this one. Raises `InvalidEvent`.
     """
     key = request.idempotency_key
     try:
-        task = await tasks.create(request, uuid.uuid4().hex, now=now)
+        task = await tasks.create(request, uuid.uuid4().hex, now=now, waits=True)
     except ModelDeleted as exc:
         logger.warning("the retrain event %r is left out: %s", key, exc)
-    except TrainingRefused as exc:
-        if await tasks.ask_later(request):
-            logger.info("the retrain event %r waits: %s", key, exc)
-            return True
-        logger.info("the retrain event %r is left out, for another one waits: %s", key, exc)
-        waiting = await tasks.waiting(request.model_id)
-        return waiting is not None and _asked(waiting) == _asked(request)
-    else:
-        logger.info("task %s stands for the retrain event %r", task.id, key)
+        return True
+    except AnotherWaits as exc:
+        task = exc.task
+        kind = request.kind or task.kind
+        if _asked(task.request) != _asked(msgspec.structs.replace(request, kind=kind)):
+            return False
+    logger.info("task %s stands for the retrain event %r: %s", task.id, key, task.step)
     return True
+
+
+async def ask_by_clock(tasks: TaskStore, trigger: ClockTrigger, *, now: float) -> None:
+    """Ask for what is due by the clock; while a task for something else waits, ask again later."""
+    due = await trigger.due(now)
+    if due is None:
+        return
+    request, tick = due
+    try:
+        stands = await ask_or_wait(tasks, request, now=now)
+    except InvalidEvent as exc:
+        logger.error(
+            "the clock cannot have model %s trained: %s; mend `retrain.request`, or give the model "
+            "a request of its own, `models.%s.request`",
+            *(request.model_id, exc, request.model_id),
+        )
+        stands = True
+    if stands:
+        await trigger.note(tick)
 
 
 def _asked(request: TrainingRequest) -> TrainingRequest:

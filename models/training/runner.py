@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,7 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done, to_its_end
-from headrace.errors import ChangeRefused, HeadraceError, StoreUnavailable
-from headrace.log import Offsets, end_offsets
+from headrace.errors import Away, ChangeRefused, HeadraceError, StoreUnavailable
 from headrace.secrets import without_secrets
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
@@ -28,16 +27,16 @@ from headrace.task_files import (
     version_of,
 )
 from headrace.task_store import Claim, LeaseLost, Success, TaskStore
-from headrace.tasks import Status, Task
-from headrace.topics import IMPRESSIONS, Topics, topic_ids
+from headrace.tasks import Status
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, ListsSpan, Manifest
+from headrace.versions import ROLLED_BACK, Manifest
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit
 from models.training.fingerprint import made_with
 from models.training.job_messages import Job, Report
-from models.training.job_process import JobProcess, LeftAlone, end_of
+from models.training.job_process import JobCrashed, JobProcess, LeftAlone, end_of
 from models.training.rendezvous import Announced, Rendezvous
+from models.training.task_data import data_of, lists_of, topics_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,10 @@ _SHARE_S = 2.0
 
 class TaskCancelled(Exception):
     """Somebody has cancelled the task."""
+
+
+class PeerLost(Away):
+    """Another process of a training that is distributed is gone, or could not go on for now."""
 
 
 class Runner:
@@ -74,13 +77,15 @@ class Runner:
         self._version = version_of(claim.task)
         self._log = log_file(settings, claim.task)
         self._logged = -1
+        self._shared: Announced | None = None
+        """What the other processes run with this one."""
         self.task = claim.task
 
     async def run(self) -> None:
         """Run the task; whatever comes of it, the task says so in the end.
 
-        Raises `RedisError` or `KafkaError` when even that cannot be done, and `StoreUnavailable`;
-        it is taken again later.
+        Raises `RedisError` or `KafkaError` when even that cannot be done, and `Away` before the
+        last attempt; it is taken again later.
         """
         try:
             # 1. From here on no trainer that had the task before puts anything live.
@@ -101,9 +106,11 @@ class Runner:
             logger.warning("task %s: %s", self.task.id, exc)
         except TaskCancelled:
             await self._end("CANCELLED", "cancelled")
-        except StoreUnavailable:
+        except Away as exc:
             # What it has computed stays, for the next attempt.
-            raise
+            if self._attempt < _ATTEMPTS:
+                raise
+            await self._fail(f"{exc} That was the last of {_ATTEMPTS} attempts; ask again.")
         except HeadraceError as exc:
             await self._fail(str(exc))
         except asyncio.CancelledError:
@@ -122,39 +129,9 @@ class Runner:
             )
 
     async def _prepare(self) -> None:
-        request = self.task.request
-        topics: tuple[str, ...] = ()
-        if data_file(self.task) is None:
-            of_model = self._settings.of_model(self.task.model_id)
-            topics = Topics(of_model).to_train(global_data=request.global_data)
-        ids, ends = await self._known(topics)
-        data: dict[str, Any] = {"offsets": {}, "topic_ids": ids}
-        if topics:
-            begin, end = request.offsets()
-            _check_there("from", ends, begin)
-            _check_there("to", ends, end)
-            data["offsets"] = _through(ends, end)
-        if request.with_feedback:
-            data["feedback"] = msgspec.to_builtins(await self._lists())
-        if _topic_ids(self.task.data) != _topic_ids(data):
+        data = await data_of(self._settings, self.task)
+        if topics_of(self.task.data) != topics_of(data):
             await self._save(step="reading the events", data=data)
-
-    async def _lists(self) -> ListsSpan:
-        ids, ends = await self._known((IMPRESSIONS,))
-        if IMPRESSIONS not in ids:
-            raise HeadraceError(
-                f"There is no topic {IMPRESSIONS} to learn from; `headrace topics create` makes it."
-            )
-        return ListsSpan(topic_id=ids[IMPRESSIONS], through=ends.get(IMPRESSIONS, {}))
-
-    async def _known(self, topics: tuple[str, ...]) -> tuple[dict[str, str], Offsets]:
-        """Return the topics' ids, and how far they go."""
-        if not topics:
-            return {}, {}
-        return (
-            await asyncio.to_thread(topic_ids, self._settings, topics),
-            await asyncio.to_thread(end_offsets, self._settings, topics),
-        )
 
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
@@ -168,7 +145,7 @@ class Runner:
             request=request,
             through=task.data["offsets"],
             topic_ids=task.data["topic_ids"],
-            lists=_lists_of(task),
+            lists=lists_of(task),
             # What a second stage learns takes seconds.
             distributed=self._rendezvous is not None and request.kind != "ranking",
             data=data_file(task),
@@ -195,22 +172,37 @@ class Runner:
     async def _run(self, job: Job) -> bool:
         """Follow the training's process to its end; return whether there was nothing to train.
 
-        Raises `HeadraceError` when it gave up, `TaskCancelled` or `LeaseLost`.
+        Raises `HeadraceError` when it gave up, `Away` where another attempt may do better,
+        `TaskCancelled` or `LeaseLost`.
         """
         process = JobProcess(self._settings, self._log, note=self._note, hold=self._hold)
         try:
-            if job.distributed and self._rendezvous is not None:
-                token = f"{self.task.id} {self._fence}"
-                await self._rendezvous.announce(Announced(token, job))
+            if self._rendezvous is not None and job.distributed:
+                self._shared = Announced(f"{self.task.id} {self._fence}", job)
+                await self._rendezvous.announce(self._shared)
             return (await process.run(job)).unchanged
         except LeftAlone as exc:
             # The task is taken again.
             raise LeaseLost(self.task) from exc
+        except JobCrashed as exc:
+            await self._check_others()
+            if self._shared is None:
+                raise
+            # As when a machine is gone, which the others notice and cannot name.
+            raise PeerLost(f"{exc} Perhaps another process of the training is gone.") from exc
         finally:
             with contextlib.suppress(RedisError, OSError, LeaseLost):
                 if self._rendezvous is not None:
                     await self._rendezvous.withdraw()
                 await self._store_log()
+
+    async def _check_others(self) -> None:
+        """Raise what another process of the training says that it has failed at."""
+        if self._rendezvous is None or self._shared is None:
+            return
+        failure = await self._rendezvous.failure(self._shared)
+        if failure is not None:
+            raise (PeerLost if failure.may_pass else HeadraceError)(failure.reason)
 
     async def _note(self, report: Report) -> None:
         """Store what the training reports."""
@@ -239,11 +231,15 @@ class Runner:
         doing.result()
 
     async def _hold(self) -> None:
-        """Renew the lease, while the training runs. Raises `TaskCancelled` or `LeaseLost`."""
+        """Renew the lease, while the training runs.
+
+        Raises `TaskCancelled`, `LeaseLost`, and what another process of the training failed at.
+        """
         await self._hold_lease()
         if self._rendezvous is not None:
             await self._rendezvous.renew()
         await self._store_log()
+        await self._check_others()
 
     async def _hold_lease(self) -> None:
         if await self._tasks.hold(self.task, self._fence) == "cancelled":
@@ -382,34 +378,3 @@ async def _share(work: TaskWork) -> None:
             await to_its_end(asyncio.to_thread(work.share))
         except (StoreUnavailable, OSError) as exc:
             logger.warning("no other machine could go on with this training: %s", exc)
-
-
-def _topic_ids(data: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return of which topics a task's offsets are: those of events, and that of lists."""
-    return data.get("topic_ids"), data.get("feedback", {}).get("topic_id")
-
-
-def _lists_of(task: Task) -> ListsSpan | None:
-    """Return which served lists the task learns from, as it was noted."""
-    span = task.data.get("feedback")
-    return None if span is None else msgspec.convert(span, ListsSpan)
-
-
-def _check_there(name: str, ends: Offsets, asked: Offsets | None) -> None:
-    """Raise `HeadraceError` when the log does not go so far. `name`: of the field that asks."""
-    for topic, by_partition in (asked or {}).items():
-        for partition, offset in by_partition.items():
-            end = ends.get(topic, {}).get(partition)
-            if end is None or offset > end:
-                goes = "there is none" if end is None else f"it ends at {end:,}"
-                raise HeadraceError(
-                    f"`{name}` asks for offset {offset:,} of {topic}/{partition}; {goes}."
-                )
-
-
-def _through(ends: Offsets, asked: Offsets | None) -> Offsets:
-    """Return how far to read: to the end, or as far as was asked for."""
-    return {
-        topic: {**by_partition, **(asked or {}).get(topic, {})}
-        for topic, by_partition in ends.items()
-    }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+import msgspec
 from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
 from redis.asyncio import Redis
 
@@ -13,7 +14,7 @@ from headrace.commands.durations import seconds
 from headrace.errors import HeadraceError, InvalidSetting
 from headrace.settings import Settings
 from headrace.store import load_script, text
-from headrace.training_requests import TrainingRequest
+from headrace.training_requests import TrainingRequest, usual_request
 
 _LEAST_S = 60.0
 
@@ -64,6 +65,7 @@ class ClockTrigger:
         every = settings.retrain.every.strip()
         self._redis = redis
         self._model_id = settings.model_id
+        self._usual = usual_request(settings)
         self._tick = last_tick(every) if every else None
         self._every = every
         self._key = settings.key("retrain", settings.model_id, "tick")
@@ -80,8 +82,8 @@ class ClockTrigger:
         noted = await self._redis.get(self._key)
         if noted is None or tick <= float(text(noted)):
             return None
-        request = TrainingRequest(
-            model_id=self._model_id,
+        request = msgspec.structs.replace(
+            self._usual,
             idempotency_key=f"clock-{self._model_id}-{tick:.0f}",
             reason=f"by the clock: {self._every}",
             requested_by="clock",

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import signal
 import time
-import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -20,23 +19,22 @@ from redis.exceptions import RedisError
 
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
-from headrace.errors import HeadraceError, StoreUnavailable, TaskNotFound
+from headrace.errors import Away, HeadraceError
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
-from headrace.task_files import TaskWork, kept_work
 from headrace.task_store import Claim, TaskStore
-from headrace.tasks import OPEN
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
 from models.training.beat import Beat
 from models.training.cluster_config import ClusterConfig
 from models.training.follower import Follower
+from models.training.leftovers import Leftovers
 from models.training.rendezvous import Rendezvous
 from models.training.replays import Replays
-from models.training.requests import RetrainRequests, ask_or_wait
+from models.training.requests import RetrainRequests, ask_by_clock
 from models.training.retention import Retention
 from models.training.runner import Runner
 from models.training.schedule import ClockTrigger
@@ -48,9 +46,9 @@ _LOOK_S = 0.5
 _TICK_S = 1.0
 """How often a trainer looks at the clock."""
 _AGAIN_S = 2.0
-_STORE_MOST_S = 60.0
-"""Longest pause before another attempt while the store of versions is away."""
 """Pause after Redis or Kafka was away."""
+_AWAY_MOST_S = 60.0
+"""Longest pause before another attempt while Kafka, the store of versions or a machine is away."""
 
 
 def run(settings: Settings, cluster: ClusterConfig | None = None) -> None:
@@ -102,6 +100,7 @@ class Trainer:
         self._tasks = TaskStore(self._redis, settings)
         self._versions = VersionStore(self._redis, settings, self._producer)
         self._retention = Retention(settings, self._versions, ArtifactStore(settings), clock)
+        self._leftovers = Leftovers(settings, self._tasks)
         self._replays = Replays(settings, self._redis)
         self._clock_triggers = [
             ClockTrigger(self._redis, settings.of_model(model_id))
@@ -121,7 +120,7 @@ class Trainer:
             asyncio.create_task(self._beat.run(lambda: self._state, self._figures)),
             asyncio.create_task(self._retention.run()),
             asyncio.create_task(self._replays.run()),
-            asyncio.create_task(self._clear_work()),
+            asyncio.create_task(self._leftovers.run()),
         ]
         try:
             # The first one to fail ends the process, whose supervisor starts it again.
@@ -131,22 +130,6 @@ class Trainer:
                 await cancel_until_done(part)
             await self._producer.close()
             await self._redis.aclose()
-
-    async def _clear_work(self) -> None:
-        """Delete what was kept of tasks that have ended: whoever was to do so was killed."""
-        try:
-            for model_id, task_id in await asyncio.to_thread(kept_work, self._settings):
-                if not await self._is_open(task_id):
-                    work = TaskWork(self._settings, model_id, task_id)
-                    await asyncio.to_thread(work.remove)
-        except (RedisError, OSError, StoreUnavailable) as exc:
-            logger.warning("what ended tasks have left stays until the next start: %r", exc)
-
-    async def _is_open(self, task_id: str) -> bool:
-        try:
-            return (await self._tasks.get(task_id)).status in OPEN
-        except TaskNotFound:
-            return False
 
     async def _follow_requests(self) -> None:
         while True:
@@ -160,11 +143,7 @@ class Trainer:
         while True:
             try:
                 for trigger in self._clock_triggers:
-                    due = await trigger.due(self._clock())
-                    if due is not None:
-                        request, tick = due
-                        await ask_or_wait(self._tasks, request, now=self._clock())
-                        await trigger.note(tick)
+                    await ask_by_clock(self._tasks, trigger, now=self._clock())
             except (RedisError, OSError) as exc:
                 logger.warning("the clock cannot ask for a training: %r", exc)
             await asyncio.sleep(_TICK_S)
@@ -174,8 +153,8 @@ class Trainer:
             pause = _LOOK_S
             self._clear()
             try:
+                await self._queue_held()
                 if len(self._running) < self._settings.trainer.concurrency:
-                    await self._tasks.ask_waiting(uuid.uuid4().hex, now=self._clock())
                     claim = await self._tasks.claim(now=self._clock())
                     if claim is not None:
                         running = asyncio.create_task(self._train(claim))
@@ -185,6 +164,11 @@ class Trainer:
                 logger.warning("the queue of tasks cannot be worked on: %r", exc)
                 pause = _AGAIN_S
             await asyncio.sleep(pause)
+
+    async def _queue_held(self) -> None:
+        for task in await self._tasks.queue_held(now=self._clock()):
+            level = logging.INFO if task.error is None else logging.ERROR
+            logger.log(level, "task %s waits no more: %s", task.id, task.error or task.step)
 
     def _clear(self) -> None:
         """Forget trainings that have ended. Raises what ended one that should not have."""
@@ -198,12 +182,13 @@ class Trainer:
         )
         try:
             await runner.run()
-        except (RedisError, KafkaError, OSError, StoreUnavailable) as exc:
+        except (RedisError, KafkaError, OSError, Away) as exc:
             logger.warning("task %s is broken off: %r", claim.task.id, exc)
-            # A disk that is full, or a store that may not be written, would break it off for ever.
+            # A disk that is full, a store that may not be written, or a Kafka of another address
+            # would break it off for ever.
             counts = not isinstance(exc, (RedisError, KafkaError))
-            if isinstance(exc, StoreUnavailable):
-                await asyncio.sleep(min(_STORE_MOST_S, _AGAIN_S * 2**claim.attempt))
+            if isinstance(exc, Away):
+                await asyncio.sleep(min(_AWAY_MOST_S, _AGAIN_S * 2**claim.attempt))
             with contextlib.suppress(RedisError, OSError):
                 await self._tasks.release(claim.task, claim.fence, counts=counts)
             await asyncio.sleep(_AGAIN_S)

@@ -173,12 +173,11 @@ async def delete_model(request: Request) -> Response:
     model_id = model_id_of(request)
     # First: what is asked for meanwhile is refused, and what it trains goes nowhere.
     await server.tasks.refuse_model(model_id)
-    task = await server.tasks.of_model(model_id)
-    if task is not None:
+    for task in await server.tasks.open_of_model(model_id):
         with suppress(TaskEnded):
-            task = await server.tasks.cancel(task.id, now=server.clock())
-            if task.status == "CANCELLED":
-                await asyncio.to_thread(remove_files, server.settings, task)
+            cancelled = await server.tasks.cancel(task.id, now=server.clock())
+            if cancelled.status == "CANCELLED":
+                await asyncio.to_thread(remove_files, server.settings, cancelled)
     names = await asyncio.to_thread(server.loader.store.versions, model_id)
     await server.versions.delete_model(model_id, names, now=server.clock(), reason="deleted")
     return Response(status_code=204)

@@ -11,9 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import InvalidEvent
+from headrace.errors import InvalidEvent, TrainingRefused
 from headrace.tasks import Task
-from headrace.training_data import DataFile
 from headrace.training_requests import TrainingRequest, check_request, parse_request
 from headrace.uploads import Uploads
 from serving.bodies import json_response, read_raw
@@ -33,7 +32,9 @@ async def train(request: Request) -> Response:
     async with _asked(request) as (asked, upload):
         asked = _for_model(asked, request)
         check_request(asked, server.settings)
-        if asked.schema is not None and upload is None:
+        if upload is not None:
+            _check_beside_file(asked)
+        elif asked.schema is not None:
             raise InvalidEvent("schema", "is of a file; send one as the part `data` of a form")
         task = await _queue(server, asked, upload)
     return json_response(task, 202, {"Location": f"/v1/tasks/{task.id}"})
@@ -63,17 +64,32 @@ def _for_model(asked: TrainingRequest, request: Request) -> TrainingRequest:
     return msgspec.structs.replace(asked, model_id=model_id, requested_by=by)
 
 
+def _check_beside_file(asked: TrainingRequest) -> None:
+    """Raise `InvalidEvent` for what says which part of the topics to read, instead of a file."""
+    for name, bound in zip(("from", "to"), asked.offsets(), strict=True):
+        if bound is not None:
+            raise InvalidEvent(name, "is offsets of topics, and a file has none; send a time")
+    if asked.global_data:
+        raise InvalidEvent("global_data", "is true; events of a file are of no model's topics")
+
+
 async def _queue(server: Services, asked: TrainingRequest, upload: UploadFile | None) -> Task:
     """Return the task of the request, whose file is kept until it has ended."""
     task_id = server.new_id()
-    data: DataFile | None = None
-    task: Task | None = None
-    if upload is not None:
-        data = await keep_file(upload, asked.schema, task_id, server.settings)
+    if upload is None:
+        return await server.tasks.create(asked, task_id, now=server.clock())
+    data = await keep_file(upload, asked.schema, task_id, server.settings)
+    stays = True
     try:
+        # When Redis does not answer the task may have been queued all the same: then the file stays
+        # for it, and the trainer deletes what no task needs.
         task = await server.tasks.create(asked, task_id, now=server.clock(), data=data)
+        # Another one was known by its key from before.
+        stays = task.id == task_id
+        return task
+    except (TrainingRefused, InvalidEvent):
+        stays = False
+        raise
     finally:
-        # Refused, or known by its key from before.
-        if data is not None and (task is None or task.id != task_id):
+        if not stays:
             await asyncio.to_thread(Uploads(server.settings).remove, data.name)
-    return task

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from archive_tools import archive, drop, files, send
 from kafka_tools import delete_topic, send_events, send_raw
@@ -252,6 +253,25 @@ def test_a_damaged_file_is_named_with_the_cure(made: Settings, harm: str) -> Non
     other.unlink()
     assert archive(made)["clicks"].records == 3_005
     assert len(rows(replay(made, end_offsets(made)))) == 3_005
+
+
+@pytest.mark.brokers("embedded")
+def test_of_a_file_no_more_is_decoded_than_is_wanted(made: Settings) -> None:
+    send_raw(made, "clicks", [(b"k", os.urandom(100)) for _ in range(500)], partition=0)
+    archive(made)
+    [path] = files(made)
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table, path, row_group_size=100, use_dictionary=False, write_page_checksum=True)
+    whole = rows(replay(made, {"clicks": {"0": 500}}))
+    # What holds the values from offset 400 on.
+    value = pq.read_metadata(path).row_group(4).column(3)
+    content = bytearray(path.read_bytes())
+    content[value.data_page_offset + value.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    part = rows(replay(made, {"clicks": {"0": 350}}, start={"clicks": {"0": 150}}))
+    assert part == whole[150:350]
+    with pytest.raises(HeadraceError, match="is damaged"):
+        rows(replay(made, {"clicks": {"0": 401}}, start={"clicks": {"0": 150}}))
 
 
 def test_a_missing_file_is_named_and_nothing_is_passed_over(made: Settings) -> None:

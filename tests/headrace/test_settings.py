@@ -54,6 +54,23 @@ def test_environ_gives_the_same_settings_back(tmp_path: Path) -> None:
     assert load_settings(settings.environ()) == settings
 
 
+def test_what_trainings_ask_for_is_a_table_or_json(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(
+        "[retrain.request]\nmode = 'full'\nfrom = 2026-11-01T00:00:00Z\n"
+        "[models.books.request]\nepochs = 3\n"
+    )
+    settings = load_settings({"HEADRACE_CONFIG": str(file)})
+    assert settings.retrain.request["mode"] == "full"
+    assert settings.models["books"].request == {"epochs": 3}
+    by_variables = load_settings(settings.environ())
+    assert by_variables.retrain.request == {"mode": "full", "from": "2026-11-01T00:00:00Z"}
+    assert by_variables.models == settings.models
+    for value in ("{", "[1]"):
+        with pytest.raises(InvalidSetting, match="HEADRACE_RETRAIN_REQUEST has value"):
+            load_settings({"HEADRACE_RETRAIN_REQUEST": value})
+
+
 def test_every_setting_has_a_variable_of_its_own() -> None:
     raw = msgspec.to_builtins(Settings())
     # All models together have one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,14 @@ from redis.asyncio import Redis
 
 from headrace.errors import InvalidEvent, ModelDeleted, TaskEnded, TaskNotFound, TooSoon
 from headrace.settings import RetrainSettings, Settings, TrainerSettings
-from headrace.task_store import Claim, LeaseLost, Success, TaskStore, TrainingInProgress
+from headrace.task_store import (
+    AnotherWaits,
+    Claim,
+    LeaseLost,
+    Success,
+    TaskStore,
+    TrainingInProgress,
+)
 from headrace.tasks import Task
 from headrace.training_requests import TrainingRequest
 
@@ -33,6 +41,14 @@ def with_trainer(redis: Redis, settings: Settings, **trainer: float) -> TaskStor
 async def ask(store: TaskStore, model_id: str = "default", now: float = NOW, **fields: str) -> Task:
     request = TrainingRequest(model_id=model_id, reason="because", requested_by="me", **fields)  # type: ignore[arg-type]
     return await store.create(request, uuid.uuid4().hex, now=now)
+
+
+async def ask_held(
+    store: TaskStore, model_id: str = "default", now: float = NOW, **fields: Any
+) -> Task:
+    """As the clock, the count and the topic ask."""
+    request = TrainingRequest(model_id=model_id, **fields)
+    return await store.create(request, uuid.uuid4().hex, now=now, waits=True)
 
 
 async def claimed(store: TaskStore, now: float = NOW) -> Claim:
@@ -128,16 +144,58 @@ async def test_a_model_that_is_queued_or_training_takes_no_other_request(store: 
     assert (await ask(store)).id != task.id
 
 
-async def test_a_request_that_cannot_come_again_waits_and_others_join_it(store: TaskStore) -> None:
-    await ask(store)
-    assert await store.ask_later(TrainingRequest(reason="first"))
-    assert not await store.ask_later(TrainingRequest(reason="second"))
-    assert await store.ask_waiting("b" * 32, now=NOW) is None
+async def test_a_request_that_cannot_come_again_is_a_task_that_is_held_back(
+    store: TaskStore,
+) -> None:
+    running = await ask(store)
+    held = await ask_held(store, epochs=3, idempotency_key="k", now=NOW + 1)
+    assert held.status == "QUEUED"
+    assert held.step.startswith("waits: its model is busy")
+    assert [task.id for task in await store.newest(status="QUEUED")] == [held.id, running.id]
+    assert (await store.get(held.id)).queue_position == 2
+    # It is known by its key, one of a model waits, and nobody runs it.
+    assert (await ask_held(store, idempotency_key="k")).id == held.id
+    with pytest.raises(AnotherWaits) as caught:
+        await ask_held(store)
+    assert caught.value.task.id == held.id
+    claim = await claimed(store)
+    assert (claim.task.id, await store.claim(now=NOW)) == (running.id, None)
+    assert await store.queue_held(now=NOW) == []
+    await end(store, claim)
+    [queued] = await store.queue_held(now=NOW + 9)
+    assert (queued.id, queued.step, queued.created_at) == (held.id, "queued", NOW + 1)
+    assert await store.queue_held(now=NOW + 9) == []
+    assert (await claimed(store)).task.params == {"epochs": 3}
+
+
+async def test_a_task_that_is_held_back_is_cancelled(store: TaskStore) -> None:
+    running = await ask(store)
+    held = await ask_held(store)
+    assert [task.id for task in await store.open_of_model("default")] == [running.id, held.id]
+    assert (await store.cancel(held.id, now=NOW + 1)).status == "CANCELLED"
     await end(store, await claimed(store))
-    task = await store.ask_waiting("b" * 32, now=NOW + 1)
-    assert task is not None
-    assert (task.id, task.reason, task.created_at) == ("b" * 32, "first", NOW + 1)
-    assert await store.ask_waiting("c" * 32, now=NOW) is None
+    assert await store.queue_held(now=NOW + 2) == []
+    assert await store.claim(now=NOW + 2) is None
+    assert (await store.cancel(held.id, now=NOW + 3)).finished_at == NOW + 1
+
+
+async def test_a_task_that_waited_in_vain_says_why(store: TaskStore) -> None:
+    await ask(store, "films")
+    other = await ask_held(store, "films", kind="items")
+    # Whoever names no kind means what is trained just now.
+    await ask(store, "books", kind="items")
+    books = await ask_held(store, "books")
+    assert books.kind == "items"
+    for _ in range(2):
+        await end(store, await claimed(store), trained=True)
+    await store.refuse_model("books")
+    failed = {task.id: task.error or "" for task in await store.queue_held(now=NOW + 5)}
+    assert "the versions of model films are of the kind retrieval" in failed[other.id]
+    assert "books was deleted" in failed[books.id]
+    for task_id in failed:
+        task = await store.get(task_id)
+        assert (task.status, task.finished_at, task.error) == ("FAILED", NOW + 5, failed[task_id])
+    assert await store.queue_held(now=NOW + 6) == []
 
 
 async def test_too_soon_after_a_training_is_said_with_the_wait(
@@ -154,20 +212,18 @@ async def test_too_soon_after_a_training_is_said_with_the_wait(
     with pytest.raises(TooSoon, match="100s ago") as caught:
         await ask(store, now=NOW + 40.5)
     assert caught.value.retry_after_s == 60
-    await store.ask_later(TrainingRequest())
-    assert await store.ask_waiting("b" * 32, now=NOW + 99) is None
-    assert await store.ask_waiting("b" * 32, now=NOW + 100) is not None
+    held = await ask_held(store)
+    assert await store.queue_held(now=NOW + 99) == []
+    assert [task.id for task in await store.queue_held(now=NOW + 100)] == [held.id]
 
 
 async def test_a_deleted_model_is_not_trained(store: TaskStore) -> None:
     await store.refuse_model("gone")
     with pytest.raises(ModelDeleted, match="gone was deleted"):
         await ask(store, "gone")
-    await store.ask_later(TrainingRequest(model_id="gone"))
-    assert await store.ask_waiting("b" * 32, now=NOW) is None
+    with pytest.raises(ModelDeleted):
+        await ask_held(store, "gone")
     await store.admit_model("gone")
-    # What waited while it was deleted is forgotten.
-    assert await store.ask_waiting("b" * 32, now=NOW) is None
     await ask(store, "gone")
 
 
@@ -330,6 +386,7 @@ async def test_the_oldest_tasks_are_forgotten_but_not_those_that_are_open(
 ) -> None:
     monkeypatch.setattr("headrace.task_store._KEPT", 3)
     waiting = await ask(store, "model-0", NOW)
+    held = await ask_held(store, "model-0", NOW)
     cancelled = await ask(store, "model-1", NOW + 1)
     await store.cancel(cancelled.id, now=NOW)
     for n in range(2, 5):
@@ -337,6 +394,7 @@ async def test_the_oldest_tasks_are_forgotten_but_not_those_that_are_open(
     with pytest.raises(TaskNotFound):
         await store.get(cancelled.id)
     assert (await store.get(waiting.id)).status == "QUEUED"
+    assert (await store.get(held.id)).status == "QUEUED"
 
 
 async def test_an_unknown_task_is_said_to_be_unknown(store: TaskStore) -> None:

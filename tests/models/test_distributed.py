@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from task_tools import ask, fits, reaches
 from headrace.local.ports import claim_port
 from headrace.model_settings import ModelSettings
 from headrace.settings import RetrainSettings, Settings, TrainerSettings
+from headrace.task_files import version_of
 from headrace.task_store import TaskStore
 from headrace.topics import ensure_topics
 from headrace.training_settings import TrainingSettings
@@ -154,6 +157,13 @@ def test_two_processes_have_the_loss_curve_of_one_also_when_killed_on_the_way(
     np.testing.assert_allclose(two.item_vectors, one.item_vectors, atol=5e-3)
 
 
+def process_in(settings: Settings, log: str) -> int:
+    """The process that a stand-in's log names, 0 before it does."""
+    path = Path(settings.artifacts) / "logs" / log
+    found = re.findall(r"process (\d+)", path.read_text()) if path.exists() else []
+    return int(found[-1]) if found else 0
+
+
 async def test_the_chief_takes_tasks_and_the_others_follow_it(
     settings: Settings,
     redis: Redis,
@@ -199,5 +209,23 @@ async def test_the_chief_takes_tasks_and_the_others_follow_it(
                 return "withdrawn" in worker.log()
 
             await eventually(ends, "the worker's part has ended")
+
+            # What ended a part elsewhere is told, and the training tried again with the others.
+            again = await ask(tasks, "hangs")
+
+            async def both() -> int:
+                await fits(tasks, again)
+                return process_in(settings, f"{version_of(again)}.1.log")
+
+            await eventually(both, "the worker takes part again")
+            os.kill(await both(), signal.SIGKILL)
+
+            async def is_told() -> bool:
+                return "process 1 of the training: The training was ended by" in chief.log()
+
+            await eventually(is_told, "the chief knows what ended the worker's part")
+            assert (await tasks.get(again.id)).status == "RUNNING"
+            await tasks.cancel(again.id, now=0.0)
+            await reaches(tasks, again, "CANCELLED")
             assert worker.runs
             assert chief.runs

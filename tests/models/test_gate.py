@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from logs import CLICK
 from toy import RING, TOY, toy_columns, toy_items
 
 from headrace.events import EventColumns
+from headrace.log_sample import new_of
 from headrace.settings import GateSettings
 from headrace.training_settings import TrainingSettings
 from headrace.versions import POPULARITY
 from models.retrieval import Artifact, load_artifact
 from models.training.bootstrap import paired_difference
-from models.training.gate import Gate, HeldOut
+from models.training.dataset import Histories, histories
+from models.training.gate import Gate, HeldOut, rules_before
 
 SHORT = TrainingSettings(
     width=8, session_length=4, epochs=1, min_steps=3, final_epochs=1, rules_share=0.5
@@ -41,6 +44,10 @@ def spoilt(artifact: Artifact) -> Artifact:
         item_vectors=np.zeros_like(artifact.item_vectors),
         blend=msgspec.structs.replace(artifact.blend, rules=0.0),
     )
+
+
+def by_toy(columns: EventColumns) -> Histories:
+    return histories(columns, TOY)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +201,55 @@ def test_rules_know_the_events_before_the_one_asked_for_and_no_later_ones(half: 
     unknown = Gate(GateSettings(), None, None).judge(nothing, columns, [], TOY)
     assert (unknown.accepted, unknown.events) == (True, 0)
     assert "nothing to measure it on" in unknown.reason
+
+
+def test_going_on_from_a_version_rules_know_what_was_counted_before_it(
+    half: Artifact, toy_folder: Path
+) -> None:
+    import msgspec
+
+    from models.training.incremental import load_base, onward
+
+    # After the toy's log ten newcomers walk the whole first world; one new event in thirty, all of
+    # one user, is read with them of the 540 before: too little to know a rule from.
+    old = toy_columns()
+    step, user = np.divmod(np.arange(10 * 6), 10)
+    columns = replace(
+        old,
+        user=np.concatenate([old.user, 60 + user]).astype(np.int32),
+        item=np.concatenate([old.item, (user + step) % RING]).astype(np.int32),
+        timestamp=np.concatenate([old.timestamp, old.timestamp[-1] + 1.0 + step + user / 10]),
+        kind=np.concatenate([old.kind, np.full(60, CLICK)]).astype(np.int8),
+        rating=np.concatenate([old.rating, np.full(60, 5.0)]).astype(np.float32),
+        user_ids=(*old.user_ids, *(f"newcomer-{number}" for number in range(10))),
+    )
+    blend = msgspec.structs.replace(half.blend, rules=1.0)
+    live = fitted_to(replace(half, blend=blend), float(old.timestamp[-1]))
+    exported = fitted_to(replace(live, item_ids=live.item_ids), float(old.timestamp[-1]), "v1")
+    gate = Gate(GateSettings(), live, "v0")
+    whole = gate.judge(exported, columns, [], TOY)
+    assert (whole.events, whole.hr_at_10) == (50, 1.0)
+
+    base = load_base(toy_folder)
+    assert not isinstance(base, str)
+    read = new_of(columns, len(old), 2, np.random.default_rng(0))
+    new, counted = onward(base, read, by_toy)
+    part = gate.judge(exported, new.columns, [], TOY, counted)
+    assert part == whole
+    # By the events read alone rules know what newcomers did themselves, and no more.
+    assert gate.judge(exported, new.columns, [], TOY).ndcg_at_10 < whole.ndcg_at_10
+
+    # What was counted of the held-out events when the version was made, they do not know yet.
+    earlier = fitted_to(live, float(old.timestamp[359]))
+    before_it = HeldOut.of(columns, float(old.timestamp[359]), TOY)
+    again, counted = onward(base, new_of(columns, 540, 540, np.random.default_rng(0)), by_toy)
+    held = HeldOut.of(again.columns, float(old.timestamp[359]), TOY, counted)
+    for found, expected in zip(
+        rules_before(earlier, held, held.start).arrays(),
+        rules_before(earlier, before_it, before_it.start).arrays(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_version_that_is_trained_is_judged_and_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import sys
 import time
@@ -19,7 +20,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from task_tools import ask, reaches
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import StoreUnavailable
+from headrace.errors import Away, KafkaUnavailable, StoreUnavailable
+from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
 from headrace.settings import Settings, TrainerSettings, VersionSettings
 from headrace.signatures import make_key
@@ -27,12 +29,16 @@ from headrace.task_store import Claim, TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
 from headrace.training_requests import TrainingRequest
+from headrace.uploads import Uploads
 from headrace.version_store import VersionStore
 from headrace.versions import MANIFEST, ROLLED_BACK, read_manifest, version_name
 from models.training import job_process, trainer
+from models.training.cluster_config import ClusterConfig
 from models.training.job_messages import Job, Report
-from models.training.job_process import JobProcess, LeftAlone
-from models.training.runner import Runner, TaskCancelled
+from models.training.job_process import JobCrashed, JobProcess, LeftAlone
+from models.training.leftovers import Leftovers
+from models.training.rendezvous import Announced, Failure, Rendezvous
+from models.training.runner import PeerLost, Runner, TaskCancelled
 from models.training.trainer import Trainer
 
 NOW = 1_704_060_026.0
@@ -198,6 +204,21 @@ async def test_what_ended_tasks_have_left_goes_when_a_trainer_starts(
         await asyncio.wait({running})
 
 
+async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
+    settings: Settings, redis: Redis
+) -> None:
+    tasks, uploads = TaskStore(redis, settings), Uploads(settings)
+    needed = await ask(tasks, "default")
+    for name in (f"{needed.id}.csv", "0" * 32 + ".jsonl.gz"):
+        uploads.keep(io.BytesIO(b"x"), name)
+    leftovers = Leftovers(settings, tasks)
+    # The second one may be of a request whose task is just being made.
+    await leftovers.clear()
+    assert len(uploads.names()) == 2
+    await leftovers.clear()
+    assert uploads.names() == [f"{needed.id}.csv"]
+
+
 async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,12 +226,112 @@ async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_
     says = f"import sys; sys.stdin.readline(); print({msgspec.json.encode(report).decode()!r})"
     monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", says))
 
-    async def nothing(*_: object) -> None:
-        """Nothing is stored."""
-
     job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(tmp_path))
-    with pytest.raises(StoreUnavailable, match="the store is away"):
+    with pytest.raises(Away, match="the store is away"):
         await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
+
+
+async def nothing(*_: object) -> None:
+    """Nothing is stored."""
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "killed"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9. So the kernel ends", True),
+        ("raise SystemExit('no')", "ended with status 1. `headrace tasks TASK --log` shows", False),
+    ],
+)
+async def test_a_training_that_ended_unsaid_says_what_to_do(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    words: str,
+    killed: bool,
+) -> None:
+    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", program))
+    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(tmp_path))
+    with pytest.raises(JobCrashed, match=words) as caught:
+        await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
+    assert caught.value.killed is killed
+
+
+async def test_a_training_that_loses_a_machine_goes_on_and_says_what_that_failed_at(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path(__file__).with_name("stand_in_job.py")
+    monkeypatch.setattr(job_process, "JOB", (sys.executable, str(program)))
+    changes: dict[str, Any] = {
+        "models": {"crashes": ModelSettings()},
+        "trainer": TrainerSettings(lease_s=5.0, niceness=0),
+    }
+    settings = msgspec.structs.replace(settings, **changes)
+    await asyncio.to_thread(ensure_topics, settings)
+    tasks, producer = TaskStore(redis, settings), Producer(settings)
+    versions = VersionStore(redis, settings, producer)
+    cluster = ClusterConfig(addresses=("a:1", "b:2"), number=0)
+    rendezvous = Rendezvous(redis, settings, cluster)
+    task = await ask(tasks, "crashes")
+
+    async def attempt() -> Runner:
+        claim = await tasks.claim(now=NOW)
+        assert claim is not None
+        return Runner(settings, tasks, versions, claim, lambda: NOW, rendezvous)
+
+    # 1. A machine is gone: the checkpoint stays, and the task is tried again.
+    runner = await attempt()
+    with pytest.raises(PeerLost, match="Connection reset by peer"):
+        await runner.run()
+    await tasks.release(runner.task, runner._fence, counts=True)
+    work = Path(settings.artifacts) / "crashes" / ".work" / task.id
+    assert (work / "fit.npz").exists()
+    assert (await tasks.get(task.id)).status == "RUNNING"
+
+    # 2. It goes on until another process says that it cannot, which ends the task.
+    runner = await attempt()
+    running = asyncio.create_task(runner.run())
+
+    async def goes_on() -> Announced | None:
+        assert not running.done()
+        return await rendezvous.read()
+
+    await eventually(goes_on, "the others are told of the training")
+    announced = await rendezvous.read()
+    assert announced is not None
+    for token in ("another", announced.token):
+        failure = Failure(token=token, reason="On b:2: it took 9 MB. Raise it.", may_pass=False)
+        await rendezvous.fail(failure)
+    await running
+    failed = await tasks.get(task.id)
+    assert (failed.status, failed.error) == ("FAILED", "On b:2: it took 9 MB. Raise it.")
+    await producer.close()
+
+
+async def test_a_kafka_that_is_away_for_a_moment_fails_no_task(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.topics.BOOTSTRAP_MS", 200)
+    gone = msgspec.structs.replace(settings, kafka="127.0.0.1:9")
+    tasks, producer = TaskStore(redis, gone), Producer(gone)
+    task = await ask(tasks, "default")
+
+    async def attempt() -> Runner:
+        claim = await tasks.claim(now=NOW)
+        assert claim is not None
+        return Runner(gone, tasks, VersionStore(redis, gone, producer), claim, lambda: NOW)
+
+    runner = await attempt()
+    with pytest.raises(KafkaUnavailable):
+        await runner.run()
+    assert (await tasks.get(task.id)).status == "RUNNING"
+    await tasks.release(runner.task, runner._fence, counts=True)
+    await redis.hset(settings.key("{tasks}", "attempts"), task.id, 4)
+    await (await attempt()).run()
+    failed = await tasks.get(task.id)
+    assert failed.status == "FAILED"
+    assert "is HEADRACE_KAFKA right? That was the last of 5 attempts" in str(failed.error)
+    await producer.close()
 
 
 async def test_the_lease_is_renewed_while_a_step_takes_long(

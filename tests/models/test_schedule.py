@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from headrace.errors import InvalidSetting
+from headrace.model_settings import ModelSettings
 from headrace.settings import RetrainSettings, Settings
 from models.training.schedule import ClockTrigger, last_tick
 
@@ -51,6 +52,41 @@ def test_a_tick_is_a_multiple_of_a_duration_or_a_time_of_cron(
 def test_what_is_neither_is_named(every: str) -> None:
     with pytest.raises(InvalidSetting, match="HEADRACE_RETRAIN_EVERY"):
         last_tick(every)
+
+
+async def test_the_clock_asks_for_what_settings_say(redis: Redis, settings: Settings) -> None:
+    models = {"books": ModelSettings(request={"epochs": 3}), "films": ModelSettings()}
+    retrain = RetrainSettings(every="1h", request={"mode": "full", "params": {"width": 32}})
+    settings = msgspec.structs.replace(settings, models=models, retrain=retrain)
+    asked = {}
+    for model_id in settings.model_ids:
+        clock = ClockTrigger(redis, settings.of_model(model_id))
+        assert await clock.due(3_600.0) is None
+        due = await clock.due(7_200.0)
+        assert due is not None
+        asked[model_id] = (due[0].model_id, due[0].mode, due[0].params, due[0].epochs)
+    assert asked == {
+        "default": ("default", "full", {"width": 32}, None),
+        "books": ("books", None, {}, 3),
+        "films": ("films", "full", {"width": 32}, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"epochs": 0}, "retrain.request cannot be asked for. epochs: is 0; it must be a whole"),
+        ({"idempotency_key": "k"}, "idempotency_key: is not for settings to say"),
+        ({"nothing": 1}, "nothing: is not a field"),
+        ({"algorithm": "svd"}, "algorithm: is 'svd'; retrieval has transformer"),
+    ],
+)
+def test_what_could_not_be_asked_for_stops_the_trainer(
+    redis: Redis, settings: Settings, request_: dict[str, object], words: str
+) -> None:
+    retrain = RetrainSettings(every="1h", request=request_)
+    with pytest.raises(InvalidSetting, match=words):
+        ClockTrigger(redis, msgspec.structs.replace(settings, retrain=retrain))
 
 
 async def test_each_tick_is_one_request_however_many_look(redis: Redis, settings: Settings) -> None:

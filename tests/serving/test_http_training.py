@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from object_store import BUCKET, s3_server
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeout
 from serving_tools import Serve, check_problem
 
 from headrace.errors import DataUnavailable
@@ -21,8 +22,10 @@ from headrace.settings import RetrainSettings, ServingSettings, Settings, Versio
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.training_data import kept_file
+from headrace.training_requests import TrainingRequest
 from headrace.uploads import Uploads
 
+NOW = 1_704_060_026.0
 TRAIN = "/v1/models/default/train"
 CSV = b"user,item,when\n" + b"".join(b"u%d,i%d,%d\n" % (n % 9, n % 7, n) for n in range(200))
 SCHEMA = {
@@ -126,8 +129,10 @@ async def test_a_deleted_model_is_a_conflict_and_its_training_is_cancelled(
     client: httpx.AsyncClient, tasks: TaskStore
 ) -> None:
     queued = (await client.post(TRAIN)).json()
+    held = await tasks.create(TrainingRequest(), "b" * 32, now=NOW, waits=True)
     assert (await client.delete("/v1/models/default")).status_code == 204
-    assert (await tasks.get(queued["id"])).status == "CANCELLED"
+    for task_id in (queued["id"], held.id):
+        assert (await tasks.get(task_id)).status == "CANCELLED"
     check_problem(await client.post(TRAIN), 409, "deleted")
     assert (await client.put("/v1/models/default")).status_code == 200
     assert (await client.post(TRAIN)).status_code == 202
@@ -186,6 +191,28 @@ async def test_a_file_is_kept_for_its_task_and_goes_with_it(
     assert uploads(settings) == []
 
 
+async def test_a_file_stays_for_a_task_that_was_queued_though_redis_answered_late(
+    client: httpx.AsyncClient, settings: Settings, tasks: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_late(self: TaskStore, task_id: str) -> None:
+        raise RedisTimeout("Timeout reading from socket")
+
+    form = {"idempotency_key": "k", "schema": msgspec.json.encode(SCHEMA).decode()}
+    with monkeypatch.context() as late:
+        # The script has queued the task; what it has queued is not read in time.
+        late.setattr(TaskStore, "get", too_late)
+        answer = await client.post(TRAIN, data=form, files={"data": ("events.csv", CSV)})
+        check_problem(answer, 503)
+    [task] = await tasks.newest()
+    again = await client.post(TRAIN, data=form, files={"data": ("events.csv", CSV)})
+    assert (again.status_code, again.json()["id"]) == (202, task.id)
+    data = kept_file(task.params["data"])
+    assert data is not None
+    assert [path.name for path in uploads(settings)] == [data.name]
+    with Uploads(settings).fetched(data) as path:
+        assert path.read_bytes() == CSV
+
+
 async def test_a_file_goes_where_a_trainer_on_another_machine_finds_it(
     settings: Settings, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +242,9 @@ async def test_a_file_goes_where_a_trainer_on_another_machine_finds_it(
         ({"data": "u,i"}, {"other": ("e.csv", CSV)}, "other: is a file"),
         ({"data": "u,i", "epochs": "3"}, {"request": ("e", b"")}, "request: is a file"),
         ({"epochs": "0"}, {"data": ("e.csv", CSV)}, "epochs: is 0; it must be"),
+        ({"from": '{"clicks": {"0": 5}}'}, {"data": ("e.csv", CSV)}, "from: is offsets of topics"),
+        ({"to": '{"clicks": {"0": 5}}'}, {"data": ("e.csv", CSV)}, "to: is offsets of topics"),
+        ({"global_data": "true"}, {"data": ("e.csv", CSV)}, "global_data: is true; events of a"),
         ({"epochs": "many"}, {"data": ("e.csv", CSV)}, 'epochs: is "many"; it must be'),
     ],
 )
@@ -278,6 +308,17 @@ async def test_tasks_are_chosen_by_kind_status_and_number(
     assert await found("kind=items") == []
     for query in ("status=DONE", "kind=x", "limit=0", "limit=1001", "limit=x"):
         check_problem(await client.get(f"/v1/tasks?{query}"), 422, query.partition("=")[0])
+
+
+async def test_a_task_that_waits_for_its_model_is_seen_and_cancelled(
+    client: httpx.AsyncClient, tasks: TaskStore
+) -> None:
+    assert (await client.post(TRAIN)).status_code == 202
+    held = await tasks.create(TrainingRequest(), "b" * 32, now=NOW, waits=True)
+    listed = (await client.get("/v1/tasks", params={"status": "QUEUED"})).json()["tasks"]
+    assert {task["id"]: task["queue_position"] for task in listed}[held.id] == 2
+    assert (await client.get(f"/v1/tasks/{held.id}")).json()["step"].startswith("waits: ")
+    assert (await client.delete(f"/v1/tasks/{held.id}")).json()["status"] == "CANCELLED"
 
 
 async def test_a_running_task_is_cancelled_and_its_log_is_read(

@@ -94,6 +94,16 @@ async def test_a_worker_that_dies_before_it_notes_the_sending_misses_nothing(
     assert [each.idempotency_key for each in requests(every_ten)] == ["count-default-10"]
 
 
+async def test_it_asks_for_what_settings_say(
+    every_ten: Settings, redis: Redis, producer: Producer
+) -> None:
+    retrain = RetrainSettings(every_events=10, request={"mode": "full"})
+    settings = msgspec.structs.replace(every_ten, retrain=retrain)
+    await Counted(redis, every_ten).up_to(12)
+    assert await CountTrigger(redis, settings, TrendingStore(redis, settings), producer).check()
+    assert [(each.mode, each.requested_by) for each in requests(settings)] == [("full", "worker")]
+
+
 async def test_zero_means_never(every_ten: Settings, redis: Redis, producer: Producer) -> None:
     never = msgspec.structs.replace(every_ten, retrain=RetrainSettings(every_events=0))
     trending = TrendingStore(redis, never)
