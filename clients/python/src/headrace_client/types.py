@@ -476,6 +476,7 @@ class ReplayTask(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     records: int = 0
     total: int | None = None
     counts: dict[str, dict[str, int]] = {}
+    goes_on: bool | None = None
     state_hash: str | None = None
     created_at: float
     started_at: float | None = None
