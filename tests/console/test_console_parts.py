@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 import httpx
+import msgspec
 import pytest
 from nicegui import ElementFilter, ui
 from nicegui.testing import user_simulation
@@ -22,6 +23,7 @@ from console.pages.feed.cards import cards_of, moved
 from console.pages.items.item import read_attributes, read_categories
 from console.pages.live import lately
 from console.pages.models.train_form import read_parameters, read_time
+from console.pages.streams.questions import before_cancel, before_resume, promotable
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
@@ -36,6 +38,7 @@ from headrace_client.types import (
     PartitionInfo,
     Reason,
     Recommendation,
+    ReplayTask,
     TopicInfo,
 )
 
@@ -423,6 +426,43 @@ def test_what_was_told_before_and_not_of_late_is_told_apart_from_what_never_was(
     assert lately(formats.rate, never, never) == "no data yet"
     assert lately(formats.rate, before, never) == "none lately"
     assert lately(formats.rate, late, late, before) == "3/s"
+
+
+def replay(name: str, **fields: object) -> ReplayTask:
+    """Return a replay into a shadow that has ended well, but for these fields."""
+    usual = {
+        "id": name, "model_id": "shop", "into": "shadow", "status": "SUCCEEDED", "total": 9,
+        "created_at": 0.0, "started_at": 0.0, "updated_at": 0.0,
+    }  # fmt: skip
+    return msgspec.convert({**usual, **fields}, ReplayTask)
+
+
+@pytest.mark.parametrize(
+    ("fields", "resume", "cancel"),
+    [
+        ({}, "goes on into shadow where it was left", "Resume goes on where it was left"),
+        ({"total": None}, "had not begun; it begins to fill shadow", "where it was left"),
+        ({"into": None}, "begins again, into the live state", "begins again, and what was applied"),
+        ({"dry_run": True}, "begins again; nothing is written", "counts from the beginning"),
+        ({"action": "promote"}, "shadow becomes the live state", "Resume asks for it again"),
+    ],
+)
+def test_what_comes_of_cancelling_and_resuming_is_said_of_each_kind_of_replay(
+    fields: dict[str, object], resume: str, cancel: str
+) -> None:
+    assert resume in before_resume(replay("a", **fields)).consequence
+    assert cancel in before_cancel(replay("a", **fields)).undo
+
+
+def test_a_shadow_is_promoted_from_the_replay_that_filled_it_last() -> None:
+    first, other = replay("first"), replay("other", into="other")
+    assert promotable([other, first]) == {"other", "first"}
+    refused, dry = replay("a", status="FAILED", total=None), replay("b", dry_run=True)
+    waits = replay("c", action="promote", status="CANCELLED", started_at=None, total=None)
+    assert promotable([refused, dry, waits, first]) == {"first"}
+    assert promotable([replay("later"), first]) == {"later"}
+    assert promotable([replay("broken", status="CANCELLED"), first]) == set()
+    assert promotable([replay("live", action="promote", total=None), first]) == set()
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

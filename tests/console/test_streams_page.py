@@ -19,7 +19,7 @@ from system import KEY, System, key_with, ring
 from console.connection import TIMEOUT_S
 from headrace.topics import Topics
 from headrace_client import AsyncClient
-from headrace_client.types import ResendRequest
+from headrace_client.types import ReplayRequest, ResendRequest
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
@@ -227,6 +227,8 @@ async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Vis
     await page.get_by_role("button", name="Promote", exact=True).click()
     await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
     await expect(row).to_contain_text("is the live state")
+    # What became the live state is no shadow any more.
+    await expect(page.get_by_role("button", name="Promote replay")).to_have_count(0)
     # Workers end when the state is exchanged; whoever supervises them starts them again.
     await asyncio.to_thread(system.worker.wait)
     system.worker.start()
@@ -254,9 +256,37 @@ async def test_a_replay_is_cancelled_and_gone_on_with(system: System, visitor: V
     await expect(row.locator("[data-status=SUCCEEDED]")).to_be_visible()
     async with AsyncClient(system.settings.url, KEY) as api:
         replay = (await api.replays()).replays[0]
-    assert (replay.into, replay.records) == (shadow, replay.total)
-    # What was applied before it was cancelled was applied and counted once.
-    assert all("known" not in outcomes for outcomes in replay.counts.values())
+        assert (replay.into, replay.records) == (shadow, replay.total)
+        # What was applied before it was cancelled was applied and counted once.
+        assert all("known" not in outcomes for outcomes in replay.counts.values())
+
+        # The same once more would be refused: a dry run says so.
+        start, dry_run = (page.get_by_role("button", name=each) for each in ("Replay …", "Dry run"))
+        await expect(start).to_be_disabled()
+        await dry_run.click()
+        told = f"{shadow} holds a replay that is complete"
+        await expect(page.locator(".verdict.bad")).to_contain_text(told)
+        await expect(start).to_be_disabled()
+
+        # The trainer runs one at a time, so a promotion waits behind a slow one.
+        slow = await api.start_replay(ReplayRequest(into=f"{shadow}-2", rate=1.0))
+        promote = page.get_by_role("button", name=f"Promote replay {replay.id}")
+        await promote.click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Promote").click()
+        await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
+        await row.get_by_role("button", name="Cancel").click()
+        await expect(dialog).to_contain_text("It has not begun; the live state stays as it is.")
+        await dialog.get_by_role("button", name="Cancel the promotion").click()
+        await row.get_by_role("button", name="Resume").click()
+        # What is asked is what a promotion asks: the live state would be replaced.
+        await expect(dialog).to_contain_text(f"{shadow} becomes the live state, in place of all")
+        await expect(dialog).to_contain_text("Once it runs it cannot be cancelled.")
+        await expect(dialog.locator(".danger")).to_have_text("Resume the promotion")
+        await dialog.get_by_role("button", name="Cancel", exact=True).click()
+        # It has changed nothing, so the shadow still is what the replay made of it.
+        await expect(promote).to_be_visible()
+        await api.cancel_replay(slow.id)
 
 
 async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: Browser) -> None:
