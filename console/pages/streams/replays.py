@@ -197,10 +197,12 @@ class _Row:
             what = "dry run into"
         with Tag("li", "task replay") as self.root:
             with box("task-head"):
-                self._status = badge("")
-                text(f"{what} {place(replay.into)}", "task-kind")
-                text(f"{replay.from_} to {replay.to}" if replay.action == "replay" else "", "muted")
-                Moment(replay.created_at)
+                with box("head-words"):
+                    self._status = badge("")
+                    text(f"{what} {place(replay.into)}", "task-kind")
+                    if replay.action == "replay":
+                        text(f"{replay.from_} to {replay.to}", "muted")
+                    Moment(replay.created_at)
                 with box("task-deeds"):
                     self._cancel = self._deed("Cancel", self._ask_cancel, "danger")
                     self._resume = self._deed("Resume", self._ask_resume)

@@ -78,6 +78,7 @@ class DeadLetterList(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     count: int
     dead_letters: list[DeadLetter]
+    cursor: str | None
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
