@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 
@@ -38,6 +39,14 @@ async def test_topics_and_partitions_are_told(visitor: Visitor) -> None:
     await expect(partitions.locator("tbody tr")).to_have_count(2)
     await page.get_by_label("Topic", exact=True).select_option("erasures")
     await expect(partitions.locator("tbody tr").first).to_contain_text("not read by workers")
+    # A link or a reload shows the same one.
+    await expect(page).to_have_url(re.compile(r"/streams\?topic=erasures$"))
+    await page.reload()
+    await expect(page.get_by_label("Topic", exact=True)).to_have_value("erasures")
+    await expect(partitions.locator("tbody tr").first).to_contain_text("not read by workers")
+    await visitor.go("/streams?topic=none-such")
+    await expect(page.get_by_label("Topic", exact=True)).to_have_value(re.compile("."))
+    await expect(page).to_have_url(re.compile("/streams$"))
 
 
 async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visitor) -> None:
@@ -112,6 +121,37 @@ async def test_a_letter_that_was_sent_again_is_not_sent_once_more_without_a_warn
     await expect(dialog.get_by_role("alert")).to_contain_text("It was sent again already.")
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
+
+
+async def test_older_letters_are_reached_page_by_page(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    wrong = [(b"many", b"too old by now" if n < 9 else b"one of many") for n in range(60)]
+    await asyncio.to_thread(send_raw, system.settings, "purchases", wrong)
+    await visitor.go("/streams")
+    letters = page.locator(".letter")
+    newer, older = (
+        page.get_by_role("button", name=f"{n} dead letters") for n in ("Newer", "Older")
+    )
+    await page.get_by_label("From topic").select_option("purchases")
+    await expect(page.get_by_text("Page 1 of 2, 60 in all")).to_be_visible()
+    await expect(letters).to_have_count(50)
+    await expect(newer).to_be_disabled()
+    first = [await each.get_attribute("data-letter") for each in await letters.all()]
+    await older.dblclick()
+    await expect(page.get_by_text("Page 2 of 2, 60 in all")).to_be_visible()
+    await expect(letters).to_have_count(10)
+    await expect(older).to_be_disabled()
+    rest = [await each.get_attribute("data-letter") for each in await letters.all()]
+    assert len({*first, *rest}) == 60
+    # What is chosen is shown from its newest on, and what is there is mended there.
+    await letters.last.get_by_role("button", name="Mend dead letter").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("from purchases/")
+    await page.keyboard.press("Escape")
+    await newer.click()
+    await expect(letters).to_have_count(50)
+    await page.get_by_label("Reason holds").fill("no such reason")
+    await expect(page.get_by_text("None is like that.")).to_be_visible()
+    await expect(newer).to_be_hidden()
 
 
 async def test_a_letter_is_closed_at_once_while_the_server_is_slow(
