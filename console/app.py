@@ -73,7 +73,7 @@ def _add(
         if page.needs not in session.scopes:
             return RedirectResponse("/")
         client = ui.context.client
-        visit = Visit(client, server, watch, session)
+        visit = Visit(client, server, watch, session, request.query_params)
         # NiceGUI draws into a landmark of its own, within which a page's header would be.
         client.page_container.set_visibility(False)
         with client.layout, frame(visit, page, pages):

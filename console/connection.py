@@ -76,7 +76,8 @@ class Watch:
             while self._listeners:
                 self._take(await _look(http, self._server.url))
                 await asyncio.sleep(_WATCH_S)
-        self._task = None
+            # Before anything is waited for: whoever listens meanwhile needs another watch.
+            self._task = None
 
     def _take(self, found: Health) -> None:
         now = self.health

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,14 @@ from console.calls import CallLog
 from console.connection import Server, Watch
 from console.errors import Trouble, after_deed, is_final, trouble_of, trouble_of_fault
 from console.sessions import Session
-from console.widgets.html import Tag, box, text
+from console.widgets.html import Tag, box, button, text
+from console.widgets.parts import Address
 from console.widgets.troubles import Troubles
 from headrace_client import AsyncClient, HeadraceError
 
 _TOAST_S = 6.0
+_ALERTS = 4
+"""That stand there at once."""
 _ANEW = "Load the page again. The console's log says more."
 _log = logging.getLogger(__name__)
 
@@ -39,18 +42,29 @@ class Page:
 class Visit:
     """An open page. Its client and its tasks end with it."""
 
-    def __init__(self, client: Client, server: Server, watch: Watch, session: Session) -> None:
+    def __init__(
+        self,
+        client: Client,
+        server: Server,
+        watch: Watch,
+        session: Session,
+        query: Mapping[str, str] | None = None,
+    ) -> None:
+        """`query`: what the page was asked for with."""
         self.server = server
         self.watch = watch
         self.session = session
         self.calls = CallLog()
         self.api: AsyncClient = server.client(session.key, self.calls)
+        self.address: Address
         self.layer: Tag
         """Where dialogs are drawn."""
         self.is_asked = False
         """Whether a question is open; there is one at a time."""
         self._client = client
+        self._query = query or {}
         self._toasts: Tag
+        self._alerts: Tag
         self._troubles: Troubles
         self._faults: set[Trouble] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -59,6 +73,10 @@ class Visit:
         client.on_delete(self._end)
         session.endings.add(self._go_out)
 
+    def draw_address(self) -> None:
+        """Have the address hold what is chosen on the page."""
+        self.address = Address(self._query)
+
     def draw_troubles(self) -> None:
         """Draw the place for what is broken and belongs to no panel."""
         self._troubles = Troubles()
@@ -66,7 +84,9 @@ class Visit:
     def draw_layers(self) -> None:
         """Draw the places for dialogs and messages."""
         self.layer = box("layer")
-        self._toasts = Tag("div", "toasts", role="status", aria_live="polite")
+        with box("toasts"):
+            self._alerts = Tag("div", "", role="alert")
+            self._toasts = Tag("div", "", role="status", aria_live="polite")
 
     @property
     def tab(self) -> str:
@@ -96,7 +116,13 @@ class Visit:
         return trouble_of(error, self.server.url, then or after_deed(error))
 
     def toast(self, words: str, kind: str = "") -> None:
-        """Say something for some seconds; screen readers say it, too."""
+        """Say something for some seconds, of what is bad until it is closed.
+
+        Screen readers say it, too, and what is bad at once.
+        """
+        if kind == "bad":
+            self._alert(words)
+            return
         with self._toasts:
             shown = text(words, f"toast {kind}".strip(), tag="p")
 
@@ -105,6 +131,15 @@ class Visit:
             shown.delete()
 
         self.run(fade())
+
+    def _alert(self, words: str) -> None:
+        """Say what went wrong, until it is closed; the oldest one makes way for too many."""
+        with self._alerts, box("toast bad") as shown:
+            text(words, tag="p")
+            button("Close", shown.delete, kind="small quiet", label="Close this message")
+        alerts = self._alerts.default_slot.children
+        for old in alerts[:-_ALERTS]:
+            old.delete()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something beside the page once a browser shows it, for as long as it does.

@@ -72,6 +72,8 @@ class Found(Struct, frozen=True):
     """The newest ones, newest first."""
     count: int
     """How many there are in all."""
+    older: int
+    """How many of these are older than those in `letters`."""
     resent: frozenset[str]
     """Ids of those, among all, that were sent again."""
 
@@ -118,10 +120,14 @@ def is_erased(letter: Letter, user_id: str, erasures: Erasures, topics: Topics) 
 
 
 def find_letters(
-    read: Iterator[Letter | Mark], wanted: Callable[[Letter], bool], limit: int | None = None
+    read: Iterator[Letter | Mark],
+    wanted: Callable[[Letter], bool],
+    limit: int | None = None,
+    before: tuple[float, str] | None = None,
 ) -> Found:
     """Return the letters that are wanted, the newest `limit` of them.
 
+    `before`: only those that come after the letter with this `buried_at` and id, newest first.
     One that was buried twice is there once, as it was buried first, with the id that it got then;
     `wanted` is asked of it under each of its ids.
     """
@@ -130,6 +136,7 @@ def find_letters(
     marks: set[str] = set()
     kept: list[tuple[float, str, Letter]] = []
     taken: set[str] = set()
+    fitting = 0
     for record in read:
         if isinstance(record, Mark):
             marks.add(record.letter_id)
@@ -140,13 +147,16 @@ def find_letters(
             continue
         taken.add(first)
         entry = (record.buried_at, first, _named(record, first))
+        if before is not None and entry[:2] >= before:
+            continue
+        fitting += 1
         if limit is None or len(kept) < limit:
             heapq.heappush(kept, entry)
         else:
             heapq.heappushpop(kept, entry)
     resent = frozenset(first_id.get(mark, mark) for mark in marks)
     newest_first = [letter for _, _, letter in sorted(kept, key=lambda e: e[:2], reverse=True)]
-    return Found(newest_first, len(taken), resent)
+    return Found(newest_first, len(taken), fitting - len(newest_first), resent)
 
 
 def check_id(text: str) -> str:

@@ -35,6 +35,8 @@ _NEWEST_S = 5.0
 
 Positions = Mapping[tuple[str, int], int]
 """By topic, as the broker names it, and partition: the offset of the next record to be done."""
+Ends = Mapping[tuple[str, int], tuple[int, int]]
+"""By the id of a topic and partition: its first offset, and the one after its last, as listed."""
 
 
 class Extent(Struct, frozen=True):
@@ -172,18 +174,26 @@ class TopicsObserver:
     def look(self, topics: Sequence[str]) -> Look:
         """Return how topics stand now. Blocks. Raises `HeadraceError` when Kafka cannot be read."""
         try:
-            with closing(_admin(self._settings)) as admin:
-                known = describe_topics(admin, [self._topics.name(topic) for topic in topics])
-            places = [
-                TopicPartition(topic.name, number)
-                for topic in known.values()
-                for number in range(topic.partitions)
-            ]
+            known, places = self._places(topics)
             extents = read_extents(self._consumer, places)
             done, unknown = self._done(known)
         except (KafkaError, OSError) as exc:
             raise unreachable(self._settings, exc) from exc
         return Look(time.monotonic(), known, extents, done, unknown)
+
+    def ends(self, topics: Sequence[str]) -> Ends:
+        """Return where partitions begin and end: something else once they hold something else.
+
+        Blocks. Raises `HeadraceError` when Kafka cannot be read.
+        """
+        try:
+            known, places = self._places(topics)
+            begins = self._consumer.beginning_offsets(places) if places else {}
+            ends = self._consumer.end_offsets(places) if places else {}
+        except (KafkaError, OSError) as exc:
+            raise unreachable(self._settings, exc) from exc
+        ids = {topic.name: topic.id for topic in known.values()}
+        return {(ids[at.topic], at.partition): (begins[at], ends[at]) for at in places}
 
     def compare(self, topics: Sequence[str], first: Look, last: Look) -> list[TopicFigures]:
         """Return the figures of topics that were looked at twice."""
@@ -198,6 +208,18 @@ class TopicsObserver:
             for number in range(count)
         ]
         return TopicFigures(topic, name, found.id if found else None, partitions)
+
+    def _places(
+        self, topics: Sequence[str]
+    ) -> tuple[Mapping[str, TopicId], Sequence[TopicPartition]]:
+        """Return the topics that there are, and their partitions."""
+        with closing(_admin(self._settings)) as admin:
+            known = describe_topics(admin, [self._topics.name(topic) for topic in topics])
+        return known, [
+            TopicPartition(topic.name, number)
+            for topic in known.values()
+            for number in range(topic.partitions)
+        ]
 
     def _done(self, known: Mapping[str, TopicId]) -> tuple[Positions | None, str]:
         """Return how far workers are in the topics as they are now, or why that is not known."""

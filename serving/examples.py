@@ -49,6 +49,7 @@ USER_ID, ITEM_ID, MODEL_ID, VERSION = "42", "21253", "default", "20240101T020500
 TASK_ID = "9f3c1e0a7b5d4c2f8e6a1b0c3d5e7f90"
 REPLAY_ID = "7c2e9a4b1d6f4e0893a5c7d2b4e6f810"
 LETTER_ID = "2-17"
+LETTER_CURSOR = "1704060026000-2-17"
 LIST_ID = "5c0f9a7be2d4435a8b1f0c9d7e6a3b2c"
 TOKEN = str(Token("ratings", 3, 4711))
 
@@ -214,7 +215,7 @@ _ANSWERS: tuple[Struct, ...] = (
     _LETTER,
     _REPLAY,
     ReplayList([_REPLAY]),
-    DeadLetterList(1, [_LETTER]),
+    DeadLetterList(93, [_LETTER], LETTER_CURSOR),
     ResentLetter(
         id=LETTER_ID, topic="ratings", key=USER_ID, value='{"rating":4.5}', sent=False, token=None
     ),

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.errors import HeadraceError
 from headrace.settings import Settings
-from headrace.topics import Topics
+from headrace.topics import DEAD_LETTERS, ERASURES, Topics
 from serving.problems import RETRY_AFTER_S, Problem
 from serving.schemas.topics import PartitionInfo, TopicInfo, TopicList
 
 if TYPE_CHECKING:
     from headrace.erasures import Erasures
     from headrace.letters import Found, Letter
-    from headrace.topic_figures import Look, TopicFigures, TopicsObserver
+    from headrace.topic_figures import Ends, Look, TopicFigures, TopicsObserver
 
 _FRESH_S = 1.5
 """So old may be what is answered."""
@@ -30,6 +30,8 @@ _OVER_S = (1.0, 20.0)
 """Rates are measured over so much, at the least and at the most, in seconds."""
 _KEPT = 64
 """Answers remembered, the newest ones."""
+_LISTS_KEPT = 8
+"""Of dead letters, which may be large."""
 _T = TypeVar("_T")
 
 
@@ -45,14 +47,24 @@ class KafkaViews:
         """With the time of the monotonic clock that each was made at."""
         self._observer: TopicsObserver | None = None
         self._last: Look | None = None
+        self._letters: dict[object, Found] = {}
+        """What was found among the letters, as long as these are what they were."""
+        self._letters_end: Ends | None = None
 
     async def topics(self) -> TopicList:
         """Return the topics as they stand. Raises `Problem` 503 while Kafka cannot be read."""
         return await self._shared("topics", self._look)
 
-    async def dead_letters(self, reason: str | None, topic: str | None, limit: int) -> Found:
+    async def dead_letters(
+        self,
+        reason: str | None,
+        topic: str | None,
+        limit: int,
+        before: tuple[float, str] | None = None,
+    ) -> Found:
         """Return the newest dead letters whose reason holds a text, and that are from a topic.
 
+        `before`: as of `find_letters`. The topic is read when it holds something else than before.
         Raises `Problem` 503 while Kafka cannot be read.
         """
         wanted = (reason or "").lower()
@@ -62,11 +74,14 @@ class KafkaViews:
             of_topic = topic is None or plain(letter.topic) == plain(topic)
             return of_topic and wanted in letter.reason.lower()
 
-        return await self._shared((wanted, topic, limit), lambda: self._find(is_wanted, limit))
+        key = wanted, topic, limit, before
+        return await self._shared(key, lambda: self._known(key, is_wanted, limit, before))
 
     async def dead_letter(self, letter_id: str) -> tuple[Letter, bool]:
         """Return a dead letter and whether it was sent again. Raises `Problem` 404, 503."""
-        found = await self._read(lambda: self._find(lambda letter: letter.id == letter_id, 1))
+        found = await self._read(
+            lambda: self._known(letter_id, lambda letter: letter.id == letter_id, 1)
+        )
         if not found.letters:
             raise Problem(404, f"There is no dead letter {letter_id}.")
         return found.letters[0], found.letters[0].id in found.resent
@@ -103,17 +118,13 @@ class KafkaViews:
             raise Problem(503, str(exc), retry_after_s=RETRY_AFTER_S) from exc
 
     def _look(self) -> TopicList:
-        from headrace.topic_figures import TopicsObserver
-
         try:
-            if self._observer is None:
-                self._observer, self._last = TopicsObserver(self._settings), None
-            first = self._last
+            observer, first = self._observing(), self._last
             if first is None or not _OVER_S[0] <= time.monotonic() - first.at <= _OVER_S[1]:
-                first = self._observer.look(self._topics.all)
+                first = observer.look(self._topics.all)
                 time.sleep(_OVER_S[0])
-            last = self._observer.look(self._topics.all)
-            rows = self._observer.compare(self._topics.all, first, last)
+            last = observer.look(self._topics.all)
+            rows = observer.compare(self._topics.all, first, last)
         except HeadraceError:
             self._disconnect()
             raise
@@ -121,11 +132,36 @@ class KafkaViews:
         over_s = round(last.at - first.at, 3)
         return TopicList(time.time(), over_s, last.unknown, [_info(row) for row in rows])
 
-    def _find(self, wanted: Callable[[Letter], bool], limit: int) -> Found:
+    def _known(
+        self,
+        key: object,
+        wanted: Callable[[Letter], bool],
+        limit: int,
+        before: tuple[float, str] | None = None,
+    ) -> Found:
+        """Return the letters that are wanted, read anew once any came, or somebody was erased."""
         from headrace.letters import find_letters, letters
 
-        with closing(letters(self._settings)) as read:
-            return find_letters(read, wanted, limit)
+        try:
+            end = self._observing().ends((DEAD_LETTERS, ERASURES))
+        except HeadraceError:
+            self._disconnect()
+            raise
+        if end != self._letters_end:
+            self._letters, self._letters_end = {}, end
+        if key not in self._letters:
+            with closing(letters(self._settings)) as read:
+                self._letters[key] = find_letters(read, wanted, limit, before)
+            while len(self._letters) > _LISTS_KEPT:
+                del self._letters[next(iter(self._letters))]
+        return self._letters[key]
+
+    def _observing(self) -> TopicsObserver:
+        from headrace.topic_figures import TopicsObserver
+
+        if self._observer is None:
+            self._observer, self._last = TopicsObserver(self._settings), None
+        return self._observer
 
     def _erasures(self) -> Erasures:
         from headrace.erasure_log import read_erasures

@@ -16,21 +16,21 @@ function colour(name) {
   return found;
 }
 
-/** The options with the page's colours, and numbers with their unit. */
+/** The options with the page's colours; the unit of numbers stands over their axis, and in tips. */
 function dressed(options, unit) {
   const text = colour("--muted");
   const line = colour("--line");
+  const plain = (value) => Number(value).toLocaleString([], { maximumSignificantDigits: 4 });
   const number = (value) =>
-    value === null || value === undefined || value === "-"
-      ? "no data"
-      : `${Number(value).toLocaleString([], { maximumSignificantDigits: 4 })}${unit ? " " + unit : ""}`;
+    value === null || value === undefined || value === "-" ? "no data" : `${plain(value)}${unit ? " " + unit : ""}`;
   const axis = (given, isValue) => ({
     axisLine: { lineStyle: { color: line } },
     axisTick: { show: false },
     splitLine: { lineStyle: { color: line } },
-    nameTextStyle: { color: text },
+    nameTextStyle: { color: text, align: "right", padding: [0, 8, 0, 0] },
+    nameGap: 12,
     ...given,
-    axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: number } : {}), ...given?.axisLabel },
+    axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: plain } : {}), ...given?.axisLabel },
   });
   const { at, still, ...rest } = options;
   const series = (options.series ?? []).map((each) => ({
@@ -46,7 +46,8 @@ function dressed(options, unit) {
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
     animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
     animationDuration: 200,
-    grid: { left: 16, right: 16, top: 32, bottom: 8, containLabel: true },
+    // With a unit there is a line more between the legend and the axis.
+    grid: { left: 16, right: 16, top: unit ? 54 : 32, bottom: 8, containLabel: true },
     ...rest,
     legend: options.legend && {
       textStyle: { color: text },
@@ -72,7 +73,7 @@ function dressed(options, unit) {
       ...options.tooltip,
     },
     xAxis: options.xAxis ? axis(options.xAxis, options.xAxis.type === "value") : undefined,
-    yAxis: options.yAxis ? axis(options.yAxis, options.yAxis.type !== "category") : undefined,
+    yAxis: options.yAxis ? axis({ name: unit, ...options.yAxis }, options.yAxis.type !== "category") : undefined,
     series,
   };
 }

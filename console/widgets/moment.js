@@ -26,7 +26,7 @@ export default {
     // Further from 1970 than a date can be.
     if (isNaN(date)) return h("span", { class: "none" }, `${this.at} s since 1970, which is no time`);
     const today = date.toDateString() === new Date().toDateString();
-    const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
     const day = date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
     const full = today ? clock : `${day}, ${clock}`;
     const since = this.now - this.at;

@@ -15,7 +15,7 @@ FieldKind = Literal["text", "number", "search", "select", "range", "checkbox", "
 
 
 class Moment(Element, component="moment.js"):
-    """A time as the browser's own clock and language have it, and how long ago that is."""
+    """A time as the browser's own clock and language have it, of 24 hours, and how long ago."""
 
     def __init__(self, at: float | None, *, ago: bool = True) -> None:
         """`at`: Unix seconds."""
@@ -26,6 +26,25 @@ class Moment(Element, component="moment.js"):
     def set(self, at: float | None) -> None:
         """Show another time."""
         self._props["at"] = at
+
+
+class Address(Element, component="address.js"):
+    """What is chosen on a page, kept in its address: a reload or a link shows the same again."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        """`query`: what the page was asked for with."""
+        super().__init__()
+        self._props["query"] = dict(query)
+
+    def get(self, name: str) -> str:
+        """Return what was chosen; nothing when nothing was."""
+        value: str = self._props["query"].get(name, "")
+        return value
+
+    def keep(self, name: str, value: str) -> None:
+        """Keep a choice in the address, or with no words leave it out."""
+        others = {each: kept for each, kept in self._props["query"].items() if each != name}
+        self._props["query"] = {**others, name: value} if value else others
 
 
 class CopyButton(Element, component="copy.js"):
@@ -118,7 +137,8 @@ class Dialog(Element, component="dialog.js"):
 class Chart(Element, component="chart.js"):
     """A chart of ECharts, drawn on a canvas in the page's own colours.
 
-    Numbers on axes and in tips have a unit; tips are drawn too, so no text of data is markup.
+    The unit of numbers stands over their axis, and in tips; tips are drawn too, so no text of data
+    is markup.
     """
 
     def __init__(self, label: str, options: Mapping[str, Any], *, unit: str = "") -> None:

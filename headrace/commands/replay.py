@@ -55,7 +55,8 @@ async def _replay(settings: Settings, options: ReplayOptions, console: Console) 
         def begun(record: ReplayRecord, goes_on: bool) -> None:
             progress.update(task, total=size(record), completed=passed(record))
             if goes_on:
-                console.print(f"The replay into {options.into} goes on where it was left.")
+                does = "would go on" if options.dry_run else "goes on"
+                console.print(f"The replay into {options.into} {does} where it was left.")
 
         def moved(record: ReplayRecord) -> None:
             progress.update(task, completed=passed(record))

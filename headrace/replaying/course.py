@@ -119,9 +119,11 @@ async def _into_shadow(
     of_shadow = shadow_settings(settings, namespace)
     limits = Limits(erasures, rate=options.rate)
     async with _reader(of_shadow) as redis:
-        # What is refused is refused before anybody has to give way.
+        # What is refused is refused before anybody has to give way, and by a dry run, too.
         record, goes_on = await _plan(Shadow(redis, settings, namespace), settings, options)
         if options.dry_run:
+            # Of what was applied already nothing would be applied.
+            record = msgspec.structs.replace(record, counts={})
             listener.begun(record, goes_on)
             return await run_replay(settings, record, NoTarget(), limits, listener.moved)
     async with sole_writer(of_shadow) as redis:
@@ -153,11 +155,11 @@ async def _plan(
     namespace = shadow.settings.namespace
     asked = _asked(settings, options)
     before = await shadow.read()
-    if before is not None and not options.anew and not options.dry_run:
+    if before is not None and not options.anew:
         if before.is_complete:
             raise HeadraceError(
-                f"{namespace} holds a replay that is complete: `{promotion(settings, namespace)}` "
-                "makes it live; add --anew to delete it and begin from nothing."
+                f"{namespace} holds a replay that is complete: promote it "
+                f"(`{promotion(settings, namespace)}`), or begin anew, which deletes it (--anew)."
             )
         check_same(asked, before, namespace)
         _check_topics_are_the_same(before, await asyncio.to_thread(event_topic_ids, settings))
@@ -248,6 +250,6 @@ def _check_topics_are_the_same(before: ReplayRecord, topic_ids: Mapping[str, str
     for topic, topic_id in before.window.topic_ids.items():
         if topic_ids.get(topic) != topic_id:
             raise HeadraceError(
-                f"The topic {topic} was made anew since this replay began; add --anew to begin "
-                "from nothing."
+                f"The topic {topic} was made anew since this replay began; begin anew, which "
+                "deletes what is there (--anew)."
             )

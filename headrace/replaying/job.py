@@ -130,9 +130,10 @@ class Job:
     async def _erasures(self) -> Erasures:
         return await asyncio.to_thread(read_erasures, self._settings)
 
-    def _begun(self, record: ReplayRecord, _: bool) -> None:
+    def _begun(self, record: ReplayRecord, goes_on: bool) -> None:
         # Begun anew once: whoever goes on with it begins where it was left.
-        self._note(step="replaying", total=size(record), anew=False)
+        anew = self.task.anew and self.task.dry_run
+        self._note(step="replaying", total=size(record), goes_on=goes_on, anew=anew)
         self._moved(record)
 
     def _moved(self, record: ReplayRecord) -> None:

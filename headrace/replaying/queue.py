@@ -60,6 +60,9 @@ class ReplayTask(Struct, frozen=True, kw_only=True, rename={"begin": "from", "en
     """Offsets of the window; None: that is not known yet."""
     counts: Counts = {}
     """By topic and outcome, records."""
+    goes_on: bool | None = None
+    """Whether it began, or of a dry run would begin, where one into this shadow was left; None:
+    that is not known yet."""
     state_hash: str | None = None
     """Digest of the shadow once it is complete."""
     created_at: float
@@ -242,18 +245,23 @@ class ReplayQueue:
 
     async def _claim_target(self, task: ReplayTask) -> None:
         if task.dry_run:
+            await self._check_target(task)
             return
         while not await self._redis.hsetnx(self._active, _target(task), task.id):
-            other_id = await self._redis.hget(self._active, _target(task))
-            raw = await self._redis.get(self._task(text(other_id))) if other_id else None
-            other = None if raw is None else _decoder.decode(raw)
-            if other is not None and other.status in OPEN and other.id != task.id:
-                where = "the live state" if task.into is None else task.into
-                raise ReplayRefused(
-                    f"Replay {other.id} into {where} has not ended; cancel it, or wait."
-                )
+            await self._check_target(task)
             # Whoever put it there died before it was queued, or after it had ended.
             await self._redis.hdel(self._active, _target(task))
+
+    async def _check_target(self, task: ReplayTask) -> None:
+        """Raise `ReplayRefused` while another replay writes to the same, or is to."""
+        other_id = await self._redis.hget(self._active, _target(task))
+        raw = await self._redis.get(self._task(text(other_id))) if other_id else None
+        other = None if raw is None else _decoder.decode(raw)
+        if other is not None and other.status in OPEN and other.id != task.id:
+            where = "the live state" if task.into is None else task.into
+            raise ReplayRefused(
+                f"Replay {other.id} into {where} has not ended; cancel it, or wait."
+            )
 
     async def _store(self, task: ReplayTask) -> None:
         await self._redis.set(self._task(task.id), msgspec.json.encode(task))

@@ -119,5 +119,5 @@ def check_same(asked: Mapping[str, str], before: ReplayRecord, namespace: str) -
     if differences:
         raise HeadraceError(
             f"The replay into {namespace} was begun otherwise: {'; '.join(differences)}. "
-            "Ask for the same to go on, or add --anew to begin from nothing."
+            "Ask for the same to go on, or begin anew, which deletes what is there (--anew)."
         )

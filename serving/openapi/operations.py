@@ -22,6 +22,7 @@ from serving.openapi.parameters import (
     IDS,
     IN_STATUS,
     LAST_EVENT_ID,
+    LETTER_CURSOR,
     LETTERS,
     LIMIT,
     OF_KIND,
@@ -159,7 +160,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/topics"): Operation(answer=TopicList, errors=(503,)),
     ("GET", "/v1/dead-letters"): Operation(
         answer=DeadLetterList,
-        parameters=(REASON, FROM_TOPIC, LETTERS),
+        parameters=(REASON, FROM_TOPIC, LETTERS, LETTER_CURSOR),
         errors=(422, 503),
     ),
     ("GET", "/v1/dead-letters/{letter_id}"): Operation(answer=DeadLetter, errors=(404, 422, 503)),

@@ -19,7 +19,7 @@ from serving.routes.models import MAX_MAP
 from serving.routes.tasks import MAX_LIMIT, STATUSES
 from serving.routes.topics import MAX_LETTERS, MAX_REASON, MAX_TOPIC
 from serving.routes.users import MAX_USERS
-from serving.schemas.dead_letters import LetterId
+from serving.schemas.dead_letters import LetterCursor, LetterId
 from serving.schemas.replays import ReplayId
 from serving.schemas.tasks import TaskId
 
@@ -105,6 +105,13 @@ FROM_TOPIC = {
     "schema": {"type": "string", "maxLength": MAX_TOPIC},
 }
 USERS = _limit(most=MAX_USERS, default=10, example=5)
+LETTER_CURSOR = {
+    "name": "cursor",
+    "in": "query",
+    "description": "The `cursor` of the page before: what follows on it, older letters.",
+    "example": examples.LETTER_CURSOR,
+    "schema": msgspec.json.schema(LetterCursor),
+}
 LETTERS = _limit(most=MAX_LETTERS, default=50, example=20)
 STEP = {
     "name": "step",

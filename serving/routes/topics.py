@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from serving.queries import number, words
 from serving.schemas.dead_letters import (
     DeadLetter,
     DeadLetterList,
+    LetterCursor,
     LetterId,
     ResendRequest,
     ResentLetter,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_LETTERS, MAX_REASON, MAX_TOPIC = 1_000, 200, 249
 _LETTERS = 50
+_LONGEST_CURSOR = 50
 _ID_IS = "the partition and the offset in the topic of dead letters: 2-17"
 
 
@@ -43,16 +46,19 @@ async def get_dead_letters(request: Request) -> Response:
     """Return the newest dead letters, newest first.
 
     With `reason` those whose reason holds that text, whatever its case; with `topic` those from
-    there. One that was buried twice is there once; those of erased users are not.
+    there. One that was buried twice is there once; those of erased users are not. `cursor` asks for
+    the page after the one that it came with.
     """
     server = services(request)
     found = await server.kafka.dead_letters(
         words(request, "reason", MAX_REASON),
         words(request, "topic", MAX_TOPIC),
         number(request, "limit", 1, MAX_LETTERS) or _LETTERS,
+        _read_cursor(words(request, "cursor", _LONGEST_CURSOR)),
     )
     rows = [_shown(each, each.id in found.resent, server.topics) for each in found.letters]
-    return json_response(DeadLetterList(found.count, rows))
+    cursor = _write_cursor(found.letters[-1]) if found.older else None
+    return json_response(DeadLetterList(found.count, rows, cursor))
 
 
 async def get_dead_letter(request: Request) -> Response:
@@ -162,6 +168,23 @@ def _text(raw: bytes | None) -> tuple[str | None, str | None]:
         return raw.decode(), None
     except UnicodeDecodeError:
         return None, base64.b64encode(raw).decode()
+
+
+def _write_cursor(last: Letter) -> str:
+    """Return the cursor of a page: its last letter's time in milliseconds, and id."""
+    return f"{round(1_000 * last.buried_at)}-{last.id}"
+
+
+def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
+    """Return when the last letter of a page was buried, and its id. Raises `Problem` 422."""
+    if cursor is None:
+        return None
+    try:
+        milliseconds, *of_id = msgspec.convert(cursor, LetterCursor).rsplit("-", 2)
+    except msgspec.ValidationError as exc:
+        reason = "Expected the `cursor` of an answer"
+        raise Problem(422, f"cursor: {reason}.", [wrong_field("cursor", reason, None)]) from exc
+    return int(milliseconds) / 1_000, "-".join(of_id)
 
 
 def _letter_id(request: Request) -> str:

@@ -11,6 +11,15 @@ from headrace.tokens import TokenText
 LetterId = Annotated[str, Meta(pattern="^[0-9]{1,9}-[0-9]{1,18}(?!\\n)$")]
 
 
+LetterCursor = Annotated[
+    str,
+    Meta(
+        pattern="^-?[0-9]{1,16}-[0-9]{1,9}-[0-9]{1,18}(?!\\n)$",
+        description="The `cursor` of the page before.",
+    ),
+]
+
+
 class DeadLetter(Struct, frozen=True, kw_only=True):
     """A record that is wrong in itself, as received; in base64 what is no UTF-8."""
 
@@ -38,6 +47,8 @@ class DeadLetterList(Struct, frozen=True):
     count: int
     """Of all that match."""
     dead_letters: list[DeadLetter]
+    cursor: str | None
+    """Asks for the next page, of older ones; null when there are none."""
 
 
 class ResendRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,7 +39,7 @@ class ReplayRequest(
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     """Records a second at the most; 0: as fast as it goes."""
     dry_run: bool = False
-    """Whether it is only to be counted what would be applied."""
+    """Whether it is only to be counted what would be applied; refused as the replay would be."""
     anew: bool = False
     """Whether a shadow that is there is deleted first."""
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import httpx
+import msgspec
 import pytest
 from nicegui import ElementFilter, ui
 from nicegui.testing import user_simulation
-from parts import eventually
+from parts import PATIENCE_S, eventually
 
 from console import formats
-from console.calls import curl_of
-from console.connection import Server, Watch
+from console.calls import CallLog, curl_of
+from console.connection import Health, Server, Watch
 from console.errors import Trouble, after_deed, trouble_of
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
 from console.pages.items.item import read_attributes, read_categories
-from console.pages.live import lately
+from console.pages.live.charts import marks
+from console.pages.live.newest import newest
+from console.pages.models.changes import measured
+from console.pages.models.gate import draw_verdict
 from console.pages.models.train_form import read_parameters, read_time
+from console.pages.streams.questions import before_cancel, before_resume, promotable
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
@@ -36,6 +42,8 @@ from headrace_client.types import (
     PartitionInfo,
     Reason,
     Recommendation,
+    ReplayTask,
+    Swap,
     TopicInfo,
 )
 
@@ -418,11 +426,151 @@ def test_a_lag_that_is_not_known_is_not_said_to_be_none(
     assert (row[3], row[5]) == (words if lag is None else "none done", words)
 
 
-def test_what_was_told_before_and_not_of_late_is_told_apart_from_what_never_was() -> None:
+STEPS = [10.0, 20.0, 30.0, 40.0, 50.0]
+
+
+def test_a_number_has_the_time_of_its_step_and_what_was_told_before_is_told_apart() -> None:
     never, before, late = [None] * 5, [2.0, None, None, None, None], [None, None, None, 1.5, None]
-    assert lately(formats.rate, never, never) == "no data yet"
-    assert lately(formats.rate, before, never) == "none lately"
-    assert lately(formats.rate, late, late, before) == "3/s"
+    last = [None, None, None, None, 4.0]
+
+    def told(*series: Sequence[float | None]) -> tuple[str, float | None]:
+        found = newest(STEPS, 10.0, 53.0, *series)
+        return found.words(formats.rate), found.at
+
+    assert told(never, never) == ("no data yet", None)
+    # The end of the step that had the last of them.
+    assert told(before, never) == ("none lately", 20.0)
+    assert told(late, late, before) == ("3/s", 50.0)
+    # A step that is not over yet ends with what was told last; a sum is as old as its oldest part.
+    assert told(last) == ("4/s", 53.0)
+    assert told(last, late) == ("5.5/s", 50.0)
+
+
+def swap(version: str, at: float, model_id: str = "shop") -> Swap:
+    """Return that a version went live."""
+    return Swap(model_id=model_id, version=version, at=at, reason="")
+
+
+def test_swaps_are_named_where_there_is_room_and_by_model_where_there_are_several() -> None:
+    near = [swap("2026-old", -5.0), swap("2026-a", 1.0), swap("2026-b", 2.0), swap("2026-c", 50.0)]
+    named = [(mark.at, mark.name) for mark in marks(near, 0.0, 100.0)]
+    assert named == [(1.0, ""), (2.0, "b"), (50.0, "c")]
+    two = [swap("2026-a", 1.0), swap("2026-b", 50.0, "books")]
+    assert [mark.name for mark in marks(two, 0.0, 100.0)] == ["shop a", "books b"]
+
+
+def verdict(**fields: object) -> dict[str, object]:
+    """Return a verdict of the gate: worse, but not by more than chance, but for these fields."""
+    usual = {
+        "accepted": True, "reason": "Not worse.", "against": "2026-a", "events": 1_515,
+        "low": -0.078, "high": 0.055, "difference": -0.014, "tolerance": 0.02,
+    }  # fmt: skip
+    return {**usual, **fields}
+
+
+@pytest.mark.parametrize("events", [1_515, 0])
+async def test_a_gate_that_measured_nothing_shows_no_interval(events: int) -> None:
+    of_gate = {"gate_difference": 0.0, "ndcg_at_10": 0.112}
+    version = {"metrics": of_gate, "verdict": verdict(events=events)}
+    assert measured(version) == (of_gate if events else {"ndcg_at_10": 0.112})
+    assert measured({**version, "verdict": None}) == of_gate
+    async with user_simulation(lambda: draw_verdict(verdict(events=events))) as user:
+        await user.open("/")
+        with user:
+            shown = {each.tag: each for each in ElementFilter(kind=Tag)}
+            assert shown["p"].text
+            assert ("svg" in shown) == bool(events)
+            if events:
+                said = shown["svg"].props["aria-label"]
+                assert "NDCG@10 \N{MINUS SIGN}1.4 % to 2026-a" in said
+                assert "tolerance 2.0\u00a0%" in said
+                ends = [each.text for each in ElementFilter(kind=Tag) if each.tag == "text"]
+                assert ends == ["\N{MINUS SIGN}7.8 %", "0 %", "+7.8 %"]
+
+
+async def test_what_went_wrong_is_said_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("console.visit._TOAST_S", 0.0)
+    visits: list[Visit] = []
+
+    def said() -> list[str]:
+        return [each.text for each in ElementFilter(kind=Tag) if each.text]
+
+    async def only_what_is_bad() -> bool:
+        return "done" not in said()
+
+    async with user_simulation(lambda: visits.append(opened_visit())) as user:
+        await user.open("/")
+        [visit] = visits
+        with user:
+            visit.toast("It may have been done.", "bad")
+            visit.toast("done", "good")
+            await eventually(only_what_is_bad, "what is good goes by itself")
+            assert said() == ["It may have been done.", "Close"]
+            for nth in range(9):
+                visit.toast(f"no. {nth}", "bad")
+            # They do not cover the page.
+            assert [each for each in said() if each != "Close"] == [f"no. {n}" for n in range(5, 9)]
+
+
+async def test_who_listens_while_a_watch_ends_gets_another_one() -> None:
+    closing, may_close = asyncio.Event(), asyncio.Event()
+
+    class Slow(httpx.AsyncClient):
+        async def __aexit__(self, *_: object) -> None:
+            closing.set()
+            await may_close.wait()
+
+    class Away(Server):
+        def http(self, log: CallLog | None = None) -> httpx.AsyncClient:
+            return Slow(trust_env=False)
+
+    told: list[Health] = []
+    watch = Watch(Away("http://127.0.0.1:9"))
+    watch.listen(told.append)()
+    await closing.wait()
+    closing.clear()
+    end = watch.listen(told.append)
+    end()
+    # The second watch comes to its own end, too.
+    await asyncio.wait_for(closing.wait(), PATIENCE_S)
+    may_close.set()
+
+
+def replay(name: str, **fields: object) -> ReplayTask:
+    """Return a replay into a shadow that has ended well, but for these fields."""
+    usual = {
+        "id": name, "model_id": "shop", "into": "shadow", "status": "SUCCEEDED", "total": 9,
+        "created_at": 0.0, "started_at": 0.0, "updated_at": 0.0,
+    }  # fmt: skip
+    return msgspec.convert({**usual, **fields}, ReplayTask)
+
+
+@pytest.mark.parametrize(
+    ("fields", "resume", "cancel"),
+    [
+        ({}, "goes on into shadow where it was left", "Resume goes on where it was left"),
+        ({"total": None}, "had not begun; it begins to fill shadow", "where it was left"),
+        ({"into": None}, "begins again, into the live state", "begins again, and what was applied"),
+        ({"dry_run": True}, "begins again; nothing is written", "counts from the beginning"),
+        ({"action": "promote"}, "shadow becomes the live state", "Resume asks for it again"),
+    ],
+)
+def test_what_comes_of_cancelling_and_resuming_is_said_of_each_kind_of_replay(
+    fields: dict[str, object], resume: str, cancel: str
+) -> None:
+    assert resume in before_resume(replay("a", **fields)).consequence
+    assert cancel in before_cancel(replay("a", **fields)).undo
+
+
+def test_a_shadow_is_promoted_from_the_replay_that_filled_it_last() -> None:
+    first, other = replay("first"), replay("other", into="other")
+    assert promotable([other, first]) == {"other", "first"}
+    refused, dry = replay("a", status="FAILED", total=None), replay("b", dry_run=True)
+    waits = replay("c", action="promote", status="CANCELLED", started_at=None, total=None)
+    assert promotable([refused, dry, waits, first]) == {"first"}
+    assert promotable([replay("later"), first]) == {"later"}
+    assert promotable([replay("broken", status="CANCELLED"), first]) == set()
+    assert promotable([replay("live", action="promote", total=None), first]) == set()
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

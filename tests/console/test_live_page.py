@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from datetime import datetime
 
 import pytest
 from browser import PATIENCE_MS, Visitor
@@ -21,6 +22,12 @@ expect.set_options(timeout=PATIENCE_MS)
 UNSELECT = """async (chart) => {
     const { echarts } = await import("nicegui-echart");
     echarts.getInstanceByDom(chart).dispatchAction({ type: "legendUnSelect", name: "requests" });
+}"""
+SWAPS = """async (chart) => {
+    const { echarts } = await import("nicegui-echart");
+    const { legend, series } = echarts.getInstanceByDom(chart).getOption();
+    const swaps = series.find((each) => each.name === "swaps");
+    return [legend[0].data, swaps.markLine.data.map((each) => each.xAxis)];
 }"""
 SELECTED = """async (chart) => {
     const { echarts } = await import("nicegui-echart");
@@ -53,22 +60,40 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     for name in ("Events applied", "Lag", "Requests", "Time to answer, p99", "Server errors"):
         figure = now.locator(".figure", has_text=name)
         await expect(figure.locator(".value")).to_have_text(re.compile(r"\d"))
-        # The time that it is from.
-        await expect(figure.locator("time")).to_be_visible()
+        # The time that it is from: the end of a step, or when the last one was told of.
+        at = datetime.fromisoformat(
+            str(await figure.locator("time").get_attribute("datetime")).replace("Z", "+00:00")
+        )
+        assert at.timestamp() <= time.time()
+        # One time of 24 hours, here as on the axes.
+        await expect(figure.locator("time")).not_to_contain_text(re.compile("[AP]M"))
     await expect(now).to_contain_text("a point each 10 s")
+    await expect(now).to_contain_text("Each is of the 10 s up to the time under it.")
     events = page.get_by_label(re.compile(r"^Events by topic\. .*clicks"))
     await expect(events).to_have_role("img")
     quality = page.get_by_label(re.compile(r"^HR@10, rolling\. .*Swaps: .*" + live.version))
     await expect(quality).to_be_visible()
+    # Swaps are no line of the legend's, so hiding a version hides none of them.
+    [legend, swaps] = await quality.evaluate(SWAPS)
+    assert "swaps" not in legend
+    assert live.version in legend
+    assert swaps
     route = page.get_by_role("row", name="POST /v1/recommendations")
     await expect(route.locator("td").first).to_have_text(re.compile(r"^[1-9]"))
 
     await page.get_by_label("Window").select_option("1d")
     await expect(now).to_contain_text("a point each 5")
+    # What is of now is of now, however long the window is.
+    await expect(now).to_contain_text("Each is of the 10 s")
+    await expect(page).to_have_url(re.compile(r"/live\?window=1d$"))
+    await page.reload()
+    await expect(page.get_by_label("Window")).to_have_value("1d")
+    await expect(now).to_contain_text("a point each 5")
     await expect(page.get_by_label(re.compile("^Time to answer. .*p99 .* ms"))).to_be_visible()
     await expect(quality).to_be_visible()
     await page.get_by_label("Window").select_option("1h")
     await expect(now).to_contain_text("a point each 10 s")
+    await expect(page).to_have_url(re.compile("/live$"))
 
 
 async def test_what_the_reader_does_outlasts_a_look(system: System, visitor: Visitor) -> None:

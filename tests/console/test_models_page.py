@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 
 import pytest
@@ -86,7 +87,9 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
         await api.roll_back(system.settings.model_id)
         await dialog.get_by_role("button", name="Roll back").click()
         told = f"By now a rollback leads to {first}, not to {second}."
-        await expect(page.locator(".toast.bad")).to_contain_text(told)
+        await expect(page.get_by_role("alert").locator(".toast.bad")).to_contain_text(told)
+        await page.get_by_role("button", name="Close this message").click()
+        await expect(page.locator(".toast.bad")).to_have_count(0)
         assert await is_live() == second
 
         await api.pin(system.settings.model_id, second)
@@ -202,6 +205,11 @@ async def test_a_model_that_is_deleted_meanwhile_says_so(system: System, visitor
         await visitor.go("/models")
         choice = page.get_by_label("Model", exact=True)
         await choice.select_option(other)
+        await expect(versions).to_contain_text("The first training makes one.")
+        # A link or a reload shows the same model.
+        await expect(page).to_have_url(re.compile(rf"/models\?model={other}$"))
+        await page.reload()
+        await expect(choice).to_have_value(other)
         await expect(versions).to_contain_text("The first training makes one.")
         await expect(train).to_be_visible()
         await api.delete_model(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 
@@ -19,7 +20,7 @@ from system import KEY, System, key_with, ring
 from console.connection import TIMEOUT_S
 from headrace.topics import Topics
 from headrace_client import AsyncClient
-from headrace_client.types import ResendRequest
+from headrace_client.types import ReplayRequest, ResendRequest
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
@@ -38,6 +39,14 @@ async def test_topics_and_partitions_are_told(visitor: Visitor) -> None:
     await expect(partitions.locator("tbody tr")).to_have_count(2)
     await page.get_by_label("Topic", exact=True).select_option("erasures")
     await expect(partitions.locator("tbody tr").first).to_contain_text("not read by workers")
+    # A link or a reload shows the same one.
+    await expect(page).to_have_url(re.compile(r"/streams\?topic=erasures$"))
+    await page.reload()
+    await expect(page.get_by_label("Topic", exact=True)).to_have_value("erasures")
+    await expect(partitions.locator("tbody tr").first).to_contain_text("not read by workers")
+    await visitor.go("/streams?topic=none-such")
+    await expect(page.get_by_label("Topic", exact=True)).to_have_value(re.compile("."))
+    await expect(page).to_have_url(re.compile("/streams$"))
 
 
 async def test_a_dead_letter_is_mended_and_arrives(system: System, visitor: Visitor) -> None:
@@ -112,6 +121,37 @@ async def test_a_letter_that_was_sent_again_is_not_sent_once_more_without_a_warn
     await expect(dialog.get_by_role("alert")).to_contain_text("It was sent again already.")
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
+
+
+async def test_older_letters_are_reached_page_by_page(system: System, visitor: Visitor) -> None:
+    page = visitor.page
+    wrong = [(b"many", b"too old by now" if n < 9 else b"one of many") for n in range(60)]
+    await asyncio.to_thread(send_raw, system.settings, "purchases", wrong)
+    await visitor.go("/streams")
+    letters = page.locator(".letter")
+    newer, older = (
+        page.get_by_role("button", name=f"{n} dead letters") for n in ("Newer", "Older")
+    )
+    await page.get_by_label("From topic").select_option("purchases")
+    await expect(page.get_by_text("Page 1 of 2, 60 in all")).to_be_visible()
+    await expect(letters).to_have_count(50)
+    await expect(newer).to_be_disabled()
+    first = [await each.get_attribute("data-letter") for each in await letters.all()]
+    await older.dblclick()
+    await expect(page.get_by_text("Page 2 of 2, 60 in all")).to_be_visible()
+    await expect(letters).to_have_count(10)
+    await expect(older).to_be_disabled()
+    rest = [await each.get_attribute("data-letter") for each in await letters.all()]
+    assert len({*first, *rest}) == 60
+    # What is chosen is shown from its newest on, and what is there is mended there.
+    await letters.last.get_by_role("button", name="Mend dead letter").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("from purchases/")
+    await page.keyboard.press("Escape")
+    await newer.click()
+    await expect(letters).to_have_count(50)
+    await page.get_by_label("Reason holds").fill("no such reason")
+    await expect(page.get_by_text("None is like that.")).to_be_visible()
+    await expect(newer).to_be_hidden()
 
 
 async def test_a_letter_is_closed_at_once_while_the_server_is_slow(
@@ -227,6 +267,8 @@ async def test_a_dry_run_a_replay_and_its_promotion(system: System, visitor: Vis
     await page.get_by_role("button", name="Promote", exact=True).click()
     await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
     await expect(row).to_contain_text("is the live state")
+    # What became the live state is no shadow any more.
+    await expect(page.get_by_role("button", name="Promote replay")).to_have_count(0)
     # Workers end when the state is exchanged; whoever supervises them starts them again.
     await asyncio.to_thread(system.worker.wait)
     system.worker.start()
@@ -254,9 +296,37 @@ async def test_a_replay_is_cancelled_and_gone_on_with(system: System, visitor: V
     await expect(row.locator("[data-status=SUCCEEDED]")).to_be_visible()
     async with AsyncClient(system.settings.url, KEY) as api:
         replay = (await api.replays()).replays[0]
-    assert (replay.into, replay.records) == (shadow, replay.total)
-    # What was applied before it was cancelled was applied and counted once.
-    assert all("known" not in outcomes for outcomes in replay.counts.values())
+        assert (replay.into, replay.records) == (shadow, replay.total)
+        # What was applied before it was cancelled was applied and counted once.
+        assert all("known" not in outcomes for outcomes in replay.counts.values())
+
+        # The same once more would be refused: a dry run says so.
+        start, dry_run = (page.get_by_role("button", name=each) for each in ("Replay …", "Dry run"))
+        await expect(start).to_be_disabled()
+        await dry_run.click()
+        told = f"{shadow} holds a replay that is complete"
+        await expect(page.locator(".verdict.bad")).to_contain_text(told)
+        await expect(start).to_be_disabled()
+
+        # The trainer runs one at a time, so a promotion waits behind a slow one.
+        slow = await api.start_replay(ReplayRequest(into=f"{shadow}-2", rate=1.0))
+        promote = page.get_by_role("button", name=f"Promote replay {replay.id}")
+        await promote.click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Promote").click()
+        await expect(row.locator(".task-kind")).to_have_text(f"promotion of {shadow}")
+        await row.get_by_role("button", name="Cancel").click()
+        await expect(dialog).to_contain_text("It has not begun; the live state stays as it is.")
+        await dialog.get_by_role("button", name="Cancel the promotion").click()
+        await row.get_by_role("button", name="Resume").click()
+        # What is asked is what a promotion asks: the live state would be replaced.
+        await expect(dialog).to_contain_text(f"{shadow} becomes the live state, in place of all")
+        await expect(dialog).to_contain_text("Once it runs it cannot be cancelled.")
+        await expect(dialog.locator(".danger")).to_have_text("Resume the promotion")
+        await dialog.get_by_role("button", name="Cancel", exact=True).click()
+        # It has changed nothing, so the shadow still is what the replay made of it.
+        await expect(promote).to_be_visible()
+        await api.cancel_replay(slow.id)
 
 
 async def test_who_may_only_train_sees_no_dead_letter(system: System, browser: Browser) -> None:

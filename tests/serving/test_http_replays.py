@@ -44,6 +44,13 @@ async def look(client: httpx.AsyncClient, replay: dict[str, Any]) -> Any:
     return (await client.get(f"/v1/replays/{replay['id']}")).json()
 
 
+async def counted(client: httpx.AsyncClient, settings: Settings, **fields: Any) -> Any:
+    """Make a dry run, and return it at its end."""
+    dry = await ask(client, **fields, dry_run=True)
+    await run_job(settings)
+    return await look(client, dry)
+
+
 @asynccontextmanager
 async def job(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     """A job that runs beside the block."""
@@ -75,6 +82,9 @@ async def test_a_window_is_counted_replayed_into_a_shadow_and_promoted(
 
     made = await ask(client, into=shadow)
     busy = await client.post("/v1/replays", json={"into": shadow})
+    check_problem(busy, 409, f"Replay {made['id']} into {shadow} has not ended")
+    # What the replay would be told a dry run of it is told, too.
+    busy = await client.post("/v1/replays", json={"into": shadow, "dry_run": True})
     check_problem(busy, 409, f"Replay {made['id']} into {shadow} has not ended")
     early = await client.post(f"/v1/replays/{made['id']}/promote")
     check_problem(early, 409, "is QUEUED; only a whole one is promoted")
@@ -125,6 +135,15 @@ async def test_one_that_is_cancelled_goes_on_where_it_was_left(
     assert not record.is_complete
     assert (await client.delete(f"/v1/replays/{made['id']}")).json()["status"] == "CANCELLED"
 
+    rest = await counted(client, settings, into=shadow)
+    assert (rest["status"], rest["goes_on"]) == ("SUCCEEDED", True)
+    applied = sum(outcomes["new"] for outcomes in left["counts"].values())
+    assert rest["counts"].keys() == {"clicks", "ratings", "purchases"}
+    assert sum(outcomes["read"] for outcomes in rest["counts"].values()) == 9_000 - applied
+    otherwise = await counted(client, settings, into=shadow, topics=["clicks"])
+    assert (otherwise["status"], otherwise["goes_on"]) == ("FAILED", None)
+    assert "--topics was" in otherwise["error"]
+
     resumed = await client.post(f"/v1/replays/{made['id']}/resume")
     assert (resumed.status_code, resumed.json()["status"]) == (202, "QUEUED")
     await run_job(settings)
@@ -133,6 +152,13 @@ async def test_one_that_is_cancelled_goes_on_where_it_was_left(
     # Each event was applied once, and counted by the one of the two that applied it.
     assert sum(outcomes["new"] for outcomes in whole["counts"].values()) == 9_000
     assert all("known" not in outcomes for outcomes in whole["counts"].values())
+
+    refused = await counted(client, settings, into=shadow)
+    assert refused["status"] == "FAILED"
+    assert f"{shadow} holds a replay that is complete" in refused["error"]
+    anew = await counted(client, settings, into=shadow, anew=True)
+    assert (anew["status"], anew["goes_on"], anew["anew"]) == ("SUCCEEDED", False, True)
+    assert sum(outcomes["read"] for outcomes in anew["counts"].values()) == 9_000
 
 
 async def test_one_that_waits_is_cancelled_at_once_and_one_that_fails_says_why(

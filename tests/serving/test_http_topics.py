@@ -15,6 +15,7 @@ from kafka_tools import bury, read_topic, send_raw
 from parts import eventually
 from serving_tools import Serve, check_problem
 
+import headrace.letters
 from headrace.erasures import Erasure
 from headrace.positions import PositionStore
 from headrace.settings import Settings
@@ -84,7 +85,7 @@ async def test_topics_tell_how_far_they_go_and_how_far_workers_are(
 async def test_a_dead_letter_is_mended_and_sent_again(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
-    assert await letters(client) == {"count": 0, "dead_letters": []}
+    assert await letters(client) == {"count": 0, "dead_letters": [], "cursor": None}
     await bury(settings, "ratings", [(b"bob", WRONG, "colour: is not a field")], times=2)
     letter = await the_letter(client)
     assert letter == {
@@ -155,6 +156,54 @@ async def test_bytes_that_are_no_text_are_shown_in_base64_and_replaced(
     assert (sent["topic"], sent["key"], sent["token"]) == ("items", "tea", None)
     [record] = read_topic(settings, "items")
     assert json.loads(record.value) == {"item_id": "tea", "title": "Tea"}
+
+
+async def test_older_letters_are_on_pages_of_their_own_and_none_is_read_again_in_vain(
+    client: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = [], headrace.letters.letters
+    monkeypatch.setattr(
+        "headrace.letters.letters", lambda of: reads.append("all of them") or read(of)
+    )
+    monkeypatch.setattr("serving.kafka_views._FRESH_S", 0.0)
+
+    async def pages(**params: str) -> list[Any]:
+        found = [await letters(client, limit="2", **params)]
+        while found[-1]["cursor"] is not None:
+            params["cursor"] = found[-1]["cursor"]
+            found.append(await letters(client, limit="2", **params))
+        return found
+
+    # Twice each: a letter is on one page whatever it was buried again by.
+    wrong = [(b"ann", b"%d" % n, f"no. {n}") for n in range(5)]
+    await bury(settings, "clicks", wrong, times=2)
+    await bury(settings, "ratings", [(b"ann", b"6", "other")])
+    whole = (await letters(client))["dead_letters"]
+    found = await pages()
+    assert [len(each["dead_letters"]) for each in found] == [2, 2, 2]
+    assert [each["count"] for each in found] == [6, 6, 6]
+    assert [letter for each in found for letter in each["dead_letters"]] == whole
+    odd = [
+        letter["reason"] for each in await pages(reason="no.") for letter in each["dead_letters"]
+    ]
+    assert sorted(odd) == [f"no. {n}" for n in range(5)]
+
+    # What was answered before is answered without reading, until there is something else to read.
+    (await client.get("/v1/topics")).raise_for_status()
+    known = len(reads)
+    one = f"/v1/dead-letters/{whole[-1]['id']}"
+    answers = [(await client.get(one)).json() for _ in range(3)]
+    assert await letters(client, limit="2", cursor=found[0]["cursor"]) == found[1]
+    assert (answers, len(reads)) == ([whole[-1]] * 3, known + 1)
+
+    # One that comes moves none to another page.
+    await bury(settings, "ratings", [(b"bob", b"7", "new")])
+    second = await letters(client, limit="2", cursor=found[0]["cursor"])
+    assert (second["count"], second["dead_letters"]) == (7, found[1]["dead_letters"])
+    assert len(reads) == known + 2
+    for wrong_cursor in ("2-17", "x", "1-2-3-4-5"):
+        answer = await client.get("/v1/dead-letters", params={"cursor": wrong_cursor})
+        check_problem(answer, 422, "cursor: Expected the `cursor` of an answer")
 
 
 @pytest.mark.parametrize("path", ["/v1/topics", "/v1/dead-letters", "/v1/dead-letters/0-1"])

@@ -35,6 +35,15 @@ def changed_parameters(
     ]
 
 
+def measured(version: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return a version's metrics, without the gate's where it had no event to measure on."""
+    metrics: Mapping[str, float] = version["metrics"]
+    verdict = version["verdict"]
+    if verdict is None or verdict["events"]:
+        return metrics
+    return {name: value for name, value in metrics.items() if not name.startswith("gate_")}
+
+
 def changed_metric(
     version: Mapping[str, Any], older: Mapping[str, Any] | None, name: str
 ) -> float | None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
-from console import formats
 from console.pages.models.changes import before
 from console.pages.models.tasks import TaskList
 from console.pages.models.train_form import TrainForm
-from console.pages.models.versions import Deeds, Version, draw_version
+from console.pages.models.versions import Deeds, Served, Version, draw_version
 from console.visit import Page, Visit
-from console.widgets.html import Tag, box, button, text
+from console.widgets.html import box, button, text
 from console.widgets.parts import Field, Moment
 from console.widgets.shared import Panel, attempt, badge, confirmed, facts, no_data
 from headrace_client import HeadraceError
@@ -29,15 +28,17 @@ class Models:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._model_id = ""
+        self._model_id = visit.address.get("model")
         self._model: Model | None = None
         """As it was read last."""
         self._ids: list[str] = []
         self._of_model: list[Panel] = []
         """What there is not of a model that was deleted."""
-        self._served: dict[str, Tag] = {}
+        self._served: dict[str, Served] = {}
         """By version, where how its lists fared is said."""
         self._fared: dict[str, Evaluation | None] = {}
+        self._tested: Sequence[str] = ()
+        """Versions that an A/B test gives some of the users."""
         self._unfolded: set[str] = set()
         """Versions of which all is shown."""
 
@@ -67,6 +68,7 @@ class Models:
 
     async def _choose(self, model_id: str) -> None:
         self._model_id = model_id
+        self._visit.address.keep("model", model_id)
         self._versions.reset()
         await self._look()
 
@@ -90,6 +92,7 @@ class Models:
         if model_id != self._model_id:
             # Another one was chosen meanwhile.
             return
+        self._tested = [row["version"] for row in found.versions if row["share"] is not None]
         self._fared = {"": found.trending}
         for row in found.versions:
             raw = row.pop("evaluation", None)
@@ -111,7 +114,9 @@ class Models:
         ids = [each.id for each in models]
         if ids != self._ids:
             self._ids = ids
-            self._model_id = self._model_id if self._model_id in ids else _first(models)
+            if self._model_id not in ids:
+                self._model_id = _first(models)
+                self._visit.address.keep("model", "")
             self._choice.set_options({each: each for each in ids})
             self._choice.set(self._model_id)
             self._choice.set_visibility(len(ids) > 1)
@@ -168,9 +173,7 @@ class Models:
     def _tell_fared(self) -> None:
         """Say of each version how its lists fare, where it stands: these change all the time."""
         for name, place in self._served.items():
-            found = self._fared.get(name)
-            place.set_text(_fared(found))
-            place.classes(replace="value none" if found is None else "value small-value")
+            place.show(self._fared.get(name))
 
     # Changing
 
@@ -179,7 +182,7 @@ class Models:
         if await confirmed(
             self._visit,
             "Put this version live?",
-            f"{version} answers all requests within a second, without a pause."
+            f"{version} answers {self._requests()} within a second, without a pause."
             f"{self._told_of_pin(version)}",
             "Activate",
             undo="Roll back leads to the one before.",
@@ -192,7 +195,7 @@ class Models:
         if await confirmed(
             self._visit,
             "Roll back?",
-            f"{version}, which was live before, answers all requests within a second."
+            f"{version}, which was live before, answers {self._requests()} within a second."
             f"{self._told_of_pin(version)}",
             "Roll back",
             undo="Another rollback leads to this one again.",
@@ -239,21 +242,18 @@ class Models:
             work = self._visit.api.delete_version(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is deleted.")
 
+    def _requests(self) -> str:
+        """Return which requests the live version answers."""
+        if not self._tested:
+            return "all requests"
+        return "all requests but those of users that the A/B test gives another version"
+
     def _told_of_pin(self, version: str) -> str:
         """Return what becomes of the pin when this version is put live; nothing without a pin."""
         pinned = None if self._model is None else self._model.pinned
         if pinned in (None, version):
             return ""
         return f" {pinned} is pinned: the pin moves along, and {version} stays live instead."
-
-
-def _fared(found: Evaluation | None) -> str:
-    if found is None:
-        return formats.NO_DATA
-    return (
-        f"HR@{found.k} {formats.score(found.hit_rate)}, NDCG@{found.k} "
-        f"{formats.score(found.ndcg)}, {formats.count(found.events)} events"
-    )
 
 
 def _find(models: Sequence[Model], model_id: str) -> Model | None:

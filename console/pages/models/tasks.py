@@ -51,10 +51,11 @@ class _Row:
         self._id = task.id
         with Tag("li", "task") as self.root:
             with box("task-head"):
-                self._status = badge("")
-                text(task.kind, "task-kind")
-                text(task.model_id, "muted")
-                Moment(task.created_at)
+                with box("head-words"):
+                    self._status = badge("")
+                    text(task.kind, "task-kind")
+                    text(task.model_id, "muted")
+                    Moment(task.created_at)
                 with box("task-deeds"):
                     button("Log", self._log, kind="small quiet", label=f"Log of {task.id}")
                     self._cancel = button(

@@ -184,7 +184,7 @@ class TrainForm:
             "A training is put into the queue. When the gate accepts its version, that goes live "
             "by itself, unless another one is pinned.",
             "Train",
-            undo="It can be cancelled while it runs, and rolled back once its version is live.",
+            undo=self._undo(),
         ):
             return
         self._trouble.clear()
@@ -198,6 +198,12 @@ class TrainForm:
         else:
             self._visit.toast("The training is in the queue.", "good")
             self._on_task(task)
+
+    def _undo(self) -> str:
+        cancel = "It can be cancelled while it runs"
+        if self._visit.allows("admin"):
+            return f"{cancel}, and rolled back once its version is live."
+        return f"{cancel}; once its version is live, a rollback needs a key with the scope admin."
 
     def _refused(self, error: Invalid) -> None:
         """Say at each field what the server says of it."""

@@ -12,14 +12,15 @@ from console.pages.models.changes import (
     changed_data,
     changed_metric,
     changed_parameters,
+    measured,
 )
+from console.pages.models.gate import draw_verdict
 from console.widgets.html import Tag, box, button, details, text
 from console.widgets.parts import Moment
 from console.widgets.shared import badge, facts
+from headrace_client.types import Evaluation
 
 Version = Mapping[str, Any]
-_SPAN = 0.05
-"""The interval's picture shows differences of at least so much to either side."""
 
 
 @dataclass(frozen=True)
@@ -31,44 +32,70 @@ class Deeds:
     delete: Callable[[str], Any] | None
 
 
-def draw_version(version: Version, older: Version | None, deeds: Deeds, unfolded: set[str]) -> Tag:
+class Served:
+    """Where it is said how the lists that a version made fared, which changes all the time."""
+
+    def __init__(self) -> None:
+        with box("figure"):
+            text("Lists served, rolling", "name", tag="p")
+            self._value = text(formats.NO_DATA, "value none", tag="p")
+            self._more = text("", "from", tag="p")
+
+    def show(self, found: Evaluation | None) -> None:
+        """Say how they fare. None: nothing came after any."""
+        if found is None:
+            self._value.set_text(formats.NO_DATA).classes(replace="value none")
+            self._more.set_text("")
+            return
+        self._value.set_text(formats.score(found.ndcg)).classes(replace="value")
+        self._more.set_text(
+            f"NDCG@{found.k} of {formats.count(found.events)} events; HR@{found.k} "
+            f"{formats.score(found.hit_rate)}"
+        )
+
+
+def draw_version(
+    version: Version, older: Version | None, deeds: Deeds, unfolded: set[str]
+) -> Served:
     """Draw a version; return where how its lists fared is to be said.
 
     `unfolded`: versions of which all is shown.
     """
     with Tag("article", "version" + (" is-live" if version["live"] else "")):
         with box("version-head"):
-            text(version["version"], "mono version-name", tag="h3")
-            if version["live"]:
-                badge("live", "live")
-            if version["pinned"]:
-                badge("pinned", "warn")
-            verdict = version["verdict"]
-            if verdict is not None:
-                accepted = verdict["accepted"]
-                badge(
-                    "gate: accepted" if accepted else "gate: rejected",
-                    "good" if accepted else "bad",
-                )
-            badge(version["mode"])
-            Moment(version["created_at"])
+            with box("head-words"):
+                _draw_head(version)
             _draw_deeds(version, deeds)
         with box("version-figures"):
             for name, label in METRICS.items():
                 _metric(label, version["metrics"].get(name), changed_metric(version, older, name))
-            with box("figure"):
-                text("Lists served, rolling", "name", tag="p")
-                served = text(formats.NO_DATA, "value none", tag="p")
+            served = Served()
             with box("figure"):
                 text("Learnt from", "name", tag="p")
                 text(f"{formats.count(version['data']['events'])} events", "value", tag="p")
                 text(changed_data(version, older), "from", tag="p")
         if version["verdict"] is not None:
-            _draw_verdict(version["verdict"])
+            draw_verdict(version["verdict"])
         for note in version["notes"]:
             text(note, "muted", tag="p")
         _draw_rest(version, older, unfolded)
     return served
+
+
+def _draw_head(version: Version) -> None:
+    text(version["version"], "mono version-name", tag="h3")
+    if version["live"]:
+        badge("live", "live")
+    if version["share"] is not None:
+        badge(f"A/B test: {formats.share(version['share'])} of users", "live")
+    if version["pinned"]:
+        badge("pinned", "warn")
+    verdict = version["verdict"]
+    if verdict is not None:
+        accepted = verdict["accepted"]
+        badge("gate: accepted" if accepted else "gate: rejected", "good" if accepted else "bad")
+    badge(version["mode"])
+    Moment(version["created_at"])
 
 
 def _draw_deeds(version: Version, deeds: Deeds) -> None:
@@ -92,35 +119,6 @@ def _metric(label: str, value: float | None, changed: float | None) -> None:
         if changed is not None:
             kind = "good" if changed > 0 else "bad" if changed < 0 else ""
             text(f"{formats.change(changed)} to the one before", f"from effect {kind}", tag="p")
-
-
-def _draw_verdict(verdict: Mapping[str, Any]) -> None:
-    with box("gate"):
-        text(verdict["reason"], tag="p")
-        low, high, middle = verdict["low"], verdict["high"], verdict["difference"]
-        words = (
-            f"NDCG@10 {formats.points(middle)} % to {verdict['against']}, 95 % interval "
-            f"{formats.points(low)} % to {formats.points(high)} %"
-        )
-        _interval(low, middle, high, words)
-
-
-def _interval(low: float, middle: float, high: float, words: str) -> None:
-    """Draw the interval round nothing changed: zero is in the middle."""
-
-    span = max(_SPAN, abs(low), abs(high))
-
-    def x(value: float) -> float:
-        return 100 + 100 * value / span
-
-    kind = "good" if low > 0 else "bad" if high < 0 else ""
-    picture = Tag("svg", f"interval {kind}", role="img", aria_label=words)
-    picture.attribute("viewBox", "-4 0 208 20")
-    with picture:
-        Tag("line", "axis", x1=0, x2=200, y1=10, y2=10)
-        Tag("line", "axis", x1=100, x2=100, y1=2, y2=18)
-        Tag("line", "range", x1=x(low), x2=x(high), y1=10, y2=10)
-        Tag("circle", "", cx=x(middle), cy=10, r=4)
 
 
 def _draw_rest(version: Version, older: Version | None, unfolded: set[str]) -> None:
@@ -152,7 +150,7 @@ def _draw_rest(version: Version, older: Version | None, unfolded: set[str]) -> N
                 text(first, "muted", tag="p")
         with box():
             text("Metrics", tag="h4")
-            facts([(name, formats.plain(v)) for name, v in sorted(version["metrics"].items())])
+            facts([(name, formats.plain(v)) for name, v in sorted(measured(version).items())])
         with box():
             text("Parameters", tag="h4")
             facts([(name, formats.plain(v)) for name, v in version["parameters"].items()])

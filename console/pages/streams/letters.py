@@ -17,8 +17,9 @@ from headrace_client import Conflict, HeadraceError
 from headrace_client.types import DeadLetter, DeadLetterList, ResendRequest
 
 _LOOK_S = 15.0
-"""The server reads the whole topic for each answer."""
+"""Whatever has come since, the server reads the whole topic for the next answer."""
 _SHOWN = 50
+_ALL = {"": "every topic"}
 _TYPED_S = 0.4
 """Pause after which what was typed is looked at."""
 _HEX_WIDTH = 16
@@ -29,49 +30,109 @@ _MOST_BYTES = 4_096
 
 
 class Letters:
-    """The newest dead letters."""
+    """The dead letters, a page at a time."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._reason = ""
+        self._reason = self._topic = ""
+        self._cursors: list[str | None] = [None]
+        """Of the page that is shown, after those of the pages before it."""
+        self._next: str | None = None
         self._panel = Panel(
             visit, "Dead letters", note="Records that are wrong in themselves, newest first."
         )
         with self._panel.tools:
+            self._choice = Field("From topic", kind="select", options=_ALL, on_change=self._choose)
             Field("Reason holds", kind="search", on_change=self._filter)
+        with self._panel.root, box("pager") as self._pager:
+            self._newer = button("Newer", self._turn_back, kind="small", label="Newer dead letters")
+            self._place = text("", "muted")
+            self._older = button("Older", self._turn, kind="small", label="Older dead letters")
+        self._pager.set_visibility(False)
         visit.every(_LOOK_S, self._look)
+
+    def offer_topics(self, names: Sequence[str]) -> None:
+        """Offer these topics to choose letters from."""
+        self._choice.set_options({**_ALL, **{name: name for name in names}})
+
+    # Choosing
+
+    async def _choose(self, topic: str) -> None:
+        self._topic = topic
+        await self._begin()
 
     async def _filter(self, reason: str) -> None:
         self._reason = reason
         await asyncio.sleep(_TYPED_S)
         if reason == self._reason:
+            await self._begin()
+
+    async def _begin(self) -> None:
+        self._cursors = [None]
+        await self._look()
+
+    async def _turn(self) -> None:
+        if self._next is not None:
+            self._cursors.append(self._next)
+            self._next = None
             await self._look()
 
+    async def _turn_back(self) -> None:
+        if len(self._cursors) > 1:
+            self._cursors.pop()
+            await self._look()
+
+    # Reading
+
     async def _look(self) -> None:
-        reason = self._reason or None
-        await self._panel.show(
-            lambda: self._visit.api.dead_letters(reason=reason, limit=_SHOWN), self._draw
+        asked = self._reason, self._topic, self._cursors[-1]
+        reason, topic, cursor = asked
+        try:
+            found = await self._visit.api.dead_letters(
+                reason=reason or None, topic=topic or None, limit=_SHOWN, cursor=cursor
+            )
+        except HeadraceError as error:
+            self._panel.tell(self._visit.trouble(error))
+            return
+        if asked != (self._reason, self._topic, self._cursors[-1]):
+            # Others were asked for meanwhile.
+            return
+        if cursor is not None and not found.dead_letters:
+            # They are too old to be kept by now.
+            await self._begin()
+            return
+        self._panel.draw(found, self._draw)
+        self._tell_page(found)
+
+    def _tell_page(self, found: DeadLetterList) -> None:
+        self._next = found.cursor
+        pages = max(1, -(-found.count // _SHOWN))
+        self._pager.set_visibility(pages > 1 or len(self._cursors) > 1)
+        self._place.set_text(
+            f"Page {formats.count(len(self._cursors))} of {formats.count(pages)}, "
+            f"{formats.count(found.count)} in all"
         )
+        self._newer.attribute("disabled", True if len(self._cursors) == 1 else None)
+        self._older.attribute("disabled", True if found.cursor is None else None)
 
     def _draw(self, found: DeadLetterList) -> None:
         if not found.dead_letters:
-            text("There are none." if not self._reason else "None has such a reason.", "none")
+            is_chosen = self._reason or self._topic
+            text("None is like that." if is_chosen else "There are none.", "none")
             return
         with Tag("ol", "tasks"):
             for letter in found.dead_letters:
                 self._draw_row(letter)
-        more = found.count - len(found.dead_letters)
-        if more:
-            text(f"and {formats.count(more)} older ones", "muted", tag="p")
 
     def _draw_row(self, letter: DeadLetter) -> None:
         with Tag("li", "task letter", data_letter=letter.id):
             with box("task-head"):
-                text(letter.id, "mono")
-                Moment(letter.buried_at)
-                text(f"from {_origin(letter)}", "muted")
-                if letter.resent:
-                    badge("sent again", "good")
+                with box("head-words"):
+                    text(letter.id, "mono")
+                    Moment(letter.buried_at)
+                    text(f"from {_origin(letter)}", "muted")
+                    if letter.resent:
+                        badge("sent again", "good")
                 with box("task-deeds"):
                     button(
                         "Mend …",

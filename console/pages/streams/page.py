@@ -11,9 +11,9 @@ from console.widgets.html import box, text
 
 def _build(visit: Visit) -> None:
     with box("stack"):
-        TopicTables(visit)
+        tables = TopicTables(visit)
         if visit.allows("admin"):
-            Letters(visit)
+            tables.tell_names(Letters(visit).offer_topics)
             Replays(visit)
         else:
             text("Dead letters and replays need a key with the scope admin.", "muted", tag="p")

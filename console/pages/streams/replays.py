@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from console import formats
+from console.pages.streams.questions import (
+    ANEW,
+    Question,
+    before_cancel,
+    before_promotion,
+    before_replay,
+    before_resume,
+    counted,
+    place,
+    promotable,
+    told_of_dry,
+)
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Field, Moment
@@ -18,7 +30,6 @@ from headrace_client.types import ReplayRequest, ReplayTask
 _LOOK_S = 1.0
 _OPEN = ("QUEUED", "RUNNING")
 _KINDS = {"SUCCEEDED": "good", "FAILED": "bad", "RUNNING": "live"}
-_ANEW = "Delete a shadow that is there"
 _LONGEST = 100
 """Characters of a namespace."""
 _FASTEST = 1_000_000
@@ -33,6 +44,8 @@ class Replays:
         self._rows: dict[str, _Row] = {}
         self._tried: tuple[ReplayRequest, str] | None = None
         """What was tried last, and the dry run's id."""
+        self._counted: ReplayTask | None = None
+        """The dry run at its end."""
         panel = Panel(
             visit,
             "Replay",
@@ -68,7 +81,7 @@ class Replays:
                 "Records a second", kind="number", value="0", hint="At the most; 0: any",
                 on_change=self._changed,
             )  # fmt: skip
-            self._anew = Field(_ANEW, kind="checkbox", value=False, on_change=self._changed)
+            self._anew = Field(ANEW, kind="checkbox", value=False, on_change=self._changed)
         self._said = Tag("p", "verdict", "A dry run counts what would be applied.", role="status")
         with box("actions"):
             self._dry_run = button("Dry run", self._try, kind="main")
@@ -79,7 +92,7 @@ class Replays:
 
     def _changed(self, _: Any) -> None:
         """A dry run of something else says nothing."""
-        self._tried = None
+        self._tried = self._counted = None
         self._start.attribute("disabled", True)
         self._said.set_text("A dry run counts what would be applied.")
         self._said.classes(replace="verdict")
@@ -112,38 +125,20 @@ class Replays:
         if request != self._request():
             # The form was changed meanwhile: this one says nothing of it.
             return
-        self._tried = request, task.id
+        self._tried, self._counted = (request, task.id), None
         # Until it has ended: another one would count the same.
         self._dry_run.attribute("disabled", True)
         self._say("The dry run counts …")
         await self._look()
 
     async def _ask(self) -> None:
-        if self._tried is None:
+        if self._tried is None or self._counted is None:
             return
         request, _ = self._tried
-        into = request.into or "the live state"
-        if request.into:
-            deleted = ", once what an earlier replay left there is deleted" if request.anew else ""
-            consequence = f"{self._said.text} They are replayed into {into}{deleted}."
-            undo = "What is deleted cannot be brought back. " if request.anew else ""
-            undo += (
-                f"{into} is not served until it is promoted; a replay with “{_ANEW}” begins it "
-                "from nothing."
-            )
-        else:
-            consequence = f"{self._said.text} What workers have applied already changes nothing."
-            undo = "What is applied to the live state stays."
-        if await confirmed(
-            self._visit,
-            f"Replay into {into}?",
-            consequence,
-            "Replay",
-            danger=request.into is not None and request.anew,
-            undo=undo,
-        ):
-            work = self._visit.api.start_replay(request)
-            await attempt(self._visit, work, lambda _: "The replay is queued.")
+        question = before_replay(request, self._counted)
+        if await ask(self._visit, question, lambda: self._visit.api.start_replay(request)):
+            # What was counted was counted before it.
+            self._changed(None)
             await self._look()
 
     def _say(self, words: str, kind: str = "") -> None:
@@ -168,7 +163,8 @@ class Replays:
     def _tell_dry(self, dry: ReplayTask) -> None:
         self._dry_run.attribute("disabled", True if dry.status in _OPEN else None)
         if dry.status == "SUCCEEDED":
-            self._say(f"The window has {_counted(dry)}.", "good")
+            self._counted = dry
+            self._say(told_of_dry(dry), "good")
             self._start.attribute("disabled", None)
         elif dry.status not in _OPEN:
             self._say(dry.error or f"The dry run was {dry.status.lower()}.", "bad")
@@ -181,29 +177,32 @@ class Replays:
         self._none.show(not replays)
         for gone in self._rows.keys() - {each.id for each in replays}:
             self._rows.pop(gone).root.delete()
+        whole = promotable(replays)
         # From the oldest: each new one goes before those that are there.
         for replay in reversed(replays):
             if replay.id not in self._rows:
                 with self._root:
                     self._rows[replay.id] = _Row(self._visit, replay)
                 self._rows[replay.id].root.move(target_index=0)
-            self._rows[replay.id].show(replay)
+            self._rows[replay.id].show(replay, can_promote=replay.id in whole)
 
 
 class _Row:
     def __init__(self, visit: Visit, replay: ReplayTask) -> None:
         self._visit = visit
-        self._shown: ReplayTask | None = None
-        self._id, self._into = replay.id, replay.into or "the live state"
+        self._id, self._shown = replay.id, replay
+        self._told: tuple[ReplayTask, bool] | None = None
         what = "promotion of" if replay.action == "promote" else "into"
         if replay.dry_run:
             what = "dry run into"
         with Tag("li", "task replay") as self.root:
             with box("task-head"):
-                self._status = badge("")
-                text(f"{what} {self._into}", "task-kind")
-                text(f"{replay.from_} to {replay.to}" if replay.action == "replay" else "", "muted")
-                Moment(replay.created_at)
+                with box("head-words"):
+                    self._status = badge("")
+                    text(f"{what} {place(replay.into)}", "task-kind")
+                    if replay.action == "replay":
+                        text(f"{replay.from_} to {replay.to}", "muted")
+                    Moment(replay.created_at)
                 with box("task-deeds"):
                     self._cancel = self._deed("Cancel", self._ask_cancel, "danger")
                     self._resume = self._deed("Resume", self._ask_resume)
@@ -220,11 +219,11 @@ class _Row:
         label = f"{name.rstrip(' …')} replay {self._id}"
         return button(name, do, kind=f"small quiet {kind}".strip(), label=label)
 
-    def show(self, replay: ReplayTask) -> None:
-        """Show the replay as it is now."""
-        if replay == self._shown:
+    def show(self, replay: ReplayTask, *, can_promote: bool) -> None:
+        """Show the replay as it is now. `can_promote`: its shadow is still what it made of it."""
+        if (replay, can_promote) == self._told:
             return
-        self._shown = replay
+        self._told, self._shown = (replay, can_promote), replay
         is_open = replay.status in _OPEN
         self._status.set_text(replay.status.lower())
         self._status.classes(replace=f"badge {_KINDS.get(replay.status, '')}".strip())
@@ -239,72 +238,44 @@ class _Row:
         runs_promotion = replay.action == "promote" and replay.status == "RUNNING"
         self._cancel.set_visibility(is_open and not runs_promotion)
         self._resume.set_visibility(replay.status in ("CANCELLED", "FAILED"))
-        self._promote.set_visibility(
-            replay.action == "replay"
-            and replay.status == "SUCCEEDED"
-            and replay.into is not None
-            and not replay.dry_run
-        )
+        self._promote.set_visibility(can_promote)
 
     async def _ask_cancel(self) -> None:
-        if await confirmed(
-            self._visit,
-            "Cancel this replay?",
-            "It ends within moments. What was applied stays.",
-            "Cancel the replay",
-            danger=True,
-            undo="Resume goes on where it was left.",
-        ):
-            work = self._visit.api.cancel_replay(self._id)
-            await attempt(self._visit, work, lambda _: "It is being cancelled.")
+        api = self._visit.api
+        await ask(self._visit, before_cancel(self._shown), lambda: api.cancel_replay(self._id))
 
     async def _ask_resume(self) -> None:
-        if await confirmed(
-            self._visit,
-            "Go on with this replay?",
-            f"It goes on into {self._into} where it was left.",
-            "Resume",
-            undo="It can be cancelled again.",
-        ):
-            work = self._visit.api.resume_replay(self._id)
-            await attempt(self._visit, work, lambda _: "It goes on.")
+        api = self._visit.api
+        await ask(self._visit, before_resume(self._shown), lambda: api.resume_replay(self._id))
 
     async def _ask_promote(self) -> None:
-        if await confirmed(
-            self._visit,
-            f"Promote {self._into}?",
-            f"{self._into} becomes the live state, in place of all sessions and counts there are. "
-            "Workers wait meanwhile, and go on where the replay ends.",
-            "Promote",
-            danger=True,
-            undo="Another replay builds the state from the log again; take a backup to be sure.",
-        ):
-            work = self._visit.api.promote_replay(self._id)
-            await attempt(self._visit, work, lambda _: "The promotion is queued.")
+        question = before_promotion(self._shown.into)
+        await ask(self._visit, question, lambda: self._visit.api.promote_replay(self._id))
+
+
+async def ask(visit: Visit, question: Question, do: Callable[[], Awaitable[object]]) -> bool:
+    """Ask, and do it if that is wanted; return whether it was."""
+    if not await confirmed(
+        visit,
+        question.title,
+        question.consequence,
+        question.verb,
+        danger=question.danger,
+        undo=question.undo,
+    ):
+        return False
+    await attempt(visit, do(), lambda _: question.done)
+    return True
 
 
 def _words(replay: ReplayTask) -> str:
     total = "" if replay.total is None else f" of {formats.count(replay.total)}"
     parts = [f"{formats.count(replay.records)}{total} records"] if replay.action == "replay" else []
-    parts += [_counted(replay)] if replay.counts else []
+    parts += [counted(replay)] if replay.counts else []
     parts += [f"state hash {replay.state_hash[:16]}…"] if replay.state_hash else []
     if replay.started_at is not None and replay.finished_at is not None:
         parts.append(f"took {formats.duration(replay.finished_at - replay.started_at)}")
     return " · ".join(parts)
-
-
-def _counted(replay: ReplayTask) -> str:
-    """Return how many records became of what: `12 new, 3 invalid`."""
-    totals: dict[str, int] = {}
-    for outcomes in replay.counts.values():
-        for outcome, count in outcomes.items():
-            totals[outcome] = totals.get(outcome, 0) + count
-    if not totals:
-        return "no records"
-    named = {"read": "events to apply"}
-    return ", ".join(
-        f"{formats.count(count)} {named.get(outcome, outcome)}" for outcome, count in totals.items()
-    )
 
 
 def _number(typed: Any) -> float | None:

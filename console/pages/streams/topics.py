@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from console import formats
 from console.visit import Visit
@@ -23,7 +23,9 @@ class TopicTables:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._topic = ""
+        self._topic = visit.address.get("topic")
+        self._names: list[str] = []
+        self._listeners: list[Callable[[Sequence[str]], object]] = []
         self._found: TopicList | None = None
         self._is_known = False
         """Whether it is known how far workers are."""
@@ -49,6 +51,10 @@ class TopicTables:
             )
         visit.every(_LOOK_S, self._look)
 
+    def tell_names(self, listener: Callable[[Sequence[str]], object]) -> None:
+        """Tell the names of the topics, once they are known and whenever there are others."""
+        self._listeners.append(listener)
+
     async def _look(self) -> None:
         try:
             found = await self._visit.api.topics()
@@ -60,12 +66,7 @@ class TopicTables:
 
     def _draw(self, found: TopicList) -> None:
         self._found = found
-        names = [each.topic for each in found.topics]
-        if not self._topic and names:
-            self._topic = max(found.topics, key=lambda each: each.records).topic
-            self._choice.set_options({name: name for name in names})
-            self._choice.set(self._topic)
-            self._choice.set_visibility(True)
+        self._offer([each.topic for each in found.topics])
         self._over.set_text(f"Rates over the last {found.over_s:.0f} s")
         self._unknown.set_text(found.unknown)
         self._unknown.set_visibility(bool(found.unknown))
@@ -74,12 +75,26 @@ class TopicTables:
         self._table.show({each.topic: topic_row(each, self._is_known) for each in found.topics})
         self._draw_partitions(found.topics)
 
+    def _offer(self, names: list[str]) -> None:
+        if names == self._names or self._found is None:
+            return
+        self._names = names
+        if self._topic not in names:
+            self._topic = max(self._found.topics, key=lambda each: each.records).topic
+            self._visit.address.keep("topic", "")
+        self._choice.set_options({name: name for name in names})
+        self._choice.set(self._topic)
+        self._choice.set_visibility(True)
+        for listener in self._listeners:
+            listener(names)
+
     def _draw_partitions(self, topics: Sequence[TopicInfo]) -> None:
         of = next((each for each in topics if each.topic == self._topic), None)
         self._of_partition.show({} if of is None else partition_rows(of, self._is_known))
 
     def _choose(self, topic: str) -> None:
         self._topic = topic
+        self._visit.address.keep("topic", topic)
         if self._found is not None:
             self._draw_partitions(self._found.topics)
 

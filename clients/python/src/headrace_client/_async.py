@@ -524,10 +524,15 @@ class AsyncClient:
         return await self._call("GET", "/v1/topics", TopicList)
 
     async def dead_letters(
-        self, *, reason: str | None = None, topic: str | None = None, limit: int = 50
+        self,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> DeadLetterList:
-        """Return the newest dead letters, newest first."""
-        asked = {"reason": reason, "topic": topic, "limit": str(limit)}
+        """Return the newest dead letters, newest first. `cursor`: of the page before."""
+        asked = {"reason": reason, "topic": topic, "limit": str(limit), "cursor": cursor}
         params = {name: value for name, value in asked.items() if value is not None}
         return await self._call("GET", "/v1/dead-letters", DeadLetterList, params=params)
 

@@ -78,6 +78,7 @@ class DeadLetterList(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     count: int
     dead_letters: list[DeadLetter]
+    cursor: str | None
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -476,6 +477,7 @@ class ReplayTask(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     records: int = 0
     total: int | None = None
     counts: dict[str, dict[str, int]] = {}
+    goes_on: bool | None = None
     state_hash: str | None = None
     created_at: float
     started_at: float | None = None

@@ -1,0 +1,191 @@
+"""Charts of series over time, which say so when there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from console import formats
+from console.pages.live.newest import Series
+from console.visit import Visit
+from console.widgets.parts import Chart
+from console.widgets.shared import Nothing, Panel
+from headrace_client.types import Figures, Percentiles
+from headrace_client.types import Swap as Swapped
+
+_LEAST = 30
+"""Steps that a chart is wide, however short the history is."""
+_FEW = 30
+"""Points of a line that would hardly be seen without marks."""
+_APART = 0.09
+"""Of a chart's width, that the name of a swap takes."""
+_PERCENTILES = ("p50", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a chart is of."""
+
+    name: str
+    title: str
+    """With `{k}` for how long the lists are that are judged."""
+    note: str
+    unit: str = ""
+    swaps: bool = False
+
+
+KINDS = (
+    Kind(
+        "hit_rate", "HR@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.",
+        swaps=True,
+    ),
+    Kind(
+        "ndcg", "NDCG@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.",
+        swaps=True,
+    ),
+    Kind("events", "Events by topic", "Applied by workers.", "/s"),
+    Kind("freshness", "Freshness", "From a record's own time to its effects in Redis.", "ms"),
+    Kind("latency", "Time to answer", "Requests, streams left out; the console's own too.", "ms"),
+    Kind("lag", "Lag by topic", "Records that workers have not come to yet.", "records"),
+    Kind("requests", "Requests and errors", "All servers together; the console's own too.", "/s"),
+)  # fmt: skip
+
+
+class TimeChart:
+    """A chart of one kind."""
+
+    def __init__(self, visit: Visit, kind: Kind) -> None:
+        named = kind.title.format(k="k")
+        self._panel = Panel(visit, named, note=kind.note)
+        self._panel.body.clear()
+        with self._panel.body:
+            self._none = Nothing("")
+            self._chart = Chart(named, {"series": []}, unit=kind.unit)
+            self._chart.set_visibility(False)
+        self._kind = kind
+
+    def show(self, found: Figures, since: float) -> None:
+        """Draw its series from a time on, in Unix seconds, and the swaps where it is of quality."""
+        series = series_of(found)[self._kind.name]
+        there = {name: each for name, each in series.items() if any(v is not None for v in each)}
+        title = self._kind.title.format(k=found.quality.k)
+        self._panel.rename(title)
+        self._none.show(not there)
+        self._chart.set_visibility(bool(there))
+        if there:
+            swaps = marks(found.swaps, since, found.at[-1]) if self._kind.swaps else []
+            said = _said(title, there, self._kind.unit, swaps)
+            self._chart.set(_options(found, there, swaps, since), said)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A swap on a chart."""
+
+    at: float
+    """Unix seconds."""
+    version: str
+    name: str
+    """What stands at its line; nothing where the next one's name would lie upon it."""
+
+
+def marks(swaps: Sequence[Swapped], since: float, until: float) -> list[Mark]:
+    """Return the swaps of a time, each with a name that tells it from the others there."""
+    shown = [swap for swap in swaps if since <= swap.at]
+    several = len({swap.model_id for swap in shown}) > 1
+    width = max(until - since, 1.0)
+    found = []
+    for swap, after in zip(shown, [*shown[1:], None], strict=True):
+        # A version's name is long, and all of it stands in the legend.
+        short = swap.version.rpartition("-")[2]
+        is_free = after is None or (after.at - swap.at) / width > _APART
+        name = f"{swap.model_id} {short}" if several else short
+        found.append(Mark(swap.at, swap.version, name if is_free else ""))
+    return found
+
+
+def begin_of(found: Figures) -> float:
+    """Return where charts begin, in Unix seconds: with the first value there is of anything."""
+    count = len(found.at)
+    begins = [
+        next(at for at, value in enumerate(each) if value is not None)
+        for of_kind in series_of(found).values()
+        for each in of_kind.values()
+        if any(value is not None for value in each)
+    ]
+    return found.at[max(0, min([*begins, count - _LEAST]))]
+
+
+def series_of(found: Figures) -> dict[str, Mapping[str, Series]]:
+    """Return by kind of chart its series by name."""
+    quality = found.quality.by_label
+    return {
+        "events": found.events_per_s,
+        "lag": found.lag,
+        "freshness": _percentiles(found.freshness_ms),
+        "latency": _percentiles(found.latency_ms),
+        "requests": {
+            "requests": found.requests_per_s,
+            "4xx": found.client_errors_per_s,
+            "5xx": found.server_errors_per_s,
+        },
+        "hit_rate": {label: each.hit_rate for label, each in quality.items()},
+        "ndcg": {label: each.ndcg for label, each in quality.items()},
+    }
+
+
+def _percentiles(found: Percentiles) -> Mapping[str, Series]:
+    return {name: getattr(found, name) for name in _PERCENTILES}
+
+
+def _said(title: str, series: Mapping[str, Series], unit: str, swaps: Sequence[Mark]) -> str:
+    """Return what a chart shows for those who do not see it: the newest values, and the swaps."""
+    newest = {name: [v for v in each if v is not None][-1] for name, each in series.items()}
+    values = ", ".join(f"{name} {formats.plain(v)} {unit}".strip() for name, v in newest.items())
+    swapped = "; ".join(swap.version for swap in swaps)
+    return f"{title}. Newest: {values}." + (f" Swaps: {swapped}." if swapped else "")
+
+
+def _options(
+    found: Figures, series: Mapping[str, Series], swaps: Sequence[Mark], since: float
+) -> dict[str, Any]:
+    lines: list[dict[str, Any]] = [
+        {
+            "type": "line",
+            "name": name,
+            "data": [None if value is None else float(f"{value:.4g}") for value in values],
+            "showSymbol": sum(value is not None for value in values) < _FEW,
+            "symbolSize": 4,
+            "connectNulls": False,
+            "lineStyle": {"width": 1.75},
+        }
+        for name, values in series.items()
+    ]
+    return {
+        "still": True,
+        "at": list(found.at),
+        "xAxis": {"type": "time", "min": 1_000 * since, "max": 1_000 * found.at[-1]},
+        "yAxis": {"type": "value", "min": 0},
+        "legend": {"data": list(series)},
+        "tooltip": {"trigger": "axis"},
+        "series": [*lines, _swapped(swaps)],
+    }
+
+
+def _swapped(swaps: Sequence[Mark]) -> dict[str, Any]:
+    """Return the swaps as a series of their own: they stay whichever line is hidden."""
+    return {
+        "type": "line",
+        "name": "swaps",
+        "data": [],
+        "markLine": {
+            "symbol": "none",
+            "silent": True,
+            "data": [
+                {"xAxis": 1_000 * swap.at, "name": swap.name, "label": {"show": bool(swap.name)}}
+                for swap in swaps
+            ],
+            "label": {"formatter": "{b}", "position": "insideEndTop", "fontSize": 10},
+        },
+    }
