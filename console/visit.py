@@ -136,7 +136,7 @@ class Visit:
         """Say what went wrong, until it is closed; the oldest one makes way for too many."""
         with self._alerts, box("toast bad") as shown:
             text(words, tag="p")
-            button("Close", shown.delete, kind="small quiet", label="Close this message")
+            button("", shown.delete, kind="small quiet close", label="Close this message")
         alerts = self._alerts.default_slot.children
         for old in alerts[:-_ALERTS]:
             old.delete()

@@ -47,9 +47,9 @@ def main(data: Path) -> None:
             page.get_by_role("button", name="Come in").click()
             if colours == "light":
                 _feed(page)
-                _page(page, console, "live", ".chart canvas")
-                _page(page, console, "models", ".version")
-                _page(page, console, "streams", ".table td")
+                _page(page, console, "live", "[aria-label^='HR@10'] canvas")
+                _page(page, console, "models", ".version .figure .value:not(.none)", whole=True)
+                _page(page, console, "streams", ".table td", whole=True)
                 _items(page, console)
             else:
                 _feed(page, "-dark")
@@ -82,10 +82,10 @@ def _feed(page: Page, suffix: str = "") -> None:
     _shoot(page, f"console-feed{suffix}")
 
 
-def _page(page: Page, console: str, name: str, drawn: str) -> None:
+def _page(page: Page, console: str, name: str, drawn: str, *, whole: bool = False) -> None:
     page.goto(f"{console}/{name}")
     page.wait_for_selector(drawn)
-    _shoot(page, f"console-{name}")
+    _shoot(page, f"console-{name}", whole=whole)
 
 
 def _items(page: Page, console: str) -> None:

@@ -27,8 +27,7 @@ function dressed(options, unit) {
     axisLine: { lineStyle: { color: line } },
     axisTick: { show: false },
     splitLine: { lineStyle: { color: line } },
-    nameTextStyle: { color: text, align: "right", padding: [0, 8, 0, 0] },
-    nameGap: 12,
+    nameTextStyle: { color: text },
     ...given,
     axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: plain } : {}), ...given?.axisLabel },
   });
@@ -46,7 +45,8 @@ function dressed(options, unit) {
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: text },
     animation: !matchMedia("(prefers-reduced-motion: reduce)").matches && !still,
     animationDuration: 200,
-    // With a unit there is a line more between the legend and the axis.
+    // An axis' own name would be cut where it is wider than the numbers.
+    title: unit && { text: unit, left: 12, top: 28, textStyle: { color: text, fontSize: 12, fontWeight: "normal" } },
     grid: { left: 16, right: 16, top: unit ? 54 : 32, bottom: 8, containLabel: true },
     ...rest,
     legend: options.legend && {
@@ -73,7 +73,7 @@ function dressed(options, unit) {
       ...options.tooltip,
     },
     xAxis: options.xAxis ? axis(options.xAxis, options.xAxis.type === "value") : undefined,
-    yAxis: options.yAxis ? axis({ name: unit, ...options.yAxis }, options.yAxis.type !== "category") : undefined,
+    yAxis: options.yAxis ? axis(options.yAxis, options.yAxis.type !== "category") : undefined,
     series,
   };
 }

@@ -24,9 +24,9 @@ from console.pages.feed.cards import cards_of, moved
 from console.pages.items.item import read_attributes, read_categories
 from console.pages.live.charts import marks
 from console.pages.live.newest import newest
-from console.pages.models.changes import measured
+from console.pages.models.changes import answered, measured
 from console.pages.models.gate import draw_verdict
-from console.pages.models.train_form import read_parameters, read_time
+from console.pages.models.train_form import read_parameters, read_time, told_of_undo
 from console.pages.streams.questions import before_cancel, before_resume, promotable
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
@@ -488,6 +488,15 @@ async def test_a_gate_that_measured_nothing_shows_no_interval(events: int) -> No
                 assert ends == ["\N{MINUS SIGN}7.8 %", "0 %", "+7.8 %"]
 
 
+def test_no_more_is_promised_of_a_version_than_is_so() -> None:
+    shares = [{"share": None}, {"share": 0.1}]
+    assert answered(shares[:1]) == "all requests"
+    but = " but those of users to whom the A/B test gives another version"
+    assert answered(shares) == answered([]) + but
+    assert "and rolled back" in told_of_undo(can_roll_back=True)
+    assert "needs a key with the scope admin" in told_of_undo(can_roll_back=False)
+
+
 async def test_what_went_wrong_is_said_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("console.visit._TOAST_S", 0.0)
     visits: list[Visit] = []
@@ -505,11 +514,11 @@ async def test_what_went_wrong_is_said_until_it_is_closed(monkeypatch: pytest.Mo
             visit.toast("It may have been done.", "bad")
             visit.toast("done", "good")
             await eventually(only_what_is_bad, "what is good goes by itself")
-            assert said() == ["It may have been done.", "Close"]
+            assert said() == ["It may have been done."]
             for nth in range(9):
                 visit.toast(f"no. {nth}", "bad")
             # They do not cover the page.
-            assert [each for each in said() if each != "Close"] == [f"no. {n}" for n in range(5, 9)]
+            assert said() == [f"no. {nth}" for nth in range(5, 9)]
 
 
 async def test_who_listens_while_a_watch_ends_gets_another_one() -> None:

@@ -94,6 +94,8 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
 
         await api.pin(system.settings.model_id, second)
         await expect(page.locator(".live-head .badge")).to_have_text("pinned")
+        # Drawn anew by now: what is clicked is what stays.
+        await expect(page.locator(".version .badge", has_text="pinned")).to_be_visible()
         await page.get_by_role("button", name=f"Activate {first}").click()
         await expect(dialog).to_contain_text(f"{second} is pinned: the pin moves along")
         await dialog.get_by_role("button", name="Activate").click()

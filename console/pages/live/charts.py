@@ -14,7 +14,7 @@ from console.widgets.shared import Nothing, Panel
 from headrace_client.types import Figures, Percentiles
 from headrace_client.types import Swap as Swapped
 
-_LEAST = 30
+_LEAST = 12
 """Steps that a chart is wide, however short the history is."""
 _FEW = 30
 """Points of a line that would hardly be seen without marks."""

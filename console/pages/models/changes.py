@@ -35,6 +35,13 @@ def changed_parameters(
     ]
 
 
+def answered(versions: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words which requests the live version answers."""
+    if all(version["share"] is None for version in versions):
+        return "all requests"
+    return "all requests but those of users to whom the A/B test gives another version"
+
+
 def measured(version: Mapping[str, Any]) -> Mapping[str, float]:
     """Return a version's metrics, without the gate's where it had no event to measure on."""
     metrics: Mapping[str, float] = version["metrics"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from console.pages.models.changes import before
+from console.pages.models.changes import answered, before
 from console.pages.models.tasks import TaskList
 from console.pages.models.train_form import TrainForm
 from console.pages.models.versions import Deeds, Served, Version, draw_version
@@ -37,8 +37,8 @@ class Models:
         self._served: dict[str, Served] = {}
         """By version, where how its lists fared is said."""
         self._fared: dict[str, Evaluation | None] = {}
-        self._tested: Sequence[str] = ()
-        """Versions that an A/B test gives some of the users."""
+        self._answered = answered(())
+        """Which requests the live version answers."""
         self._unfolded: set[str] = set()
         """Versions of which all is shown."""
 
@@ -92,7 +92,7 @@ class Models:
         if model_id != self._model_id:
             # Another one was chosen meanwhile.
             return
-        self._tested = [row["version"] for row in found.versions if row["share"] is not None]
+        self._answered = answered(found.versions)
         self._fared = {"": found.trending}
         for row in found.versions:
             raw = row.pop("evaluation", None)
@@ -182,7 +182,7 @@ class Models:
         if await confirmed(
             self._visit,
             "Put this version live?",
-            f"{version} answers {self._requests()} within a second, without a pause."
+            f"{version} answers {self._answered} within a second, without a pause."
             f"{self._told_of_pin(version)}",
             "Activate",
             undo="Roll back leads to the one before.",
@@ -195,7 +195,7 @@ class Models:
         if await confirmed(
             self._visit,
             "Roll back?",
-            f"{version}, which was live before, answers {self._requests()} within a second."
+            f"{version}, which was live before, answers {self._answered} within a second."
             f"{self._told_of_pin(version)}",
             "Roll back",
             undo="Another rollback leads to this one again.",
@@ -241,12 +241,6 @@ class Models:
         ):
             work = self._visit.api.delete_version(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is deleted.")
-
-    def _requests(self) -> str:
-        """Return which requests the live version answers."""
-        if not self._tested:
-            return "all requests"
-        return "all requests but those of users that the A/B test gives another version"
 
     def _told_of_pin(self, version: str) -> str:
         """Return what becomes of the pin when this version is put live; nothing without a pin."""

@@ -184,7 +184,7 @@ class TrainForm:
             "A training is put into the queue. When the gate accepts its version, that goes live "
             "by itself, unless another one is pinned.",
             "Train",
-            undo=self._undo(),
+            undo=told_of_undo(can_roll_back=self._visit.allows("admin")),
         ):
             return
         self._trouble.clear()
@@ -199,18 +199,20 @@ class TrainForm:
             self._visit.toast("The training is in the queue.", "good")
             self._on_task(task)
 
-    def _undo(self) -> str:
-        cancel = "It can be cancelled while it runs"
-        if self._visit.allows("admin"):
-            return f"{cancel}, and rolled back once its version is live."
-        return f"{cancel}; once its version is live, a rollback needs a key with the scope admin."
-
     def _refused(self, error: Invalid) -> None:
         """Say at each field what the server says of it."""
         said = {wrong.field.partition(".")[0]: wrong.reason for wrong in error.problem.errors}
         self._tell({name: reason for name, reason in said.items() if name in self._fields})
         with self._trouble:
             trouble_card(self._visit.failure(error))
+
+
+def told_of_undo(*, can_roll_back: bool) -> str:
+    """Return how a training is undone by whoever may roll back, or may not."""
+    cancel = "It can be cancelled while it runs"
+    if can_roll_back:
+        return f"{cancel}, and rolled back once its version is live."
+    return f"{cancel}; once its version is live, a rollback needs a key with the scope admin."
 
 
 def read_time(typed: str) -> float | str:
