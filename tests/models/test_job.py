@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.task_store import Success
+from headrace.task_reader import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
 from headrace.training_settings import TrainingSettings
