@@ -132,7 +132,7 @@ CHANNELS: dict[str, Channel] = {
         (
             Message(
                 "retrain",
-                "The same idempotency_key always means the same task.",
+                "The same idempotency_key means the same task, for a week.",
                 TrainingRequest(
                     idempotency_key="nightly-2026-11-22",
                     reason="nightly",

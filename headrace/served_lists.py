@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import msgspec
@@ -21,7 +21,7 @@ from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.events import UserId
 from headrace.impressions import MAX_BYTES, ImpressionId, settled_s
-from headrace.records import Batch
+from headrace.records import Batch, Records
 from headrace.replay import plan_replay, run_replay
 from headrace.settings import Settings
 from headrace.topics import IMPRESSIONS
@@ -45,9 +45,22 @@ class ServedLists:
     """Codes into `item_ids`."""
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
+    open_from: Mapping[str, int] = field(default_factory=dict)
+    """By partition, the offset of the first list that was served after `open_after`."""
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def only(self, kept: NDArray[np.bool_]) -> ServedLists:
+        """Return some of the lists; `kept`: `[n]`."""
+        lengths = np.diff(self.start)
+        return replace(
+            self,
+            user=self.user[kept],
+            served_at=self.served_at[kept],
+            start=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[kept])]),
+            item=self.item[np.repeat(kept, lengths)],
+        )
 
 
 def read_served_lists(
@@ -59,12 +72,14 @@ def read_served_lists(
     since: ListsSpan | None = None,
     begin: float | None = None,
     end: float | None = None,
+    open_after: float = np.inf,
 ) -> ServedLists:
     """Return the lists that these models served to users, from archive and topic. Blocks.
 
     `since`: where to begin; what was before is not read. Lists served before `begin` and from `end`
     on, Unix seconds, are left out; so are those of users who were erased since, and what is no
-    impression. Raises what `headrace.log.read_columns` raises.
+    impression. `open_after`: Unix seconds, see `ServedLists.open_from`. Raises what
+    `headrace.log.read_columns` raises.
     """
     plan = plan_replay(
         settings,
@@ -72,7 +87,7 @@ def read_served_lists(
         start=None if since is None else {IMPRESSIONS: _begin(since, span)},
         topic_ids={IMPRESSIONS: span.topic_id},
     )
-    builder = ListBuilder(models, read_erasures(settings))
+    builder = ListBuilder(models, read_erasures(settings), open_after)
     count = 0
     progress(0.0)
     with closing(run_replay(settings, plan)) as batches:
@@ -101,8 +116,15 @@ class _Lists:
 class ListBuilder:
     """Gathers records of the topic and makes columns of them."""
 
-    def __init__(self, models: Collection[str], erasures: Erasures | None = None) -> None:
-        """`models`: whose lists are wanted, by id."""
+    def __init__(
+        self,
+        models: Collection[str],
+        erasures: Erasures | None = None,
+        open_after: float = np.inf,
+    ) -> None:
+        """`models`: whose lists are wanted, by id; `open_after`: Unix seconds."""
+        self._open_after = open_after
+        self._open_from: dict[str, int] = {}
         self._models = pa.array(sorted(models), pa.string())
         self._erasures = Erasures() if erasures is None else erasures
         # Columns have their types though there be no record.
@@ -114,7 +136,9 @@ class ListBuilder:
         row = np.flatnonzero(_wanted(table, self._models))
         table = table.take(pa.array(row))
         kept = self._count(batch, table, table["record"].to_numpy())
-        self._lists.append(_columns(table.filter(pa.array(kept))))
+        table = table.filter(pa.array(kept))
+        self._note_open(batch.records, table)
+        self._lists.append(_columns(table))
 
     def build(self, *, begin: float | None = None, end: float | None = None) -> ServedLists:
         """Return the lists, those from `begin` on and before `end`, both Unix seconds.
@@ -137,7 +161,15 @@ class ListBuilder:
         item, item_ids = recode(
             [each.item for each in self._lists], np.repeat(starts[order], lengths[order]) + within
         )
-        return ServedLists(user, served_at[order], start, item, user_ids, item_ids)
+        return ServedLists(user, served_at[order], start, item, user_ids, item_ids, self._open_from)
+
+    def _note_open(self, records: Records, table: pa.Table) -> None:
+        record = table["record"].to_numpy()[table["served_at"].to_numpy() > self._open_after]
+        partition, offset = records.partition[record], records.offset[record]
+        for number in np.unique(partition).tolist():
+            first = int(offset[partition == number].min())
+            name = str(number)
+            self._open_from[name] = min(first, self._open_from.get(name, first))
 
     def _count(self, batch: Batch, table: pa.Table, record: NDArray[np.int64]) -> NDArray[np.bool_]:
         records = batch.records

@@ -8,8 +8,7 @@ locking").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -21,13 +20,13 @@ from headrace.errors import (
     InvalidEvent,
     ModelDeleted,
     TaskEnded,
-    TaskNotFound,
     TooSoon,
     TrainingRefused,
 )
 from headrace.settings import Settings
 from headrace.store import load_script, text
-from headrace.tasks import Status, Task, new_task
+from headrace.task_reader import Success, TaskReader
+from headrace.tasks import Task, new_task
 from headrace.training_data import DataFile
 from headrace.training_kinds import Kind
 from headrace.training_requests import TrainingRequest, check_kind, usual_kind
@@ -38,7 +37,6 @@ _KEPT = 1_000
 """Tasks that are remembered, the newest ones."""
 _LOG_S = 30 * 24 * 3600
 """For which the end of a log is kept, in seconds."""
-_PAGE = 200
 _HELD_BACK = f"waits: its model is busy, or was trained less than {_MIN_INTERVAL} ago"
 
 
@@ -79,23 +77,11 @@ class Claim(Struct, frozen=True):
     """From 1 on; each further one follows the death of a trainer."""
 
 
-class Success(Struct, frozen=True, kw_only=True):
-    """The last training of a model that succeeded."""
-
-    version: str
-    fingerprint: str
-    """Of the data."""
-    made_with: str
-    """Digest of everything else that the version depends on."""
-
-
-class TaskStore:
+class TaskStore(TaskReader):
     """The tasks in Redis."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
-        self._settings = settings
-        self._stem = settings.key("{tasks}")
+        super().__init__(redis, settings)
         self._lease_ms = int(settings.trainer.lease_s * 1000)
         self._create = redis.register_script(load_script("create_task.lua"))
         self._claim = redis.register_script(load_script("claim_task.lua"))
@@ -227,51 +213,6 @@ class TaskStore:
     async def admit_model(self, model_id: str) -> None:
         """Take requests for a model again."""
         await self._redis.srem(self._key("deleted"), model_id)
-
-    # Seeing
-
-    async def get(self, task_id: str) -> Task:
-        """Return the task. Raises `TaskNotFound`."""
-        return (await self._with_positions([await self._stored(task_id)]))[0]
-
-    async def of_model(self, model_id: str) -> Task | None:
-        """Return the model's task that has not ended, if there is one."""
-        task_id = await self._redis.hget(self._key("active"), model_id)
-        return None if task_id is None else await self.get(text(task_id))
-
-    async def open_of_model(self, model_id: str) -> list[Task]:
-        """Return the model's tasks that have not ended: one, and one that is held back."""
-        ids = [await self._redis.hget(self._key(name), model_id) for name in ("active", "held")]
-        return [await self.get(text(task_id)) for task_id in ids if task_id is not None]
-
-    async def newest(
-        self, limit: int = 100, *, kind: str | None = None, status: Status | None = None
-    ) -> list[Task]:
-        """Return the newest tasks, newest first; of a kind, or in a status, if that is given."""
-        found: list[Task] = []
-        for first in range(0, _KEPT, _PAGE):
-            page = await self._redis.zrevrange(self._key("newest"), first, first + _PAGE - 1)
-            found += [
-                task
-                for task in await self._read(page)
-                if kind in (None, task.kind) and status in (None, task.status)
-            ]
-            if len(page) < _PAGE or len(found) >= limit:
-                break
-        return await self._with_positions(found[:limit])
-
-    async def log(self, task_id: str) -> str:
-        """Return the end of a task's log, "" before it has one. Raises `TaskNotFound`."""
-        raw = await self._redis.get(self._key("log", task_id))
-        if raw is None:
-            await self._stored(task_id)
-            return ""
-        return text(raw)
-
-    async def last_success(self, model_id: str) -> Success | None:
-        """Return the model's last training that succeeded."""
-        raw = await self._redis.hget(self._key("succeeded"), model_id)
-        return None if raw is None else msgspec.json.decode(raw, type=Success)
 
     # Cancelling
 
@@ -406,43 +347,6 @@ class TaskStore:
         if not written:
             raise LeaseLost(task)
 
-    async def _stored(self, task_id: str) -> Task:
-        raw = await self._redis.get(self._key("task", task_id))
-        if raw is None:
-            raise TaskNotFound(f"No task has the id {task_id!r}.")
-        return _decoder.decode(raw)
-
-    async def _read(self, ids: Iterable[Any]) -> list[Task]:
-        keys = [self._key("task", text(task_id)) for task_id in ids]
-        raws = await self._redis.mget(keys) if keys else []
-        return [_decoder.decode(raw) for raw in raws if raw is not None]
-
-    async def _held_back(self) -> list[Task]:
-        """Return the tasks that are held back, the oldest first."""
-        found = await self._read(await self._redis.hvals(self._key("held")))
-        return sorted(found, key=lambda task: task.created_at)
-
-    async def _with_positions(self, tasks: list[Task]) -> list[Task]:
-        """Return the tasks, those that are queued with their places in the queue."""
-        if not any(task.status == "QUEUED" for task in tasks):
-            return tasks
-        still_open = await self._read(await self._redis.zrange(self._key("open"), 0, -1))
-        still_open += await self._held_back()
-        queued = [task.id for task in still_open if task.status == "QUEUED"]
-        place = {task_id: number for number, task_id in enumerate(queued, start=1)}
-        return [
-            msgspec.structs.replace(task, queue_position=place.get(task.id, UNSET))
-            if task.status == "QUEUED"
-            else task
-            for task in tasks
-        ]
-
-    def _key(self, *parts: str) -> str:
-        return ":".join((self._stem, *parts))
-
-    def _keys(self, *names: str) -> list[str]:
-        return [self._key(name) for name in names]
-
 
 def _refusal(task: Task, why: str, about: str) -> ModelDeleted | InvalidEvent:
     """Return in words what stands in a task's way for good; see `create_task.lua`."""
@@ -457,6 +361,3 @@ def _refusal(task: Task, why: str, about: str) -> ModelDeleted | InvalidEvent:
         f"is {task.kind}; the versions of model {model_id} are of the kind {about}. Train it "
         "under another model's id, or delete the model first",
     )
-
-
-_decoder = msgspec.json.Decoder(Task)

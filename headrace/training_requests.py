@@ -92,7 +92,7 @@ class TrainingRequest(
     force: bool = False
     """Whether to train though nothing has changed since the model's last success."""
     idempotency_key: EventId | None = None
-    """The same key gives the same task."""
+    """The same key gives the same task, for a week and while the task is remembered."""
     reason: Annotated[str, Meta(max_length=512)] = ""
     requested_by: Annotated[str, Meta(max_length=128)] = ""
 

@@ -49,6 +49,13 @@ class FeedbackData(ListsSpan, frozen=True, kw_only=True):
     """Of users, that were read."""
     choices: int = 0
     """Sessions whose users acted on something they were served, and passed something over."""
+    open_from: dict[str, int] = {}
+    """By partition, the first list on which its user could still act when the events ended."""
+
+    @property
+    def onward(self) -> ListsSpan:
+        """From where a training that goes on reads lists, in `through`."""
+        return ListsSpan(topic_id=self.topic_id, through={**self.through, **self.open_from})
 
 
 class TrainingData(Struct, frozen=True, kw_only=True):

@@ -75,16 +75,10 @@ def choices_of(lists: ServedLists, columns: EventColumns, parameters: Parameters
     Where the log has a user in pieces, a list and what was done with it are of the same piece.
     """
     shown = _Shown.of(lists, columns)
-    following = _Following.of(shown, columns, parameters)
 
-    # 1. Which events are acts on something listed, each on the last list that showed it.
-    positive = positives(columns, parameters)[following.event]
-    listed, event = following.listed[positive], following.event[positive]
-    place = shown.place(listed, columns.item[event])
-    on_list = place >= 0
-    met = shown.slot(place[on_list])
-    last = _last_of_each(event[on_list])
-    act, act_event = met[last], event[on_list][last]
+    # 1. Which events are acts on something listed.
+    acts = _Acts.of(shown, columns, parameters)
+    act, act_event, met = acts.slot, acts.event, acts.met
 
     # 2. What was looked at and left.
     lowest = np.full(len(shown.start) - 1, -1)
@@ -101,6 +95,16 @@ def choices_of(lists: ServedLists, columns: EventColumns, parameters: Parameters
         shown.session[shown.listed[order]], shown.item[order], np.arange(len(order)), PASSED
     )
     return _joined(acted, passed, len(columns.item_ids))
+
+
+def acted_on(
+    lists: ServedLists, columns: EventColumns, parameters: Parameters
+) -> NDArray[np.bool_]:
+    """Return `[n]`: of each list whether the events of a log tell of an act on it."""
+    shown = _Shown.of(lists, columns)
+    found = np.zeros(len(lists), np.bool_)
+    found[shown.number[shown.listed[_Acts.of(shown, columns, parameters).slot]]] = True
+    return found
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class _Shown:
     """`[events]`: the events by user and time."""
     end: _Rows
     """`[lists]`: where the events of the list's user, or of the piece of it, end in `by_user`."""
+    number: _Rows
+    """`[lists]`: which of all lists it is."""
     _keys: _Rows
     _slots: _Rows
     _items: int
@@ -167,6 +173,7 @@ class _Shown:
             position=position,
             by_user=by_user,
             end=ends[np.searchsorted(ends, position - 1, side="right")] if n else position,
+            number=kept,
             _keys=pairs[slots],
             _slots=slots,
             _items=items,
@@ -203,6 +210,29 @@ class _Following:
         event = shown.by_user[at]
         within = event < known_then[listed]
         return cls(listed[within], event[within])
+
+
+@dataclass(frozen=True)
+class _Acts:
+    """Positive events on something that was listed, each on the last list that showed it."""
+
+    slot: _Rows
+    """`[acts]`: what of a list was acted on."""
+    event: _Rows
+    """`[acts]`: by which event."""
+    met: _Rows
+    """The slots of all lists whose items their users came to, acted on there or elsewhere."""
+
+    @classmethod
+    def of(cls, shown: _Shown, columns: EventColumns, parameters: Parameters) -> _Acts:
+        following = _Following.of(shown, columns, parameters)
+        positive = positives(columns, parameters)[following.event]
+        listed, event = following.listed[positive], following.event[positive]
+        place = shown.place(listed, columns.item[event])
+        on_list = place >= 0
+        met = shown.slot(place[on_list])
+        last = _last_of_each(event[on_list])
+        return cls(met[last], event[on_list][last], met)
 
 
 def _codes(ids: tuple[str, ...], among: pa.Array) -> _Rows:

@@ -55,6 +55,18 @@ def before(columns: EventColumns, events: int) -> EventColumns:
     )
 
 
+def among(columns: EventColumns, kept: NDArray[np.bool_]) -> EventColumns:
+    """Return the events of the log that are marked."""
+    return replace(
+        columns,
+        user=columns.user[kept],
+        item=columns.item[kept],
+        timestamp=columns.timestamp[kept],
+        kind=columns.kind[kept],
+        rating=columns.rating[kept],
+    )
+
+
 def histories(columns: EventColumns, parameters: Parameters) -> Histories:
     """Sort the log into users' histories."""
     order = np.argsort(columns.user, kind="stable")

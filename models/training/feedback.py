@@ -41,7 +41,10 @@ class Feedback:
     def data(self) -> FeedbackData:
         """What a manifest says of it."""
         return FeedbackData(
-            **msgspec.structs.asdict(self.span), lists=len(self.lists), choices=len(self.choices)
+            **msgspec.structs.asdict(self.span),
+            lists=len(self.lists),
+            choices=len(self.choices),
+            open_from=dict(self.lists.open_from),
         )
 
     @property

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import HeadraceError
@@ -29,7 +28,7 @@ from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.rules import Rules, count_rules, counted_on
 from models.training.bought_together import bought_since, count_bought_together
-from models.training.dataset import Histories
+from models.training.dataset import Histories, among
 from models.training.job_messages import Job
 from models.training.parameters import Parameters
 from models.training.weights import Weights, load_weights
@@ -195,7 +194,7 @@ def onward(
     `of`: makes histories of columns.
     """
     columns = with_items(new.columns, base.artifact.item_ids)
-    past = _only(columns, ~new.is_new)
+    past = among(columns, ~new.is_new)
     return replace(new, columns=columns), Counted(base, past, of(past))
 
 
@@ -212,17 +211,6 @@ def with_items(columns: EventColumns, item_ids: list[str]) -> EventColumns:
         code.setdefault(item_id, len(code))
     codes = np.array([code[item_id] for item_id in columns.item_ids], np.int32)
     return replace(columns, item=codes[columns.item], item_ids=tuple(code))
-
-
-def _only(columns: EventColumns, kept: NDArray[np.bool_]) -> EventColumns:
-    return replace(
-        columns,
-        user=columns.user[kept],
-        item=columns.item[kept],
-        timestamp=columns.timestamp[kept],
-        kind=columns.kind[kept],
-        rating=columns.rating[kept],
-    )
 
 
 def _all_rules(data: Histories, items: int) -> Rules:

@@ -96,13 +96,14 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     base = base_of(settings, store, job, parameters, erasures)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
     known = base.artifact.manifest.data if isinstance(base, Base) else None
+    is_new = None
     if known is not None:
         new = read_new_events(settings, job, known.through, parameters, tell)
-        columns = new.columns
+        columns, is_new = new.columns, new.is_new
     else:
         columns = read_events(settings, job, tell)
     feedback = read_feedback(
-        settings, job, columns, parameters, tell, since=known.feedback if known else None
+        settings, job, columns, parameters, tell, known.feedback if known else None, is_new
     )
     found = fingerprint(columns) if feedback is None else feedback.fingerprint(fingerprint(columns))
     if known is not None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.columns import ColumnBuilder
 from headrace.erasure_log import read_erasures
@@ -19,7 +20,9 @@ from headrace.topics import Topics, topic_ids
 from headrace.training_data import DataFile, read_data
 from headrace.training_settings import TrainingSettings
 from headrace.uploads import Uploads
-from headrace.versions import ListsSpan
+from headrace.versions import FeedbackData
+from models.training.choices import acted_on
+from models.training.dataset import among
 from models.training.feedback import Feedback
 from models.training.job_messages import Job, Report
 
@@ -87,12 +90,15 @@ def read_feedback(
     columns: EventColumns,
     parameters: TrainingSettings,
     tell: Callable[[Report], None],
-    since: ListsSpan | None = None,
+    since: FeedbackData | None = None,
+    is_new: NDArray[np.bool_] | None = None,
 ) -> Feedback | None:
     """Return what the events tell of served lists; None where that is not asked for. Blocks.
 
     The lists are those of models that read the same topics, or of all when all models' events are
-    trained on; `since`: from there on. Raises `HeadraceError`.
+    trained on. `since`: what was learnt from before; of the lists up to there those are read that
+    could still be acted on, and left out again where one was acted on by an event that is not new.
+    `is_new`: `[events]`. Raises `HeadraceError`.
     """
     if job.lists is None:
         return None
@@ -107,10 +113,14 @@ def read_feedback(
         job.lists,
         settings.model_ids if job.request.global_data else own.models_alike,
         reading,
-        since=since,
+        since=since.onward if since else None,
         begin=begin,
         end=end,
+        open_after=columns.timestamp.max(initial=-np.inf) - parameters.feedback_window_s,
     )
+    if since is not None and is_new is not None:
+        past = among(columns, ~is_new)
+        lists = lists.only(~acted_on(lists, past, parameters))
     feedback = Feedback.of(lists, job.lists, columns, parameters)
     if feedback.note is not None:
         logger.warning("%s", feedback.note)

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from headrace.log import Offsets
-from headrace.task_store import Success
+from headrace.task_reader import Success
 from headrace.training_data import DataFile
 from headrace.training_kinds import KINDS, Kind
 from headrace.training_requests import TrainingRequest

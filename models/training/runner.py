@@ -26,7 +26,8 @@ from headrace.task_files import (
     remove_files,
     version_of,
 )
-from headrace.task_store import Claim, LeaseLost, Success, TaskStore
+from headrace.task_reader import Success
+from headrace.task_store import Claim, LeaseLost, TaskStore
 from headrace.tasks import Status
 from headrace.version_store import VersionStore
 from headrace.versions import ROLLED_BACK, Manifest

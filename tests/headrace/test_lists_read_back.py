@@ -115,6 +115,14 @@ def test_archive_and_topic_are_one_log_of_lists(
     assert told[-1] == 1.0
     onward = read_served_lists(settings, span(), ["default"], since=since, begin=NOW + 1)
     assert plain(onward) == everything[8:]
+    # Offsets ascend with time within each partition; where the first of the later ones stand.
+    later = read_served_lists(settings, span(), ["default"], open_after=NOW + 5.0)
+    again = msgspec.structs.replace(since, through={**span().through, **later.open_from})
+    assert (
+        plain(read_served_lists(settings, span(), ["default"], since=again, begin=NOW + 6))
+        == (everything[6:])
+    )
+    assert plain(found.only(found.served_at > NOW + 9)) == everything[10:]
     anew = msgspec.structs.replace(since, topic_id="of-before")
     assert len(read_served_lists(settings, span(), ["default"], since=anew)) == 12
 

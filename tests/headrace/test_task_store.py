@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 
 from headrace.errors import InvalidEvent, ModelDeleted, TaskEnded, TaskNotFound, TooSoon
 from headrace.settings import RetrainSettings, Settings, TrainerSettings
+from headrace.task_reader import Success
 from headrace.task_store import (
     AnotherWaits,
     Claim,
     LeaseLost,
-    Success,
     TaskStore,
     TrainingInProgress,
 )

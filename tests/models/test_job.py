@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.store import connect
-from headrace.task_store import Success
+from headrace.task_reader import Success
 from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
 from headrace.training_settings import TrainingSettings
@@ -93,10 +93,10 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert (onward.manifest.data.events, onward.manifest.data.through) == (200, job.through)
     assert onward.item_ids == [*once.item_ids, "item-new"]
     assert onward.rules.weights.sum() == pytest.approx(rule_weights(20), rel=1e-4)
-    # Everyone's last list was followed by no event; of the second training's lists only the new
-    # ones are read.
+    # Everyone's last list was followed by no event. The second training reads the new lists, and
+    # those ten of before on which nobody had acted when the first one was made.
     feedback = [each.manifest.data.feedback for each in (once, onward)]
-    assert [(each.lists, each.choices) for each in feedback if each] == [(150, 140), (40, 35)]
+    assert [(each.lists, each.choices) for each in feedback if each] == [(150, 140), (50, 45)]
 
     # The same again makes nothing.
     last = Success(
