@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
 
-from headrace.cancellation import cancel_until_done
+from headrace.cancellation import cancel_until_done, to_its_end
 from headrace.errors import HeadraceError, StoreUnavailable
 from headrace.settings import Settings
 from models.training.job_messages import Job, Report
@@ -63,7 +65,14 @@ class JobProcess:
         Raises `HeadraceError` when it gave up or went over a limit, `StoreUnavailable` where
         another attempt may do better, `LeftAlone`, and what `hold` raises.
         """
-        process = await self._start(job)
+        aside = await asyncio.to_thread(_make_aside, job)
+        try:
+            return await self._run(job, aside)
+        finally:
+            await to_its_end(asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True))
+
+    async def _run(self, job: Job, aside: Path) -> Report:
+        process = await self._start(job, aside)
         keeper = asyncio.create_task(self._keep(process))
         limit = self._settings.trainer.timeout_s
         try:
@@ -103,7 +112,7 @@ class JobProcess:
         await process.wait()
         return report
 
-    async def _start(self, job: Job) -> asyncio.subprocess.Process:
+    async def _start(self, job: Job, aside: Path) -> asyncio.subprocess.Process:
         with self._log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *JOB,
@@ -111,7 +120,12 @@ class JobProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=_LINE_BYTES,
-                env={**os.environ, **self._settings.environ(), **_threads(self._settings)},
+                env={
+                    **os.environ,
+                    **self._settings.environ(),
+                    **_threads(self._settings),
+                    "TMPDIR": str(aside),
+                },
             )
         _tell(process, msgspec.json.encode(job))
         return process
@@ -150,6 +164,17 @@ class JobProcess:
                 f"{limit / 1e6:,.0f} MB. Train on less (`from`), or raise "
                 "HEADRACE_TRAINER_MEMORY_MB."
             )
+
+
+def _make_aside(job: Job) -> Path:
+    """Make a folder for what libraries leave in the temporary one, where it goes with the task.
+
+    TensorFlow writes a file there for each function, and a process that is killed deletes none.
+    """
+    work = Path(job.work)
+    # Of a chief that is another machine's the folder is not here.
+    is_here = bool(job.work) and work.is_dir()
+    return Path(tempfile.mkdtemp(prefix="tmp-", dir=work if is_here else None))
 
 
 def _threads(settings: Settings) -> dict[str, str]:
