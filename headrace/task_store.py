@@ -220,17 +220,18 @@ class TaskStore:
         self, limit: int = 100, *, kind: str | None = None, status: Status | None = None
     ) -> list[Task]:
         """Return the newest tasks, newest first; of a kind, or in a status, if that is given."""
-        found: list[Task] = []
+        # By id: while pages are read, a new task shifts those that come after it.
+        found: dict[str, Task] = {}
         for first in range(0, _KEPT, _PAGE):
             page = await self._redis.zrevrange(self._key("newest"), first, first + _PAGE - 1)
-            found += [
-                task
+            found |= {
+                task.id: task
                 for task in await self._read(page)
                 if kind in (None, task.kind) and status in (None, task.status)
-            ]
+            }
             if len(page) < _PAGE or len(found) >= limit:
                 break
-        return await self._with_positions(found[:limit])
+        return await self._with_positions([*found.values()][:limit])
 
     async def log(self, task_id: str) -> str:
         """Return the end of a task's log, "" before it has one. Raises `TaskNotFound`."""
