@@ -130,6 +130,8 @@ class RecommendationAnswer(Struct, frozen=True):
         str | None,
         Meta(description="Asks for the next page; null when nothing is left to show."),
     ] = None
+    ranking: str | None = None
+    """The version of the second stage that put the items in this order; null: none did."""
 
 
 class ServedSession(Struct, frozen=True):
@@ -162,6 +164,8 @@ class ServedList(Struct, frozen=True):
     """The A/B test that chose the version."""
     asked: Asked
     session: ServedSession
+    ranking: str | None = None
+    """The version of the second stage that put the items in this order; null: none did."""
 
     @classmethod
     def of(cls, impression: Impression) -> ServedList:
@@ -192,6 +196,7 @@ class ServedList(Struct, frozen=True):
             else None,
             experiment=impression.experiment,
             asked=impression.asked,
+            ranking=impression.ranking,
             session=ServedSession(
                 state.interactions,
                 state.applied,
