@@ -70,6 +70,9 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = False
 
 
+_RANKING = "The version of the second stage that put the items in this order; null: none did."
+
+
 class Reason(Struct, frozen=True):
     """An interaction that moved an item."""
 
@@ -130,8 +133,7 @@ class RecommendationAnswer(Struct, frozen=True):
         str | None,
         Meta(description="Asks for the next page; null when nothing is left to show."),
     ] = None
-    ranking: str | None = None
-    """The version of the second stage that put the items in this order; null: none did."""
+    ranking: Annotated[str | None, Meta(description=_RANKING)] = None
 
 
 class ServedSession(Struct, frozen=True):
@@ -164,8 +166,7 @@ class ServedList(Struct, frozen=True):
     """The A/B test that chose the version."""
     asked: Asked
     session: ServedSession
-    ranking: str | None = None
-    """The version of the second stage that put the items in this order; null: none did."""
+    ranking: Annotated[str | None, Meta(description=_RANKING)] = None
 
     @classmethod
     def of(cls, impression: Impression) -> ServedList:
