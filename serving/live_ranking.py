@@ -49,6 +49,10 @@ class LiveRanking:
         """Whether the version that is live was looked for, and taken up if there was one."""
         return self._has_looked
 
+    def is_loaded(self, version: str) -> bool:
+        """Return whether a version is served here; one before it takes a moment to load."""
+        return version == self.version
+
     async def follow(self) -> None:
         """Take up new versions, until cancelled."""
         away = Outage(logger, "what ranking is live cannot be read; serving goes on")

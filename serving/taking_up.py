@@ -48,6 +48,9 @@ class Followed(Protocol):
     def has_looked(self) -> bool:
         """Whether the version that is live was looked for, and taken up if there was one."""
 
+    def is_loaded(self, version: str) -> bool:
+        """Return whether a version is served here, or was before and is at hand."""
+
     async def follow(self) -> None:
         """Take up new versions, until cancelled."""
 

@@ -121,8 +121,8 @@ async def roll_back(request: Request) -> Response:
         raise Problem(409, f"By now a rollback leads to {state.before}, not to {meant}.")
     # Quickly: it was served before, and servers ask its probes when they take it up. One that is
     # loaded here was checked then.
-    here = server.models.get(model_id)
-    if here is None or not here.live.is_loaded(state.before):
+    here = server.followed.get(model_id)
+    if here is None or not here.is_loaded(state.before):
         await asyncio.to_thread(server.loader.check_files, model_id, state.before)
     live = await server.versions.activate(
         model_id,
