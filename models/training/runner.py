@@ -32,9 +32,9 @@ from headrace.tasks import Status, Task
 from headrace.topics import IMPRESSIONS, Topics, topic_ids
 from headrace.unfinished import delete_unfinished
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, ListsSpan, LiveVersion, Manifest
+from headrace.versions import ListsSpan, Manifest
 from models.retrieval.versions import check_version
-from models.training.admission import Outcome, admit
+from models.training.admission import Outcome, admit, chosen_since
 from models.training.fingerprint import made_with
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobProcess, LeftAlone, end_of
@@ -291,21 +291,14 @@ class Runner:
         live = await self._versions.live(model_id)
         if live is not None and live.version == manifest.version:
             step = nothing_new
-        elif live is not None and (chosen := await self._chosen(live, manifest.version)):
+        elif live is not None and (
+            chosen := await chosen_since(self._versions, live, manifest.version)
+        ):
             step = f"{nothing_new}; {chosen}, and it stays so"
         else:
             again = await self._live_again(manifest.version, live.version if live else None)
             step = f"{nothing_new}, which {again}"
         await self._finish(Outcome(step=step), manifest, trained=False)
-
-    async def _chosen(self, live: LiveVersion, last: str) -> str | None:
-        """Return in words that ops put the live version in the place of the last one, if so."""
-        if live.reason == ROLLED_BACK:
-            return "ops rolled it back"
-        history = await self._versions.history(self.task.model_id)
-        if live.is_by_hand and any(each.version == last for each in history):
-            return f"ops put {live.version} live since"
-        return None
 
     async def _live_again(self, version: str, instead_of: str | None) -> str:
         """Put a version live that was, unless another one is by now; say what came of it."""

@@ -40,6 +40,7 @@ from headrace.versions import (
     version_name,
 )
 from models.training import job_process, trainer
+from models.training.admission import chosen_since
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobProcess, LeftAlone
 from models.training.runner import Runner, TaskCancelled
@@ -113,16 +114,17 @@ async def test_a_rollback_stands_though_the_trainer_died_before_it_said_live(sho
 
 async def test_what_ops_put_live_stands_against_the_same_data(shop: Shop) -> None:
     await shop.went_live(BEFORE, PINNED)
-    runner = shop.runner()
     by_hand = await shop.versions.live("default")
     assert by_hand is not None
     # A version that a pin has kept out is nothing that ops went back from.
-    assert await runner._chosen(by_hand, shop.version) is None
+    assert await chosen_since(shop.versions, by_hand, shop.version) is None
     await shop.went_live(shop.version)
     await shop.went_live(BEFORE, ACTIVATED)
     by_hand = await shop.versions.live("default")
     assert by_hand is not None
-    assert await runner._chosen(by_hand, shop.version) == f"ops put {BEFORE} live since"
+    assert (
+        await chosen_since(shop.versions, by_hand, shop.version) == f"ops put {BEFORE} live since"
+    )
 
 
 @pytest.mark.parametrize("by", ["the trainer", "the request"])
