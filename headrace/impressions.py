@@ -108,6 +108,8 @@ class Impression(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None: the list is not the model's."""
     experiment: str | None = None
     """The A/B test that chose the version."""
+    ranking: str | None = None
+    """The version of the second stage that put the items in their order; None: none did."""
     asked: Asked
     session: SessionState
 

@@ -322,8 +322,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def model_ids(self) -> list[str]:
-        """All models, sorted."""
+        """All models that have an endpoint of their own, sorted."""
         return sorted({self.model_id, *self.models})
+
+    @property
+    def trained_ids(self) -> list[str]:
+        """All models that can be trained, sorted: with them those that help the settings' model."""
+        serving = self.serving
+        return sorted({*self.model_ids, serving.similar_model_id, serving.ranking_model_id})
 
     @property
     def models_alike(self) -> list[str]:
@@ -346,14 +352,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def of_model(self, model_id: str) -> Settings:
         """Return the same settings, of another model. Raises `UnknownModel`."""
-        if model_id not in self.model_ids:
+        if model_id not in self.trained_ids:
             raise UnknownModel(
-                f"There is no model {model_id!r}; there are {', '.join(self.model_ids)}."
+                f"There is no model {model_id!r}; there are {', '.join(self.trained_ids)}. "
+                "HEADRACE_MODELS adds others."
             )
         if model_id == self.model_id:
             return self
-        # The model that these are of stays among them.
-        models = {self.model_id: ModelSettings(), **self.models}
+        # The model that these are of stays among them, and what helps it learns from its events.
+        helping = {model_id: ModelSettings(self.event_topics)}
+        models = {**helping, self.model_id: ModelSettings(), **self.models}
         return msgspec.structs.replace(self, model_id=model_id, models=models)
 
     def _topics_of(self, model_id: str) -> EventTopicNames:

@@ -171,8 +171,8 @@ def request_of(fields: Mapping[str, Any]) -> TrainingRequest:
 
 def check_request(request: TrainingRequest, settings: Settings) -> None:
     """Raise `InvalidEvent` for what no training could be made of."""
-    if request.model_id not in (None, *settings.model_ids):
-        among = ", ".join(settings.model_ids)
+    if request.model_id not in (None, *settings.trained_ids):
+        among = f"{', '.join(settings.trained_ids)}; HEADRACE_MODELS adds others"
         raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
     if request.kind is not None:
         check_kind(request, request.kind)

@@ -26,8 +26,8 @@ SIGNATURE = "manifest.sig"
 Check = Callable[[bytes, bytes | None], None]
 """Is given a manifest and its signature, None for none; raises `ArtifactInvalid`."""
 
-ROLLED_BACK = "rolled back"
-"""Why a version is live that ops went back to."""
+ACTIVATED, PINNED, ROLLED_BACK = "activated", "pinned", "rolled back"
+"""Why a version is live that ops put there."""
 _PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}(?!\n)$"
 _VERSION = re.compile(_PATTERN)
 VersionName = Annotated[str, Meta(pattern=_PATTERN)]
@@ -167,6 +167,11 @@ class LiveVersion(Struct, frozen=True, kw_only=True):
     sequence: int
     """Rises by one at each change of the model's live version."""
     reason: str
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether ops put it live, not a training."""
+        return self.reason in (ACTIVATED, PINNED, ROLLED_BACK)
 
 
 Change = Literal["live", "pin", "unpin", "delete", "delete-model", "create-model"]

@@ -170,14 +170,11 @@ def create_app(settings: Settings, workers: WorkerMetrics | None = None) -> Star
             asyncio.create_task(services.request_log.follow(), name="write the log of requests"),
         ]
         followers += [
-            asyncio.create_task(
-                services.similar.follow(), name="follow the model of similar items"
-            ),
-            asyncio.create_task(services.ranking.follow(), name="follow the second stage"),
+            asyncio.create_task(each.follow(), name=f"follow {model_id}'s live version")
+            for model_id, each in services.followed.items()
         ]
         for model_id, each in services.models.items():
             followers += [
-                asyncio.create_task(each.live.follow(), name=f"follow {model_id}'s live version"),
                 asyncio.create_task(
                     each.feed.follow(), name=f"follow what {model_id}'s streams show"
                 ),

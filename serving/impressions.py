@@ -167,6 +167,7 @@ class ImpressionLog:
             model_id=self._model_id,
             version=answer.model.version if answer.model else None,
             experiment=self._experiment,
+            ranking=answer.ranking,
             asked=_asked(request, stability),
             session=_state(answer, session),
         )

@@ -7,7 +7,8 @@ version's rules follow what users do.
 
 The version that was live before stays loaded, and level with all that, until the next one is loaded
 in its place: a rollback to it is one pointer swap, however large it is, and no more than two are
-held at any time, as while one is swapped for another.
+held at any time, as while one is swapped for another. A server that has just started loads it once
+it serves the live one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct
 from redis.exceptions import RedisError
 
 from headrace.cancellation import side_by_side
@@ -29,13 +29,14 @@ from headrace.settings import Settings
 from headrace.store import AnyReading
 from headrace.transitions import TransitionStore
 from headrace.version_store import VersionStore
-from headrace.versions import LiveVersion
+from headrace.versions import ROLLED_BACK, LiveVersion
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
 from serving.outage import Outage
-from serving.preparing import Loaded, Preparer
+from serving.preparing import Loaded, Prepared, Preparer
 from serving.shared_reads import SharedReads
+from serving.taking_up import Refusal, TakingUp
 from serving.version_loader import VersionLoader
 
 logger = logging.getLogger(__name__)
@@ -46,13 +47,6 @@ _CHANGES_AT_ONCE = 256
 """Read in one round trip while serving."""
 _ARMS_AGAIN_S = 15.0
 """Pause before a version of the experiment is tried again that could not be taken up."""
-
-
-class Refusal(Struct, frozen=True):
-    """A version that is not served, and why."""
-
-    version: str
-    reason: str
 
 
 class LiveModel:
@@ -73,12 +67,15 @@ class LiveModel:
         self._model_id = model_id or settings.model_id
         self._holds_shelf = model_id is None
         self._preparer = Preparer(self._model_id, loader, catalog, transitions)
+        self._taking_up = TakingUp(self._model_id, versions, self._preparer.prepare, self._swap_in)
         self._versions = versions
         self._catalog = catalog
         self.experiment = experiment
         self._live: Loaded | None = None
         self._former: Loaded | None = None
         """The one that was live before, in case of a rollback."""
+        self._former_of: int | None = None
+        """The number of the change since which that one was looked for."""
         self._arms: dict[str, Loaded] = {}
         """By name, the versions of the experiment, the live one if it is among them."""
         self._missing = self._none_loaded()
@@ -87,13 +84,7 @@ class LiveModel:
         self._deleted = DeletedItems()
         self._levelling = asyncio.Lock()
         self._reads = SharedReads(self._read_now)
-        self._refused: int | None = None
-        """The sequence number of the change that could not be taken up."""
-        self._refusal: Refusal | None = None
-        self.refusals = 0
-        """Versions refused since this server started."""
-        self.has_looked = False
-        """Whether the version that is live was looked for, and taken up if there was one."""
+        self._has_looked = False
         self._catalogue_away = Outage(logger, "the catalogue cannot be read")
         self.failures = 0
         """Requests since then that a version failed to answer."""
@@ -150,7 +141,17 @@ class LiveModel:
     @property
     def refusal(self) -> Refusal | None:
         """The version that is live and not served here, and why; None while all is well."""
-        return self._refusal
+        return self._taking_up.refusal
+
+    @property
+    def refusals(self) -> int:
+        """Versions refused since this server started."""
+        return self._taking_up.refusals
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the version that is live was looked for, and taken up if there was one."""
+        return self._has_looked
 
     @property
     def deleted(self) -> DeletedItems:
@@ -213,12 +214,11 @@ class LiveModel:
             if self._live is not None and await self._versions.was_deleted(self._model_id):
                 await self._let_go()
         elif live.version == self.version:
-            self._refused = self._refusal = None
-        elif live.sequence != self._refused:
-            taken = await self._take_up(live)
-            if not taken and self._live is None and live.sequence == self._refused:
-                await self._fall_back()
-        self.has_looked = True
+            self._taking_up.served()
+            await self._follow_former(live)
+        elif not self._taking_up.is_settled(live):
+            await self._take_up(live)
+        self._has_looked = True
 
     async def _follow_experiment(self) -> None:
         """Look once whether versions of the experiment can be taken up that are not served yet."""
@@ -308,47 +308,41 @@ class LiveModel:
         if self._live is None:
             self._shelf.withdraw(item_ids)
 
-    async def _fall_back(self) -> None:
-        """Take up the newest version, of those that were live before, that is whole."""
-        refused = self._refused, self._refusal
-        for earlier in (await self._versions.history(self._model_id))[1:]:
-            if await self._take_up(earlier):
-                break
-        self._refused, self._refusal = refused
+    async def _take_up(self, live: LiveVersion) -> None:
+        """Swap in the version that is live; where it is not at hand, once it was loaded aside."""
+        at_hand = self._at_hand(live.version)
+        if at_hand is None:
+            # Not three at a time.
+            self._former = None
+            await self._taking_up.take_up(live, self.version)
+            return
+        self._live, self._former = at_hand, self._live
+        self._taking_up.served()
+        logger.info("version %s is live here again", live.version)
 
-    async def _take_up(self, live: LiveVersion) -> bool:
-        """Load a version aside and swap it in; return whether it could be."""
-        version = live.version
-        at_hand = self._at_hand(version)
-        if at_hand is not None:
-            self._live, self._former = at_hand, self._live
-            self._refused = self._refusal = None
-            logger.info("version %s is live here again", version)
-            return True
-        # Not three at a time.
-        self._former = None
-        try:
-            loaded, aside = await self._preparer.prepare(version)
-        except (ArtifactInvalid, VersionNotFound) as exc:
-            # Until it is activated again: it may have been mended by then.
-            self._refused = live.sequence
-            self._refusal = Refusal(version, str(exc))
-            self.refusals += 1
-            logger.error(
-                "version %s is refused, %s goes on serving: %s", version, self.version, exc
-            )
-            return False
-        except StoreUnavailable as exc:
-            if self._refusal is None:
-                logger.warning("version %s cannot be fetched yet: %s", version, exc)
-            self._refusal = Refusal(version, str(exc))
-            return False
+    async def _swap_in(self, prepared: Prepared) -> None:
+        loaded, aside = prepared
         async with self._levelling:
             self._join(loaded, aside, alone=self._live is None and not self._arms)
             self._live, self._former, self._shelf = loaded, self._live, ItemTable()
-            self._refused = self._refusal = None
-        logger.info("version %s is live here", version)
-        return True
+
+    async def _follow_former(self, live: LiveVersion) -> None:
+        """Look once for the version before the live one, if it is not held, and load it."""
+        if self._former is not None or self._former_of == live.sequence:
+            return
+        # One that ops have left is not asked for soon, and may do harm here.
+        left = live.reason == ROLLED_BACK
+        before = None if left else (await self._versions.state(self._model_id)).before
+        if before is not None and self._at_hand(before) is None:
+            try:
+                loaded, aside = await self._preparer.prepare(before)
+            except (ArtifactInvalid, StoreUnavailable, VersionNotFound) as exc:
+                logger.warning("version %s is not at hand for a rollback: %s", before, exc)
+            else:
+                async with self._levelling:
+                    self._join(loaded, aside, alone=False)
+                    self._former = loaded
+        self._former_of = live.sequence
 
     def _at_hand(self, version: str) -> Loaded | None:
         """Return a version that is loaded and not the live one, if it is."""

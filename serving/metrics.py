@@ -18,6 +18,7 @@ from serving.admission import Admission
 from serving.evaluation import EvaluationCache
 from serving.impressions import ImpressionLog
 from serving.live_model import LiveModel
+from serving.taking_up import Followed
 from serving.worker_metrics import WorkerMetrics
 
 _SHOWN_EVERY_S = 1.0
@@ -30,20 +31,22 @@ class Metrics:
     def __init__(
         self,
         lives: Mapping[str, LiveModel],
+        followed: Mapping[str, Followed],
         open_streams: Sized,
         impressions: Sequence[ImpressionLog],
         evaluations: Mapping[str, EvaluationCache],
         admission: Admission,
         workers: WorkerMetrics | None = None,
     ) -> None:
-        """`lives`: what each model has live, by its id; `evaluations`: by topic of clicks.
+        """`lives`: what each model has live, by its id; `followed`: with those that help others.
 
+        `evaluations`: by topic of clicks.
         `workers`: with whom this process shares the server, if it does.
         """
         self._workers = workers
         self._registry = CollectorRegistry()
-        self._registry.register(_Versions(lives))
-        self._registry.register(_Refusals(lives))
+        self._registry.register(_Versions(lives, followed))
+        self._registry.register(_Refusals(lives, followed))
         self._registry.register(_Impressions(impressions))
         self._registry.register(_Evaluation(evaluations))
         Gauge(
@@ -121,8 +124,8 @@ class _Refused(Collector):
 
 
 class _Versions(Collector):
-    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
-        self._lives = lives
+    def __init__(self, lives: Mapping[str, LiveModel], followed: Mapping[str, Followed]) -> None:
+        self._lives, self._followed = lives, followed
 
     def collect(self) -> Iterable[Metric]:
         family = InfoMetricFamily(
@@ -136,9 +139,10 @@ class _Versions(Collector):
             "the live one.",
             labels=("version",),
         )
-        for model_id, live in self._lives.items():
-            if live.version is not None:
-                family.add_metric((model_id,), {"version": live.version})
+        for model_id, each in self._followed.items():
+            if each.version is not None:
+                family.add_metric((model_id,), {"version": each.version})
+        for live in self._lives.values():
             for version, state in live.arms.items():
                 arms.add_metric((version,), state == "ready")
         return [family, arms]
@@ -195,14 +199,14 @@ class _Evaluation(Collector):
 
 
 class _Refusals(Collector):
-    def __init__(self, lives: Mapping[str, LiveModel]) -> None:
-        self._lives = lives
+    def __init__(self, lives: Mapping[str, LiveModel], followed: Mapping[str, Followed]) -> None:
+        self._lives, self._followed = lives, followed
 
     def collect(self) -> Iterable[Metric]:
         yield CounterMetricFamily(
             "headrace_versions_refused",
             "Versions that this server did not take up.",
-            value=sum(live.refusals for live in self._lives.values()),
+            value=sum(each.refusals for each in self._followed.values()),
         )
         yield CounterMetricFamily(
             "headrace_version_failures",
@@ -215,8 +219,8 @@ class _Refusals(Collector):
             "The version that is live and not served here, and why, of each model.",
             labels=("model",),
         )
-        for model_id, live in self._lives.items():
-            if (refusal := live.refusal) is not None:
+        for model_id, each in self._followed.items():
+            if (refusal := each.refusal) is not None:
                 told = {"version": refusal.version, "reason": refusal.reason}
                 family.add_metric((model_id,), told)
         yield family

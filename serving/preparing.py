@@ -36,6 +36,10 @@ class Loaded:
         return self.retriever.manifest.version
 
 
+Prepared = tuple[Loaded, DeletedItems]
+"""A version, and how far in the catalogue it is."""
+
+
 class Preparer:
     """Makes versions of a model ready to be served."""
 
@@ -51,7 +55,7 @@ class Preparer:
         self._catalog = catalog
         self._transitions = transitions
 
-    async def prepare(self, version: str) -> tuple[Loaded, DeletedItems]:
+    async def prepare(self, version: str) -> Prepared:
         """Load a version aside, and bring it level with the catalogue; return how far that is.
 
         Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.

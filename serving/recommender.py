@@ -90,6 +90,8 @@ class RankedList(Struct, frozen=True):
     message: str | None = None
     by: Retriever | None = None
     """The version that made it; None for a list of trending or unscored items."""
+    ranker: str | None = None
+    """The version of the second stage that put it in order."""
 
 
 class Recommender:
@@ -141,6 +143,7 @@ class Recommender:
                 marks=asked.session.marks,
             ),
             cursor=write_cursor([*asked.shown, *page.item_ids]) if more else None,
+            ranking=ranked.ranker,
         )
         return Made(answer, asked.session)
 
@@ -217,37 +220,43 @@ class Recommender:
             return self._ranked_candidates(asked, retriever)
         if retriever is None:
             return None
-        found, trouble = await self._best(asked, retriever)
-        if found is None:
+        best = await self._best(asked, retriever)
+        if best is None:
             return None
-        return RankedList(found, trouble or _shortage(asked, len(found.item_ids)), retriever)
+        shortage = _shortage(asked, len(best.found.item_ids))
+        return msgspec.structs.replace(best, message=best.message or shortage)
 
-    async def _best(
-        self, asked: Prepared, retriever: Retriever
-    ) -> tuple[Recommendations | None, str | None]:
+    async def _best(self, asked: Prepared, retriever: Retriever) -> RankedList | None:
         """Return the best items, by the second stage where there is one, or why not by it."""
         ranker = self._ranking.ranker
         if ranker is None or (asked.request.recommend_seen and not ranker.knows_met_items):
             wanted = ListRequest(asked.session, asked.pool, asked.met, asked.limits)
-            return await self._shared.rank(retriever.recommend_many, wanted), None
+            best = await self._shared.rank(retriever.recommend_many, wanted)
+            return None if best is None else RankedList(best, by=retriever)
         pool = max(asked.pool, CANDIDATES)
         wanted = ListRequest(asked.session, pool, asked.met, asked.limits)
         found = await self._shared.rank(retriever.candidates_many, wanted)
         if found is None:
-            return None, None
-        best, trouble = self._reordered(ranker, found)
-        return best.at(range(min(asked.pool, len(best.item_ids)))), trouble
+            return None
+        reordered = self._reordered(ranker, found)
+        best = reordered or found.items
+        return RankedList(
+            best.at(range(min(asked.pool, len(best.item_ids)))),
+            RANKING_FAILS if reordered is None else None,
+            retriever,
+            None if reordered is None else ranker.manifest.version,
+        )
 
-    def _reordered(self, ranker: Ranker, found: Candidates) -> tuple[Recommendations, str | None]:
-        """Return the candidates by the second stage; as they are, and why, where it fails."""
+    def _reordered(self, ranker: Ranker, found: Candidates) -> Recommendations | None:
+        """Return the candidates by the second stage; None where it fails."""
         try:
             best = ranker.reordered(found)
         except Exception as exc:  # noqa: BLE001 - whatever it runs into, retrieval has an order
             self._unordered.met(exc)
             self._live.failures += 1
-            return found.items, RANKING_FAILS
+            return None
         self._unordered.over()
-        return best, None
+        return best
 
     def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""

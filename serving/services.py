@@ -53,6 +53,7 @@ from serving.metrics import Metrics
 from serving.problems import Problem
 from serving.recommender import Recommender
 from serving.request_log import RequestLog
+from serving.taking_up import Followed
 from serving.trending import TrendingCache
 from serving.user_changes import UserChanges
 from serving.version_loader import VersionLoader
@@ -116,6 +117,8 @@ class Services:
     similar: LiveModel
     """The model that says which items are like one, once it has a version."""
     ranking: LiveRanking
+    followed: Mapping[str, Followed]
+    """By its id, what this server has live of each model, those that help others among them."""
     trending: TrendingCache
     popularity: PopularityStore
     recommender: Recommender
@@ -147,6 +150,13 @@ class Services:
             raise Problem(404, f"There is no model with the id {model_id!r}; there are {there}.")
         return self.models[model_id]
 
+    def check_trained(self, model_id: str) -> None:
+        """Raise `Problem` 404 for a model that cannot be trained."""
+        trained = self.settings.trained_ids
+        if model_id not in trained:
+            there = f"{', '.join(trained)}; HEADRACE_MODELS adds others"
+            raise Problem(404, f"There is no model with the id {model_id!r}; there are {there}.")
+
     def close_streams(self) -> None:
         """End all streams of all models."""
         for each in self.models.values():
@@ -166,7 +176,8 @@ def create_services(
     versions = VersionStore(redis, settings, producer)
     of_topics = {state.event_topics: _of_topics(redis, state) for state in settings.states}
     loader = VersionLoader(settings)
-    similar = LiveModel(
+    lives = _live_models(settings, versions, catalog, loader, of_topics)
+    similar = lives.get(settings.serving.similar_model_id) or LiveModel(
         settings,
         versions,
         catalog,
@@ -176,7 +187,11 @@ def create_services(
         settings.serving.similar_model_id,
     )
     ranking = LiveRanking(settings, versions, loader)
-    lives = _live_models(settings, versions, catalog, loader, of_topics)
+    followed: Mapping[str, Followed] = {
+        **lives,
+        settings.serving.similar_model_id: similar,
+        settings.serving.ranking_model_id: ranking,
+    }
     impressions = {
         model_id: _impressions(settings.of_model(model_id), live)
         for model_id, live in lives.items()
@@ -192,7 +207,9 @@ def create_services(
     )
     evaluations = {topics.clicks: of.evaluation for topics, of in of_topics.items()}
     admission = Admission(settings.serving)
-    metrics = Metrics(lives, open_streams, [*impressions.values()], evaluations, admission, workers)
+    metrics = Metrics(
+        lives, followed, open_streams, [*impressions.values()], evaluations, admission, workers
+    )
     request_log = RequestLog(settings, _write_log)
     told = FiguresStore(redis, settings)
     request_figures = RequestFigures(Tally(told, "server", time.time))
@@ -228,6 +245,7 @@ def create_services(
             live=live,
             similar=similar,
             ranking=own_ranking,
+            followed=followed,
             trending=state.trending,
             popularity=state.popularity,
             recommender=recommender,
@@ -278,9 +296,11 @@ def _live_models(
     loader: VersionLoader,
     of_topics: Mapping[EventTopicNames, OfTopics],
 ) -> dict[str, LiveModel]:
-    """Return what each model has live, by the model's id."""
+    """Return what each model has live, by the model's id; but of the second stage."""
     found = {}
     for model_id in settings.model_ids:
+        if model_id == settings.serving.ranking_model_id != settings.model_id:
+            continue
         own = settings.of_model(model_id)
         transitions = of_topics[own.event_topics].transitions
         # The arms are versions of the settings' own model.

@@ -3,7 +3,7 @@
 1. Its manifest is of this model and version, and signed by a trusted key, if keys are set.
 2. Its files are fetched, if they lie elsewhere, and have the sums that the manifest gives.
 3. Its parts fit one another, and this program.
-4. Its probes are answered as they were when it was written.
+4. Its probes are answered as they were when it was written, be they sessions or lists.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import ArtifactInvalid
+from headrace.errors import ArtifactInvalid, OtherKind
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
 from headrace.versions import Manifest
@@ -19,6 +19,7 @@ from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.item_map import ItemMap, read_map
 from models.retrieval.probes import check_probes, load_probes
 from models.retrieval.ranker import Ranker
+from models.retrieval.ranker_probes import check_ranker_probes, load_ranker_probes
 from models.retrieval.retriever import Retriever
 
 
@@ -43,15 +44,16 @@ class VersionLoader:
     def check_files(self, model_id: str, version: str) -> None:
         """Raise what `check` raises, but for the probes: enough for one that was served before."""
         ranks = self._ranks(model_id, version)
-        (self.load_ranker if ranks else self.read)(model_id, version)
+        (self._read_ranker if ranks else self.read)(model_id, version)
 
     def load_ranker(self, model_id: str, version: str) -> Ranker:
-        """Return a version of the kind `ranking`, checked. Raises what `load` raises."""
-        check = partial(self._trusted.check, version)
-        folder = self._store.fetch(model_id, version, check)
+        """Return a version of the kind `ranking`, checked.
+
+        Raises what `load` raises, `OtherKind` for another kind.
+        """
+        ranker = self._read_ranker(model_id, version)
         try:
-            ranker = Ranker(folder, check)
-            _check_name(ranker.manifest, model_id, version)
+            check_ranker_probes(ranker, load_ranker_probes(ranker))
         except ArtifactInvalid:
             self._store.discard(model_id, version)
             raise
@@ -60,8 +62,11 @@ class VersionLoader:
     def load(self, model_id: str, version: str) -> Retriever:
         """Return the version, checked, and not yet level with the catalogue.
 
-        Raises `VersionNotFound`, `ArtifactInvalid` and `StoreUnavailable`.
+        Raises `VersionNotFound`, `ArtifactInvalid` and `StoreUnavailable`; `OtherKind` for a second
+        stage.
         """
+        if self._ranks(model_id, version):
+            raise OtherKind(f"Version {version} is a second stage, and finds nothing by itself.")
         artifact = self.read(model_id, version)
         try:
             retriever = Retriever(artifact)
@@ -88,6 +93,17 @@ class VersionLoader:
             self._store.discard(model_id, version)
             raise
         return artifact
+
+    def _read_ranker(self, model_id: str, version: str) -> Ranker:
+        check = partial(self._trusted.check, version)
+        folder = self._store.fetch(model_id, version, check)
+        try:
+            ranker = Ranker(folder, check)
+            _check_name(ranker.manifest, model_id, version)
+        except ArtifactInvalid:
+            self._store.discard(model_id, version)
+            raise
+        return ranker
 
     def _ranks(self, model_id: str, version: str) -> bool:
         manifest = self._store.manifest(model_id, version)

@@ -12,7 +12,9 @@ import numpy as np
 from headrace.versions import MANIFEST, Manifest, TrainingData
 from models.retrieval.artifact import file_digests
 from models.retrieval.calibration import Calibration
-from models.retrieval.ranker import CANDIDATES, FEATURES
+from models.retrieval.candidates import CANDIDATE_FEATURES
+from models.retrieval.ranker import CANDIDATES, FEATURES, Ranker
+from models.retrieval.ranker_probes import ask_ranker_probes
 
 
 def exported(rank: Callable[[Any], Any]) -> bytes:
@@ -41,4 +43,17 @@ def write_ranker(folder: Path, model: bytes, fitted_to: float = 1.0) -> Path:
         files=file_digests(folder), data=data, parameters={}, metrics={}, packages={},
     )  # fmt: skip
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    chance = np.zeros(CANDIDATE_FEATURES, np.float32), np.ones(CANDIDATE_FEATURES, np.float32)
+    probes = ask_ranker_probes(Ranker(folder), [f"i{n}" for n in range(40)], *chance)
+    (folder / "probes.json").write_bytes(msgspec.json.encode(probes))
+    sum_up(folder)
     return folder
+
+
+def sum_up(folder: Path) -> None:
+    """Have the manifest list what is in the folder."""
+    path = folder / MANIFEST
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    path.write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(manifest, files=file_digests(folder)))
+    )

@@ -7,6 +7,7 @@ ranker.tflite     float32 [CANDIDATES, features] → [CANDIDATES], the higher th
 calibration.json  slope and intercept: log-softmax over the list → probability
 items.json        ids of the items that it knows figures of
 item_figures.npy  float32 [items, 2]: how popular an item is, and how much so of late
+probes.json       made-up lists, and what this version makes of them: `ProbeList`
 
 It reads what any retrieval version says of a candidate, so either can be retrained by itself.
 """
@@ -21,7 +22,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from headrace.errors import ArtifactInvalid
+from headrace.errors import ArtifactInvalid, OtherKind
 from headrace.versions import Check, Manifest
 from models.retrieval.artifact import ITEMS, decode_file, read_array, read_bytes, read_manifest_of
 from models.retrieval.calibration import Calibration
@@ -67,11 +68,12 @@ class Ranker:
 
         Raises `ArtifactInvalid`.
         """
+        self.folder = folder
         self.manifest: Manifest = read_manifest_of(
             folder, (RANKER, RANKER_CALIBRATION, ITEMS, ITEM_FIGURES), check
         )
         if self.manifest.kind != "ranking":
-            raise ArtifactInvalid(
+            raise OtherKind(
                 f"Version {folder.name} is of the kind {self.manifest.kind}, and no second stage."
             )
         item_ids: list[str] = decode_file(folder, ITEMS, list[str])

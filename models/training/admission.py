@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from headrace.errors import ChangeRefused
 from headrace.version_store import VersionStore
-from headrace.versions import Manifest
+from headrace.versions import ROLLED_BACK, LiveVersion, Manifest
 
 _KEPT = frozenset({"pinned"})
 """Why a version that is good is kept and not served."""
@@ -52,6 +52,17 @@ async def admit(
             return Outcome(step=f"kept, not live: {exc}")
         return Outcome(status="REJECTED", step="rejected", error=f"{exc} {_advice(exc, manifest)}")
     return Outcome(step="live")
+
+
+async def chosen_since(versions: VersionStore, live: LiveVersion, last: str) -> str | None:
+    """Return in words that ops put the live version in the place of `last`; None: they did not."""
+    if live.reason == ROLLED_BACK:
+        return "ops rolled it back"
+    history = await versions.history(live.model_id)
+    # One that a pin has kept out is none that they went back from.
+    if live.is_by_hand and any(each.version == last for each in history):
+        return f"ops put {live.version} live since"
+    return None
 
 
 def _advice(refused: ChangeRefused, manifest: Manifest) -> str:

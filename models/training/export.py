@@ -175,7 +175,7 @@ def publish(
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a version is never written over.")
     # 1. What a server would load answers the probes, and is judged.
-    _write_manifest(partial, manifest)
+    write_manifest(partial, manifest)
     exported = layout.load_artifact(partial)
     probes = ask_probes(Retriever(exported), exported.item_ids)
     (partial / layout.PROBES).write_bytes(msgspec.json.encode(probes))
@@ -193,7 +193,7 @@ def publish(
 
 def appear(partial: Path, folder: Path, manifest: Manifest, signer: Signer | None) -> None:
     """Let a version appear under its name with this manifest, signed if there is a signer."""
-    written = _write_manifest(partial, manifest)
+    written = write_manifest(partial, manifest)
     if signer is not None:
         (partial / SIGNATURE).write_bytes(signer.sign(written))
     # All of it is on the disk before it appears.
@@ -203,7 +203,8 @@ def appear(partial: Path, folder: Path, manifest: Manifest, signer: Signer | Non
     _fsync(folder.parent)
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> bytes:
+def write_manifest(folder: Path, manifest: Manifest) -> bytes:
+    """Write a version's manifest into its folder; return it."""
     raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(raw)
     return raw

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
 
-from headrace.cancellation import cancel_until_done
+from headrace.cancellation import cancel_until_done, to_its_end
 from headrace.errors import Away, HeadraceError
 from headrace.settings import Settings
 from models.training.job_messages import Job, Report
@@ -72,7 +74,14 @@ class JobProcess:
         Raises `HeadraceError` when it gave up or went over a limit, `Away` where another attempt
         may do better, `JobCrashed`, `LeftAlone`, and what `hold` raises.
         """
-        process = await self._start(job)
+        aside = await asyncio.to_thread(_make_aside, job)
+        try:
+            return await self._run(job, aside)
+        finally:
+            await to_its_end(asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True))
+
+    async def _run(self, job: Job, aside: Path) -> Report:
+        process = await self._start(job, aside)
         keeper = asyncio.create_task(self._keep(process))
         limit = self._settings.trainer.timeout_s
         try:
@@ -113,7 +122,7 @@ class JobProcess:
         await process.wait()
         return report
 
-    async def _start(self, job: Job) -> asyncio.subprocess.Process:
+    async def _start(self, job: Job, aside: Path) -> asyncio.subprocess.Process:
         with self._log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *JOB,
@@ -121,7 +130,12 @@ class JobProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=_LINE_BYTES,
-                env={**os.environ, **self._settings.environ(), **_threads(self._settings)},
+                env={
+                    **os.environ,
+                    **self._settings.environ(),
+                    **_threads(self._settings),
+                    "TMPDIR": str(aside),
+                },
             )
         _tell(process, msgspec.json.encode(job))
         return process
@@ -160,6 +174,17 @@ class JobProcess:
                 f"{limit / 1e6:,.0f} MB. Train on less (`from`), or raise "
                 "HEADRACE_TRAINER_MEMORY_MB."
             )
+
+
+def _make_aside(job: Job) -> Path:
+    """Make a folder for what libraries leave in the temporary one, where it goes with the task.
+
+    TensorFlow writes a file there for each function, and a process that is killed deletes none.
+    """
+    work = Path(job.work)
+    # Of a chief that is another machine's the folder is not here.
+    is_here = bool(job.work) and work.is_dir()
+    return Path(tempfile.mkdtemp(prefix="tmp-", dir=work if is_here else None))
 
 
 def _threads(settings: Settings) -> dict[str, str]:

@@ -25,6 +25,7 @@ from headrace.versions import Manifest, partial_folder
 from models.retrieval import artifact as layout
 from models.retrieval.artifact import load_artifact
 from models.retrieval.calibration import Calibration
+from models.retrieval.candidates import CANDIDATE_FEATURES
 from models.retrieval.ranker import (
     CANDIDATES,
     FEATURES,
@@ -32,16 +33,18 @@ from models.retrieval.ranker import (
     RANKER,
     RANKER_CALIBRATION,
     ItemFigures,
+    Ranker,
     Scorer,
     log_softmax,
 )
+from models.retrieval.ranker_probes import ask_ranker_probes
 from models.retrieval.retriever import Retriever
 from models.training.calibration import fit_calibration
 from models.training.checkpoint import Work
 from models.training.course import course_by_time
 from models.training.dataset import before
 from models.training.enough import check_events
-from models.training.export import appear, fresh_folder, package_versions
+from models.training.export import appear, fresh_folder, package_versions, write_manifest
 from models.training.framework import keras, tf, tfrs
 from models.training.parameters import Parameters
 from models.training.pipeline import Origin, Progress, features_of, fit_course
@@ -157,7 +160,7 @@ def train_ranking(
     folder = artifacts / model_id / version
     partial = fresh_folder(partial_folder(folder))
     _write(exported, calibration, columns.item_ids, figures, partial)
-    manifest = msgspec.structs.replace(manifest, files=layout.file_digests(partial))
+    manifest = _with_probes(manifest, columns.item_ids, learnt, partial)
     appear(partial, folder, manifest, origin.signer)
     progress("done", 1.0, **manifest.metrics)
     return manifest
@@ -269,3 +272,16 @@ def _write(
     np.save(folder / ITEM_FIGURES, figures, allow_pickle=False)
     (folder / layout.ITEMS).write_bytes(msgspec.json.encode(item_ids))
     (folder / RANKER_CALIBRATION).write_bytes(msgspec.json.encode(calibration))
+
+
+def _with_probes(
+    manifest: Manifest, item_ids: Sequence[str], learnt: Examples, folder: Path
+) -> Manifest:
+    """Ask what a server would load for its probes; return the manifest with all files in it."""
+    manifest = msgspec.structs.replace(manifest, files=layout.file_digests(folder))
+    write_manifest(folder, manifest)
+    of_candidates = learnt.features[learnt.there][:, :CANDIDATE_FEATURES]
+    mean, deviation = of_candidates.mean(axis=0), of_candidates.std(axis=0)
+    probes = ask_ranker_probes(Ranker(folder), item_ids, mean, deviation)
+    (folder / layout.PROBES).write_bytes(msgspec.json.encode(probes))
+    return msgspec.structs.replace(manifest, files=layout.file_digests(folder))

@@ -29,10 +29,11 @@ from headrace.task_files import (
 from headrace.task_reader import Success
 from headrace.task_store import Claim, LeaseLost, TaskStore
 from headrace.tasks import Status
+from headrace.unfinished import delete_unfinished
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, Manifest
+from headrace.versions import Manifest
 from models.retrieval.versions import check_version
-from models.training.admission import Outcome, admit
+from models.training.admission import Outcome, admit, chosen_since
 from models.training.fingerprint import made_with
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobCrashed, JobProcess, LeftAlone, end_of
@@ -106,6 +107,7 @@ class Runner:
         except LeaseLost as exc:
             logger.warning("task %s: %s", self.task.id, exc)
         except TaskCancelled:
+            await delete_unfinished(self._versions, self._store, self.task, now=self._clock())
             await self._end("CANCELLED", "cancelled")
         except Away as exc:
             # What it has computed stays, for the next attempt.
@@ -286,8 +288,10 @@ class Runner:
         live = await self._versions.live(model_id)
         if live is not None and live.version == manifest.version:
             step = nothing_new
-        elif live is not None and live.reason == ROLLED_BACK:
-            step = f"{nothing_new}; ops rolled it back, and it stays so"
+        elif live is not None and (
+            chosen := await chosen_since(self._versions, live, manifest.version)
+        ):
+            step = f"{nothing_new}; {chosen}, and it stays so"
         else:
             again = await self._live_again(manifest.version, live.version if live else None)
             step = f"{nothing_new}, which {again}"

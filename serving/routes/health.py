@@ -24,13 +24,14 @@ async def livez(_: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Answer 200 when requests may come, else 503; the body says why not.
 
-    Redis and Kafka answer, and the version that was live when this server started is taken up, or
-    refused: until then it would show trending items.
+    Redis and Kafka answer, and the versions that were live when this server started are taken up,
+    or refused: until then it would show trending items, or in another order.
     """
     server = services(request)
     redis, kafka = await asyncio.gather(_redis_answers(server), _kafka_answers(server))
     live = server.live
-    loading = not all(each.live.has_looked for each in server.models.values())
+    loading = not all(each.has_looked for each in server.followed.values())
+    refusals = {model_id: each.refusal for model_id, each in server.followed.items()}
     ready = redis and kafka and not loading
     state = Ready(
         ready,
@@ -40,6 +41,7 @@ async def readyz(request: Request) -> Response:
         live.version,
         loading,
         live.refusal,
+        {model_id: each for model_id, each in refusals.items() if each},
         dict(live.arms),
     )
     return json_response(state, 200 if ready else 503)

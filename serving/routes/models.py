@@ -12,7 +12,7 @@ from headrace.catalog import Item
 from headrace.errors import TaskEnded, VersionNotFound
 from headrace.evaluation import NOT_THE_MODELS
 from headrace.task_files import remove_files
-from headrace.versions import ROLLED_BACK, describe
+from headrace.versions import ACTIVATED, PINNED, ROLLED_BACK, describe
 from serving.bodies import json_response
 from serving.paths import model_id_of
 from serving.problems import Problem
@@ -103,7 +103,7 @@ async def activate_version(request: Request) -> Response:
     server = services(request)
     model_id, version = model_id_of(request), request.path_params["version"]
     await _check(server, model_id, version)
-    live = await server.versions.activate(model_id, version, now=server.clock(), reason="activated")
+    live = await server.versions.activate(model_id, version, now=server.clock(), reason=ACTIVATED)
     return json_response(live)
 
 
@@ -121,8 +121,8 @@ async def roll_back(request: Request) -> Response:
         raise Problem(409, f"By now a rollback leads to {state.before}, not to {meant}.")
     # Quickly: it was served before, and servers ask its probes when they take it up. One that is
     # loaded here was checked then.
-    here = server.models.get(model_id)
-    if here is None or not here.live.is_loaded(state.before):
+    here = server.followed.get(model_id)
+    if here is None or not here.is_loaded(state.before):
         await asyncio.to_thread(server.loader.check_files, model_id, state.before)
     live = await server.versions.activate(
         model_id,
@@ -140,7 +140,7 @@ async def pin_version(request: Request) -> Response:
     server = services(request)
     model_id, version = model_id_of(request), request.path_params["version"]
     await _check(server, model_id, version)
-    await server.versions.pin(model_id, version, now=server.clock(), reason="pinned")
+    await server.versions.pin(model_id, version, now=server.clock(), reason=PINNED)
     return json_response(await _model(server, model_id))
 
 

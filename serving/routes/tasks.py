@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from headrace.task_files import remove_files
 from headrace.tasks import Status
 from headrace.training_kinds import KINDS
+from headrace.unfinished import delete_unfinished
 from serving.bodies import json_response
 from serving.paths import path_id
 from serving.queries import number, one_of
@@ -45,6 +46,7 @@ async def delete_task(request: Request) -> Response:
     if task.status != "CANCELLED":
         return json_response(task, 202)
     await asyncio.to_thread(remove_files, server.settings, task)
+    await delete_unfinished(server.versions, server.loader.store, task, now=server.clock())
     return json_response(task)
 
 

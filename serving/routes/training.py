@@ -56,7 +56,7 @@ async def _asked(request: Request) -> AsyncIterator[tuple[TrainingRequest, Uploa
 
 def _for_model(asked: TrainingRequest, request: Request) -> TrainingRequest:
     model_id = model_id_of(request)
-    services(request).of_model(model_id)
+    services(request).check_trained(model_id)
     if asked.model_id not in (None, model_id):
         raise InvalidEvent("model_id", f"is {asked.model_id!r}; the path says {model_id!r}")
     caller = caller_of(request)

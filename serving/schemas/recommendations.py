@@ -70,6 +70,9 @@ class RecommendationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = False
 
 
+_RANKING = "The version of the second stage that put the items in this order; null: none did."
+
+
 class Reason(Struct, frozen=True):
     """An interaction that moved an item."""
 
@@ -130,6 +133,7 @@ class RecommendationAnswer(Struct, frozen=True):
         str | None,
         Meta(description="Asks for the next page; null when nothing is left to show."),
     ] = None
+    ranking: Annotated[str | None, Meta(description=_RANKING)] = None
 
 
 class ServedSession(Struct, frozen=True):
@@ -162,6 +166,7 @@ class ServedList(Struct, frozen=True):
     """The A/B test that chose the version."""
     asked: Asked
     session: ServedSession
+    ranking: Annotated[str | None, Meta(description=_RANKING)] = None
 
     @classmethod
     def of(cls, impression: Impression) -> ServedList:
@@ -192,6 +197,7 @@ class ServedList(Struct, frozen=True):
             else None,
             experiment=impression.experiment,
             asked=impression.asked,
+            ranking=impression.ranking,
             session=ServedSession(
                 state.interactions,
                 state.applied,

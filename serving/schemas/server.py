@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from headrace.keys import Scope
-from serving.live_model import Refusal
+from serving.taking_up import Refusal
 
 
 class Ready(Struct, frozen=True):
@@ -23,6 +23,8 @@ class Ready(Struct, frozen=True):
     """Whether it has just started, and has yet to take up the version that is live."""
     refused: Refusal | None = None
     """The version that should be, and why it is not; the one in `model` goes on serving."""
+    refusals: dict[str, Refusal] = {}
+    """The same of every model, by its id: of what is similar, and of the second stage, too."""
     arms: dict[str, str] = {}
     """By version of the A/B test: `ready`, or why its users get the live version."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headrace.errors import InvalidSetting, UnknownModel
-from headrace.model_settings import RESERVED_TOPICS, EventTopicNames
+from headrace.model_settings import RESERVED_TOPICS, EventTopicNames, ModelSettings
 from headrace.settings import Settings
 from headrace.settings_source import load_settings
 from headrace.topics import ALL, EVENT_TOPICS, Topics
@@ -88,6 +89,22 @@ def test_the_settings_model_may_have_topics_of_its_own() -> None:
     assert settings.event_topics.names == ("books-clicks", "books-purchases", "books-ratings")
     # The shared topics are there all the same: another model may come.
     assert "clicks" in Topics(settings).all
+
+
+def test_what_helps_the_settings_model_can_be_trained_on_its_events(shop: Settings) -> None:
+    assert set(shop.trained_ids) == {*shop.model_ids, "items", "ranking"}
+    assert shop.of_model("items").event_topics == shop.event_topics
+    own = load_settings(
+        {"HEADRACE_MODEL_ID": "books", "HEADRACE_MODELS": '{"books": {"topics": {}}}'}
+    )
+    helping = own.of_model("ranking")
+    assert (helping.model_id, helping.event_topics) == ("ranking", own.event_topics)
+    assert helping.models_alike == ["books", "ranking"]
+    # It may have topics of its own.
+    apart = msgspec.structs.replace(
+        own, models={**own.models, "items": ModelSettings(EventTopicNames("a", "b", "c"))}
+    )
+    assert apart.of_model("items").event_topics.names == ("a", "b", "c")
 
 
 def test_a_child_process_reads_the_same_models(shop: Settings) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from headrace import task_reader
 from headrace.errors import InvalidEvent, ModelDeleted, TaskEnded, TaskNotFound, TooSoon
 from headrace.settings import RetrainSettings, Settings, TrainerSettings
 from headrace.task_reader import Success
@@ -356,6 +358,21 @@ async def test_a_dead_trainers_task_is_cancelled_at_once_and_it_comes_too_late(
     assert (await store.cancel(dead.task.id, now=NOW)).status == "CANCELLED"
     with pytest.raises(LeaseLost):
         await end(store, dead)
+
+
+async def test_a_task_that_is_made_while_they_are_listed_shows_none_twice(
+    redis: Redis, settings: Settings, store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(TaskStore):
+        async def _read(self, ids: Iterable[Any]) -> list[Task]:
+            found = await super()._read(ids)
+            await ask(store, f"new-{uuid.uuid4().hex}", NOW + 9)
+            return found
+
+    monkeypatch.setattr(task_reader, "_PAGE", 2)
+    made = [await ask(store, f"model-{n}", NOW + n) for n in range(4)]
+    found = [task.id for task in await Busy(redis, settings).newest()]
+    assert found == [task.id for task in made[::-1]]
 
 
 async def test_tasks_are_found_by_kind_and_status_the_newest_first(store: TaskStore) -> None:

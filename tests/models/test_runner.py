@@ -8,10 +8,12 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from parts import eventually
@@ -29,10 +31,19 @@ from headrace.task_store import Claim, TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
 from headrace.training_requests import TrainingRequest
+from headrace.unfinished import delete_unfinished
 from headrace.uploads import Uploads
 from headrace.version_store import VersionStore
-from headrace.versions import MANIFEST, ROLLED_BACK, read_manifest, version_name
+from headrace.versions import (
+    ACTIVATED,
+    MANIFEST,
+    PINNED,
+    ROLLED_BACK,
+    read_manifest,
+    version_name,
+)
 from models.training import job_process, trainer
+from models.training.admission import chosen_since
 from models.training.cluster_config import ClusterConfig
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobCrashed, JobProcess, LeftAlone
@@ -40,6 +51,7 @@ from models.training.leftovers import Leftovers
 from models.training.rendezvous import Announced, Failure, Rendezvous
 from models.training.runner import PeerLost, Runner, TaskCancelled
 from models.training.trainer import Trainer
+from serving.app import create_app
 
 NOW = 1_704_060_026.0
 BEFORE, OTHER = (version_name(NOW - age, "00000a") for age in (60, 30))
@@ -104,6 +116,55 @@ async def test_a_rollback_stands_though_the_trainer_died_before_it_said_live(sho
     assert await shop.live() == BEFORE
     task = await shop.task()
     assert (task.status, task.step) == ("SUCCEEDED", f"went live; {BEFORE} is since")
+
+
+async def test_what_ops_put_live_stands_against_the_same_data(shop: Shop) -> None:
+    await shop.went_live(BEFORE, PINNED)
+    by_hand = await shop.versions.live("default")
+    assert by_hand is not None
+    # A version that a pin has kept out is nothing that ops went back from.
+    assert await chosen_since(shop.versions, by_hand, shop.version) is None
+    await shop.went_live(shop.version)
+    await shop.went_live(BEFORE, ACTIVATED)
+    by_hand = await shop.versions.live("default")
+    assert by_hand is not None
+    assert (
+        await chosen_since(shop.versions, by_hand, shop.version) == f"ops put {BEFORE} live since"
+    )
+
+
+@pytest.mark.parametrize("by", ["the trainer", "the request"])
+async def test_a_task_that_is_cancelled_leaves_no_version(
+    shop: Shop, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its training had written one already."""
+    if by == "the trainer":
+        await shop.tasks.cancel(shop.claim.task.id, now=NOW)
+        await shop.runner().run()
+    else:
+        await shop.tasks.release(shop.claim.task, shop.claim.fence)
+        async with client_of(shop.settings) as client:
+            answer = await client.delete(f"/v1/tasks/{shop.claim.task.id}")
+            assert answer.status_code == 200, answer.text
+    assert (await shop.task()).status == "CANCELLED"
+    assert (await shop.versions.state("default")).gone == {shop.version}
+
+
+async def test_a_version_that_has_been_live_outlasts_its_cancelled_task(shop: Shop) -> None:
+    await shop.went_live(shop.version)
+    await shop.went_live(BEFORE, ACTIVATED)
+    store = ArtifactStore(shop.settings)
+    await delete_unfinished(shop.versions, store, shop.claim.task, now=NOW)
+    assert not (await shop.versions.state("default")).gone
+
+
+@asynccontextmanager
+async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(msgspec.structs.replace(settings, log_level="WARNING"))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
 
 
 async def test_the_last_version_goes_live_again_only_in_place_of_what_was_looked_at(
@@ -332,6 +393,37 @@ async def test_a_kafka_that_is_away_for_a_moment_fails_no_task(
     assert failed.status == "FAILED"
     assert "is HEADRACE_KAFKA right? That was the last of 5 attempts" in str(failed.error)
     await producer.close()
+
+
+async def test_what_a_training_leaves_in_the_temporary_folder_goes_with_it(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is killed, as here by a lease that is lost."""
+    leaves = (
+        "import sys, tempfile, time; sys.stdin.readline();"
+        "print(tempfile.NamedTemporaryFile(delete=False).name, file=sys.stderr, flush=True);"
+        "time.sleep(600)"
+    )
+    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", leaves))
+    work, log = tmp_path / "work", tmp_path / "log"
+    work.mkdir()
+    left: list[Path] = []
+
+    async def note(_: Report) -> None:
+        """Nothing is stored."""
+
+    async def hold() -> None:
+        if name := log.read_text().strip():
+            left.append(Path(name))
+            assert left[0].is_file()
+            raise TaskCancelled
+
+    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(work))
+    with pytest.raises(TaskCancelled):
+        await JobProcess(settings, log, note=note, hold=hold).run(job)
+    assert left[0].parent.parent == work
+    assert not left[0].exists()
+    assert list(work.iterdir()) == []
 
 
 async def test_the_lease_is_renewed_while_a_step_takes_long(

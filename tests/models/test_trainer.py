@@ -28,7 +28,7 @@ from headrace.tasks import Task
 from headrace.topics import ensure_topics
 from headrace.training_settings import TrainingSettings
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, read_manifests
+from headrace.versions import ACTIVATED, ROLLED_BACK, read_manifests
 
 API_KEY = "an api key"
 MODELS = ("fails", "grows", "hangs", "hangs-once", "shop")
@@ -292,7 +292,7 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
 
         # 3. The same data are not trained on again; the version that was made is live again.
         other = "20240101T000000Z-00000a"
-        await versions.activate("shop", other, now=0.0, reason="activated")
+        await versions.activate("shop", other, now=0.0, reason="task of another training")
         again = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
         assert again.version == done.version
         assert again.step == f"nothing new since version {done.version}, which is live again"
@@ -300,7 +300,15 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         assert live is not None
         assert live.version == done.version
 
-        # 4. But not where ops went back to another one.
+        # 4. But not where ops have put another one live since.
+        await versions.activate("shop", other, now=0.0, reason=ACTIVATED)
+        kept = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
+        assert kept.step.endswith(f"ops put {other} live since, and it stays so")
+        live = await versions.live("shop")
+        assert live is not None
+        assert live.version == other
+
+        # 5. Nor where they went back to it.
         await versions.activate("shop", other, now=0.0, reason=ROLLED_BACK)
         kept = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
         assert kept.step.endswith("ops rolled it back, and it stays so")

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from events_log import NOW
+from kafka_tools import send_events, send_raw
 from object_store import BUCKET, s3_server
+from parts import eventually
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
-from serving_tools import Serve, check_problem
+from serving_tools import V1, Serve, activate, check_problem
 
+from headrace.cancellation import cancel_until_done
 from headrace.errors import DataUnavailable
 from headrace.model_settings import ModelSettings
-from headrace.settings import RetrainSettings, ServingSettings, Settings, VersionSettings
+from headrace.settings import (
+    GateSettings,
+    RetrainSettings,
+    ServingSettings,
+    Settings,
+    TrainerSettings,
+    VersionSettings,
+)
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.training_data import kept_file
 from headrace.training_requests import TrainingRequest
+from headrace.training_settings import TrainingSettings
 from headrace.uploads import Uploads
+from models.training import runner
+from models.training.job import train
+from models.training.job_messages import Job, Report
+from models.training.trainer import Trainer
 
-NOW = 1_704_060_026.0
 TRAIN = "/v1/models/default/train"
 CSV = b"user,item,when\n" + b"".join(b"u%d,i%d,%d\n" % (n % 9, n % 7, n) for n in range(200))
 SCHEMA = {
@@ -72,6 +88,91 @@ async def test_a_training_that_is_asked_for_is_a_task(client: httpx.AsyncClient)
     again = await client.post(TRAIN, json=body)
     assert (again.status_code, again.json()["id"]) == (202, task["id"])
     assert (await client.get("/v1/tasks")).json() == {"tasks": [task]}
+
+
+class InThread:
+    """A training as its process has it, in this process: TensorFlow takes seconds to import."""
+
+    def __init__(self, settings: Settings, log: Path, **_: object) -> None:
+        log.touch()
+        self._settings = settings
+
+    async def run(self, job: Job) -> Report:
+        told = io.StringIO()
+        await asyncio.to_thread(train, self._settings, job, told)
+        return msgspec.json.decode(told.getvalue().splitlines()[-1], type=Report)
+
+
+async def test_what_helps_a_model_is_trained_and_served_as_the_settings_are(
+    settings: Settings,
+    serve: Serve,
+    tasks: TaskStore,
+    add_version: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is similar is asked for over HTTP, a second stage on the topic."""
+    settings = msgspec.structs.replace(
+        settings,
+        # Everyone meets seven items, over and over: what may be listed again can be found.
+        training=TrainingSettings(
+            width=8, session_length=4, epochs=1, min_steps=3, final_epochs=0, repeats=True
+        ),
+        # Nobody renews it here.
+        trainer=TrainerSettings(lease_s=600.0),
+        gate=GateSettings(tolerance=0.99),
+    )
+    ensure_topics(settings)
+    # Ten users walk round them, all at the same pace.
+    steps = [
+        {
+            "event_id": f"e{n}",
+            "user_id": f"u{n % 10}",
+            "item_id": f"item-{(n % 10 + n // 10) % 7}",
+            "timestamp": NOW + n,
+        }
+        for n in range(800)
+    ]
+    send_events(settings, "clicks", steps)
+    send_raw(settings, "retrain", [(b"ranking", b'{"model_id": "ranking"}')])
+    async with serve(settings) as client:
+        unknown = await client.post("/v1/models/cars/train")
+        check_problem(unknown, 404, "there are default, items, ranking; HEADRACE_MODELS adds")
+        asked = await client.post("/v1/models/items/train", json={"kind": "items"})
+        assert asked.status_code == 202, asked.text
+        add_version(V1)
+        await activate(client, V1)
+
+    monkeypatch.setattr(runner, "JobProcess", InThread)
+    trainer = asyncio.create_task(Trainer(settings).run())
+    try:
+        for kind in ("items", "ranking"):
+
+            async def has_ended(kind: str = kind) -> bool:
+                found = await tasks.newest(kind=kind)
+                assert not [task for task in found if task.error], found
+                return [task.status for task in found] == ["SUCCEEDED"]
+
+            await eventually(has_ended, f"{kind} is trained")
+    finally:
+        await cancel_until_done(trainer)
+
+    async with serve(settings) as client:
+
+        async def are_live() -> bool:
+            return (await client.get("/metrics")).text.count("headrace_live_model_info{") == 3
+
+        await eventually(are_live, "all are live")
+        assert (await client.get("/readyz")).json()["refusals"] == {}
+        session = {"user_interactions": {"item-1": {"timestamp": 1}}}
+        answer = (await client.post("/v1/recommendations", json=session)).json()
+        assert answer["model"] == {"id": "default", "version": V1}
+        [version] = (await client.get("/v1/models/ranking/versions")).json()["versions"]
+        assert (version["kind"], version["version"]) == ("ranking", answer["ranking"])
+        [version] = (await client.get("/v1/models/items/versions")).json()["versions"]
+        assert version["kind"] == "items"
+        similar = (await client.get("/v1/items/item-1/similar")).json()["items"]
+        # It knows seven items, the model that recommends forty.
+        assert {each["id"] for each in similar} <= {f"item-{n}" for n in range(7)}
 
 
 async def test_a_hundred_requests_from_five_clients_with_one_key_are_one_task(

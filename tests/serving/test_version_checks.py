@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -24,8 +26,10 @@ from headrace.settings import Settings, VersionSettings
 from headrace.signatures import Signer, make_key
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
-from headrace.versions import Manifest
+from headrace.versions import ROLLED_BACK, Manifest
 from models.retrieval.artifact import file_digests
+from models.retrieval.retriever import Retriever
+from serving.services import Services, create_services
 from serving.version_loader import VersionLoader
 
 AddVersion = Callable[[str], Path]
@@ -184,6 +188,85 @@ async def test_a_refused_version_is_named_with_the_reason_and_the_old_one_serves
     await activate(live, V3)
     assert (await live.get("/readyz")).json()["refused"] is None
     assert "headrace_refused_model_info{" not in (await live.get("/metrics")).text
+
+
+async def test_a_version_that_is_rolled_back_while_it_is_loaded_is_not_taken_up(
+    settings: Settings, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    add_version(V1)
+    add_version(V2)
+    async with services_of(settings) as services:
+        versions, live, load = services.versions, services.live, services.loader.load
+        await versions.activate("default", V1, now=1.0, reason="a test")
+        await live._follow_version()
+        await versions.activate("default", V2, now=2.0, reason="a test")
+        loop = asyncio.get_running_loop()
+
+        def meanwhile(change: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+            def loaded(model_id: str, version: str) -> Retriever:
+                asyncio.run_coroutine_threadsafe(change(), loop).result()
+                return load(model_id, version)
+
+            monkeypatch.setattr(services.loader, "load", loaded)
+
+        def activate_v1() -> Coroutine[Any, Any, Any]:
+            return versions.activate("default", V1, now=3.0, reason=ROLLED_BACK)
+
+        def delete() -> Coroutine[Any, Any, Any]:
+            return versions.delete_model("default", now=5.0, reason="deleted")
+
+        meanwhile(activate_v1)
+        await live._follow_version()
+        assert (live.version, live.refusal) == (V1, None)
+        await versions.activate("default", V2, now=4.0, reason="a test")
+        meanwhile(delete)
+        await live._follow_version()
+        assert live.version == V1
+        await live._follow_version()
+        assert live.version is None
+
+
+async def test_a_server_that_has_started_has_the_version_before_at_hand(
+    settings: Settings, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(ensure_topics, settings)
+    add_version(V1)
+    add_version(V2)
+    async with services_of(settings) as services:
+        versions, live = services.versions, services.live
+        await versions.activate("default", V1, now=1.0, reason="a test")
+        await versions.activate("default", V2, now=2.0, reason="a test")
+        await live._follow_version()
+        assert (live.version, live.is_loaded(V1)) == (V2, False)
+        await live._follow_version()
+        assert live.is_loaded(V1)
+        await versions.activate("default", V1, now=3.0, reason=ROLLED_BACK)
+        monkeypatch.setattr(services.loader, "load", None)
+        await live._follow_version()
+        assert live.version == V1
+    async with services_of(settings) as services:
+        # What ops went back from is loaded no more.
+        live = services.live
+        await live._follow_version()
+        await live._follow_version()
+        assert (live.version, live.is_loaded(V2)) == (V1, False)
+
+
+@asynccontextmanager
+async def services_of(settings: Settings) -> AsyncIterator[Services]:
+    """What a server has, with nobody following."""
+    services = create_services(settings)
+    try:
+        yield services
+    finally:
+        for each in services.models.values():
+            await each.impressions.close()
+        services.kafka.close()
+        await services.catalog_writer.close()
+        await services.eraser.close()
+        await services.producer.close()
+        await services.redis.aclose()
 
 
 async def test_ops_list_choose_pin_and_delete(

@@ -362,6 +362,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None
     loading: bool = False
     refused: Refusal | None = None
+    refusals: dict[str, Refusal] = {}
     arms: dict[str, str] = {}
 
 
@@ -393,6 +394,8 @@ class RecommendationAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True
     session: SessionInfo
     cursor: str | None = None
     """Asks for the next page; null when nothing is left to show."""
+    ranking: str | None = None
+    """The version of the second stage that put the items in this order; null: none did."""
 
 
 class RecommendationRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -536,6 +539,8 @@ class ServedList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     experiment: str | None
     asked: Asked
     session: ServedSession
+    ranking: str | None = None
+    """The version of the second stage that put the items in this order; null: none did."""
 
 
 class ServedSession(Struct, frozen=True, kw_only=True, omit_defaults=True):
