@@ -69,7 +69,7 @@ def _add(
     async def show(request: Request) -> Response | None:
         session = sessions.find(request.cookies)
         if session is None:
-            return RedirectResponse(door_for(page.path))
+            return RedirectResponse(door_for(page.path, request.url.query))
         if page.needs not in session.scopes:
             return RedirectResponse("/")
         client = ui.context.client

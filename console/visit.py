@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +57,7 @@ class Visit:
         self._endings: list[Callable[[], object]] = []
         self._has_ended = False
         client.on_delete(self._end)
-        session.endings.add(self._go_out)
+        session.page_opened(self._go_out)
 
     def draw_troubles(self) -> None:
         """Draw the place for what is broken and belongs to no panel."""
@@ -67,6 +67,11 @@ class Visit:
         """Draw the places for dialogs and messages."""
         self.layer = box("layer")
         self._toasts = Tag("div", "toasts", role="status", aria_live="polite")
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """What stood behind the `?` of the page's address when it was opened."""
+        return self._client.request.query_params
 
     @property
     def tab(self) -> str:
@@ -180,10 +185,14 @@ class Visit:
 
     def _go_out(self) -> None:
         self._client.open("/door")
+        # Whatever the browser makes of that, the key does nothing more here.
+        background_tasks.create(self._end(), name="a page whose session is over")
 
     async def _end(self) -> None:
+        if self._has_ended:
+            return
         self._has_ended = True
-        self.session.endings.discard(self._go_out)
+        self.session.page_closed(self._go_out)
         for ending in tuple(self._endings):
             ending()
         for task in tuple(self._tasks):
