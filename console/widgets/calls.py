@@ -43,15 +43,16 @@ class _Row:
     """One call."""
 
     def __init__(self, call: Call) -> None:
+        path = call.path.partition("?")[0]
         with Tag("li") as self.root, Tag("details", "call"):
             with Tag("summary"):
                 text(call.method, "method")
-                text(call.path.partition("?")[0], "path")
+                text(path, "path")
                 self._status = text("no answer yet", "badge")
                 self._took = text("", "muted took")
             with box("curl"):
                 text(call.curl, tag="pre").attribute("tabindex", 0)
-                CopyButton(call.curl, f"the curl line of {call.method} {call.path}")
+                CopyButton(call.curl, f"the curl line of {call.method} {path}")
 
     def answer(self, call: Call) -> None:
         """Show what came of it, if anything has."""

@@ -13,26 +13,31 @@ from nicegui import ElementFilter, ui
 from nicegui.testing import user_simulation
 from parts import eventually
 
-from console import formats
-from console.calls import curl_of
+from console import formats, sessions
+from console.calls import Call, CallLog, curl_of
 from console.connection import Server, Watch
 from console.errors import Trouble, after_deed, trouble_of
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
-from console.pages.items.item import read_attributes, read_categories
+from console.pages.feed.controls import Limits, spread
+from console.pages.items import search
+from console.pages.items.item_form import read_attributes, read_categories
 from console.pages.live import lately
 from console.pages.models.train_form import read_parameters, read_time
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
 from console.visit import Visit
+from console.widgets.address import Address
 from console.widgets.html import Tag, one_at_a_time
 from console.widgets.shared import Nothing, Panel, confirmed
 from console.widgets.table import LiveTable
 from headrace_client import HeadraceError, Unreachable
 from headrace_client.errors import Refused, from_response
 from headrace_client.types import (
+    FoundItems,
     Interaction,
     Item,
+    KnownUser,
     PartitionInfo,
     Reason,
     Recommendation,
@@ -57,6 +62,15 @@ from headrace_client.types import (
         (formats.rate(0), "0/s"),
         (formats.plain(0.000123), "0.000123"),
         (formats.plain(True), "yes"),
+        (formats.points(-0.0001), "+0.0"),
+        (formats.change(-0.0001), "+0.000"),
+        (formats.exact(12.99), "12.99"),
+        (formats.exact(1234567.89), "1234567.89"),
+        (formats.exact(0.0012345), "0.0012345"),
+        (formats.exact(13.0), "13"),
+        (formats.exact(1995), "1995"),
+        (formats.exact(None), "null"),
+        (formats.exact("null"), "null"),
     ],
 )
 def test_numbers_are_shown_as_people_read_them(shown: str, words: str) -> None:
@@ -192,6 +206,47 @@ def test_a_line_of_curl_says_the_same_to_a_shell_and_holds_no_key() -> None:
     ]  # fmt: skip
 
 
+def test_a_body_too_long_for_a_line_is_not_cut_into_what_is_no_json() -> None:
+    line = curl_of(httpx.Request("POST", "http://127.0.0.1:1/v1/events", content=b'["a"]' * 500))
+    assert line.endswith(" -d @body.json # a body of 2,500 characters")
+
+
+async def test_a_call_that_nobody_answers_is_told_of() -> None:
+    told: list[Call] = []
+    async with httpx.AsyncClient(
+        event_hooks=CallLog(told.append).hooks(), trust_env=False
+    ) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://127.0.0.1:9/v1/key")
+    [call] = told
+    assert (call.method, call.path, call.status, call.took_ms) == ("GET", "/v1/key", None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ({}, Limits()),
+        (
+            {"cards": "24", "category": "Ring", "diversity": "0.5", "seen": "true"},
+            Limits(24, "Ring", 0.5, True),
+        ),
+        ({"cards": "13", "diversity": "nan", "seen": "yes"}, Limits()),
+        ({"cards": "", "diversity": "much"}, Limits()),
+        ({"diversity": "1.1"}, Limits()),
+    ],
+)
+def test_an_address_keeps_the_limits_of_a_feed(query: dict[str, str], limits: Limits) -> None:
+    assert Limits.of(query) == limits
+    assert Limits.of(limits.query()) == limits
+
+
+def test_users_are_offered_with_long_sessions_and_with_short_ones() -> None:
+    users = [KnownUser(user_id=str(n), interactions=n) for n in (3, 200, 9, 200, 1, 40, 7, 12, 5)]
+    assert [each.interactions for each in spread(users, 5)] == [200, 40, 9, 5, 1]
+    assert [each.interactions for each in spread(users[:2], 5)] == [200, 3]
+    assert spread([], 5) == []
+
+
 def test_cards_say_where_they_came_from_and_why() -> None:
     items = {"a": Item(item_id="a", title="Tea", categories=["Drinks"]), "c": Item(item_id="c")}
     lists = [
@@ -210,6 +265,12 @@ def test_cards_say_where_they_came_from_and_why() -> None:
     ]
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
     assert shown[0]["score"] == "50.0\u00a0%"
+    # Bars compare with the best of the list.
+    assert [each["share"] for each in shown] == [1.0, 0.5, 0.25]
+    assert [each["rated"] for each in shown] == [None] * 3
+    [again] = cards_of(lists[:1], items, {}, {"a": met["d"]}, by_model=True)
+    # What the user did with the other item is not known yet.
+    assert (again["rated"], again["because"]) == (4.5, [])
 
 
 def test_what_no_model_scored_shows_no_chance() -> None:
@@ -423,6 +484,69 @@ def test_what_was_told_before_and_not_of_late_is_told_apart_from_what_never_was(
     assert lately(formats.rate, never, never) == "no data yet"
     assert lately(formats.rate, before, never) == "none lately"
     assert lately(formats.rate, late, late, before) == "3/s"
+
+
+def test_a_session_is_in_use_while_a_page_of_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_MOST", 2)
+    now = 1_000.0
+    kept = Sessions(lambda: now, "cookie")
+    told: list[str] = []
+
+    def come_in(name: str) -> dict[str, str]:
+        return {"cookie": kept.open(key=name, name=name, scopes=frozenset())}
+
+    first = come_in("first")
+    found = kept.find(first)
+    assert found is not None
+    ending = partial(told.append, "first")
+    found.page_opened(ending)
+    now += IDLE_S + 1
+    assert kept.find(first) is found
+    now += IDLE_S + 1
+    second = come_in("second")
+    # There is room for two: the one that nobody looks at goes.
+    third = come_in("third")
+    assert (kept.find(second), told) == (None, [])
+    assert kept.find(third) is not None
+    found.page_closed(ending)
+    now += IDLE_S - 1
+    assert kept.find(first) is found
+    found.page_opened(ending)
+    kept.close(first)
+    assert (kept.find(first), told) == (None, ["first"])
+
+
+async def test_a_catalogue_that_was_empty_is_shown_once_it_is_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "_LOOK_S", 0.05)
+    there: list[Item] = []
+
+    class Catalogue:
+        async def items(self, *_: object, **__: object) -> FoundItems:
+            categories = {"Drinks": len(there)} if there else {}
+            return FoundItems(items=there, count=len(there), offset=0, categories=categories)
+
+        async def close(self) -> None: ...
+
+    def page() -> None:
+        visit = opened_visit()
+        visit.api = Catalogue()  # type: ignore[assignment]
+        search.Search(visit, Address({}))
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+
+            def shown(words: str) -> bool:
+                return any(words in each.text for each in ElementFilter(kind=Tag))
+
+            async def says(words: str) -> bool:
+                return shown(words)
+
+            await eventually(lambda: says("No data yet. The catalogue is empty"), "it is empty")
+            there.append(Item(item_id="tea", title="Tea"))
+            await eventually(lambda: says("1 to 1 of 1"), "the item is shown")
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

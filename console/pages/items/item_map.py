@@ -26,7 +26,7 @@ _LOOK_S = 30.0
 class MapPanel:
     """The live version's items."""
 
-    def __init__(self, visit: Visit, choose: Callable[[str | None], None]) -> None:
+    def __init__(self, visit: Visit, choose: Callable[[str | None], object]) -> None:
         self._visit = visit
         self._choose = choose
         self._model_id: str | None = None
@@ -53,9 +53,14 @@ class MapPanel:
             no_data(found)
             return
         shown = formats.count(len(found.ids))
+        version, known = found.model.version, formats.count(found.count)
+        which = (
+            f"All {shown} items of {version}"
+            if len(found.ids) == found.count
+            else f"{shown} of {known} items of {version}, the most popular of late"
+        )
         text(
-            f"{shown} of {formats.count(found.count)} items of {found.model.version}, the most "
-            "popular of late; the map shows "
+            f"{which}, each in the colour of its first category; the map shows "
             f"{formats.share(found.explained, 0)} of what they differ by.",
             "muted note",
             tag="p",
@@ -65,10 +70,11 @@ class MapPanel:
         chart.classes("map")
         chart.on("point", self._point)
 
-    def _point(self, event: GenericEventArguments) -> None:
+    def _point(self, event: GenericEventArguments) -> object:
         data = event.args.get("data") if isinstance(event.args, dict) else None
         if isinstance(data, dict) and isinstance(data.get("id"), str):
-            self._choose(data["id"])
+            return self._choose(data["id"])
+        return None
 
 
 def _options(found: ItemMap) -> dict[str, Any]:

@@ -231,14 +231,13 @@ class AsyncClient:
         `Unreadable` for what is none of Headrace's lists.
         """
         parser = Parser(last_id)
-        params = {
-            "k": str(k),
-            "recommend_seen": str(recommend_seen).lower(),
-            "diversity": str(diversity),
-            "explain": str(explain).lower(),
-        }
+        params = {"k": str(k), "recommend_seen": str(recommend_seen).lower()}
         if category is not None:
             params["category"] = category
+        if diversity:
+            params["diversity"] = str(diversity)
+        if explain:
+            params["explain"] = "true"
         if stability is not None:
             params["stability"] = str(stability)
         while True:
