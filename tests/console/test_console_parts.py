@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import time
 from functools import partial
+from typing import cast
 
 import httpx
 import pytest
@@ -22,22 +23,26 @@ from console.pages.feed.cards import cards_of, moved
 from console.pages.feed.controls import Limits, spread
 from console.pages.items import search
 from console.pages.items.item_form import read_attributes, read_categories
+from console.pages.items.item_map import words_of
 from console.pages.live import lately
 from console.pages.models.train_form import read_parameters, read_time
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
+from console.titles import Titles
 from console.visit import Visit
 from console.widgets.address import Address
 from console.widgets.html import Tag, one_at_a_time
 from console.widgets.shared import Nothing, Panel, confirmed
 from console.widgets.table import LiveTable
-from headrace_client import HeadraceError, Unreachable
+from headrace_client import AsyncClient, HeadraceError, Unreachable
 from headrace_client.errors import Refused, from_response
 from headrace_client.types import (
     FoundItems,
     Interaction,
     Item,
+    ItemMap,
     KnownUser,
+    ModelInfo,
     PartitionInfo,
     Reason,
     Recommendation,
@@ -484,6 +489,40 @@ def test_what_was_told_before_and_not_of_late_is_told_apart_from_what_never_was(
     assert lately(formats.rate, never, never) == "no data yet"
     assert lately(formats.rate, before, never) == "none lately"
     assert lately(formats.rate, late, late, before) == "3/s"
+
+
+async def test_an_item_that_was_changed_is_read_anew() -> None:
+    there = {"tea": "Tea"}
+
+    class Catalogue:
+        async def items(self, ids: list[str]) -> FoundItems:
+            items = [Item(item_id=each, title=there[each]) for each in ids]
+            return FoundItems(items=items, count=len(items), offset=0, categories={})
+
+    titles = Titles(cast("AsyncClient", Catalogue()))
+    shown = []
+    for title in ("Tea", "Mate"):
+        there["tea"] = title
+        await titles.find(["tea"])
+        shown.append(titles.known["tea"].title)
+    titles.forget("tea")
+    await titles.find(["tea"])
+    assert [*shown, titles.known["tea"].title] == ["Tea", "Tea", "Mate"]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (2, "All 2 items of v, each in the colour of its first category"),
+        (9, "2 of 9 items of v, the most popular of late, each in the colour"),
+    ],
+)
+def test_a_map_says_what_it_leaves_out(count: int, words: str) -> None:
+    found = ItemMap(
+        model=ModelInfo(id="shop", version="v"), ids=["a", "b"], titles=[None, None],
+        categories=[None, None], x=[0, 1], y=[0, 1], count=count, explained=0.5,
+    )  # fmt: skip
+    assert words_of(found).startswith(words)
 
 
 def test_a_session_is_in_use_while_a_page_of_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,10 @@ from headrace_client import HeadraceError, NotFound
 from headrace_client.types import Item, ItemBody, ItemList, ItemPopularity
 
 _NEIGHBOURS = 8
+_LIKENESS = (
+    "By the cosine of the item vectors, at most 1; where item-to-item towers are live, by the "
+    "chance that it is met next."
+)
 _ID = "id"
 """The name under which the page's address has the item."""
 
@@ -42,8 +46,10 @@ class ItemView:
         self._undo = box("undo")
         self._undo.move(self._panel.root, target_index=1)
         self._undo.set_visibility(False)
-        self._similar = Panel(visit, "Like it", note="By the item vectors.")
-        self._together = Panel(visit, "Bought together")
+        self._similar = Panel(visit, "Like it", note=_LIKENESS)
+        self._together = Panel(
+            visit, "Bought together", note="With the share of its baskets that hold the other one."
+        )
         self._popularity = Panel(visit, "Popularity", note="Events, by their own time.")
         with self._popularity.tools:
             Field(
@@ -99,7 +105,7 @@ class ItemView:
         )
         self._together.load(
             lambda: self._list(api.bought_together(item_id, k=_NEIGHBOURS)),
-            self._draw_list,
+            partial(self._draw_list, told=formats.share),
             always=True,
         )
         self._look_at_popularity()
@@ -170,7 +176,7 @@ class ItemView:
         self._form = None
         self._guard()
 
-    def _draw_list(self, found: ItemList) -> None:
+    def _draw_list(self, found: ItemList, told: Callable[[float], str] = formats.score) -> None:
         if not found.items:
             text(found.message or "None is known.", "none", tag="p")
             return
@@ -181,7 +187,7 @@ class ItemView:
                     made = button("", partial(self.choose, row.id), kind="found-item")
                     with made:
                         text((known.title if known else None) or row.id, "found-title")
-                        text(formats.score(row.score), "muted")
+                        text(told(row.score), "muted")
 
     def _draw_popularity(self, found: ItemPopularity) -> None:
         if not any(found.events):

@@ -53,18 +53,7 @@ class MapPanel:
             no_data(found)
             return
         shown = formats.count(len(found.ids))
-        version, known = found.model.version, formats.count(found.count)
-        which = (
-            f"All {shown} items of {version}"
-            if len(found.ids) == found.count
-            else f"{shown} of {known} items of {version}, the most popular of late"
-        )
-        text(
-            f"{which}, each in the colour of its first category; the map shows "
-            f"{formats.share(found.explained, 0)} of what they differ by.",
-            "muted note",
-            tag="p",
-        )
+        text(words_of(found), "muted note", tag="p")
         label = f"Map of {shown} items in two dimensions, coloured by category"
         chart = Chart(label, _options(found))
         chart.classes("map")
@@ -75,6 +64,21 @@ class MapPanel:
         if isinstance(data, dict) and isinstance(data.get("id"), str):
             return self._choose(data["id"])
         return None
+
+
+def words_of(found: ItemMap) -> str:
+    """Return what the map shows, and what it leaves out."""
+    version, shown = found.model.version, formats.count(len(found.ids))
+    if len(found.ids) == found.count:
+        which = f"All {shown} items of {version}"
+    else:
+        known = formats.count(found.count)
+        which = f"{shown} of {known} items of {version}, the most popular of late"
+    differences = formats.share(found.explained, 0)
+    return (
+        f"{which}, each in the colour of its first category; the map shows {differences} of what "
+        "they differ by."
+    )
 
 
 def _options(found: ItemMap) -> dict[str, Any]:
