@@ -38,6 +38,8 @@ async def test_the_search_and_the_item_are_kept_in_the_address(visitor: Visitor)
     await visitor.go("/items?query=of+the+ring&offset=20")
     await expect(pager).to_contain_text(f"1 to {RING - 1} of {RING - 1}")
     await expect(page.get_by_label("Search")).to_have_value("of the ring")
+    options = page.get_by_label("Category", exact=True).get_by_role("option")
+    await expect(options.filter(has_text="Other")).to_have_count(1)
     shown = page.locator(".item-title")
     for number in (5, 6):
         await page.locator(f".found-item[data-item='{ring(number)}']").click()
@@ -220,6 +222,8 @@ async def test_a_change_of_the_title_leaves_everything_else_as_it_was(
         await page.get_by_role("button", name="Add …").click()
         await expect(page.get_by_role("dialog")).to_contain_text("There is an item hamper already")
         await page.get_by_role("button", name="Cancel").click()
+        # Until it is closed, nothing behind it can be typed into.
+        await expect(page.get_by_role("dialog")).to_have_count(0)
         await page.get_by_label("Search").fill("hamper")
         await expect(page.locator(".pager")).to_contain_text("1 to 1 of 1")
         await page.locator(".found-item[data-item=hamper]").click()

@@ -94,6 +94,10 @@ class Search:
             self._offset = (found.count - 1) // _PAGE * _PAGE
             self._address.note(self.query())
             found = await self._ask()
+        if self._is_of_all:
+            self._note_categories(found)
+        elif not self._names:
+            self._note_categories(await self._visit.api.items(limit=1))
         return found
 
     async def _ask(self) -> FoundItems:
@@ -119,19 +123,23 @@ class Search:
         self._offset = max(0, offset)
         self.refresh()
 
+    @property
+    def _is_of_all(self) -> bool:
+        return not self._query and not self._category
+
+    def _note_categories(self, everything: FoundItems) -> None:
+        self._names = {
+            name: f"{name} ({formats.count(n)})" for name, n in everything.categories.items()
+        }
+        self._categories.set_options(self._options())
+
     def _options(self) -> dict[str, str]:
         """Return what categories are called; the one that was chosen is always there."""
         chosen = {self._category: self._category} if self._category else {}
         return {_ALL: "all", **chosen, **self._names}
 
     def _draw(self, found: FoundItems) -> None:
-        is_everything = not self._query and not self._category
-        self._is_empty = is_everything and not found.count
-        if is_everything:
-            self._names = {
-                name: f"{name} ({formats.count(n)})" for name, n in found.categories.items()
-            }
-            self._categories.set_options(self._options())
+        self._is_empty = self._is_of_all and not found.count
         if self._is_empty:
             no_data("The catalogue is empty: POST /v1/items and headrace import fill it.")
             return
