@@ -69,11 +69,11 @@ def _add(
     async def show(request: Request) -> Response | None:
         session = sessions.find(request.cookies)
         if session is None:
-            return RedirectResponse(door_for(page.path))
+            return RedirectResponse(door_for(page.path, request.url.query))
         if page.needs not in session.scopes:
             return RedirectResponse("/")
         client = ui.context.client
-        visit = Visit(client, server, watch, session, request.query_params)
+        visit = Visit(client, server, watch, session)
         # NiceGUI draws into a landmark of its own, within which a page's header would be.
         client.page_container.set_visibility(False)
         with client.layout, frame(visit, page, pages):

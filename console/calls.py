@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
-_KEPT = 40
 _LONGEST_BODY = 2_000
-"""Characters of a body that a line shows."""
+"""Characters of a body that a line holds."""
 URL, KEY = "$HEADRACE_URL", "$HEADRACE_API_KEY"
 """What stands for address and key, as `headrace env` sets them: no line holds a secret."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call and its answer."""
+    """One call, and its answer once there is one."""
 
     number: int
     """From 1, in the order of the calls of a page."""
     method: str
     path: str
     """With its query."""
-    status: int
-    took_ms: float
+    status: int | None
+    took_ms: float | None
     """Until the answer's head; a stream goes on after that."""
-    at: float
-    """Unix seconds."""
     curl: str
 
 
 class CallLog:
-    """The newest calls of one page, newest first."""
+    """Tells of the calls of one page; one that nobody answers is told of, too."""
 
     def __init__(self, on_call: Callable[[Call], None] = lambda _: None) -> None:
         self.on_call = on_call
-        self.calls: deque[Call] = deque(maxlen=_KEPT)
+        """`on_call` is told of each call twice: when it is made, and when it is answered."""
         self._number = 0
 
     def hooks(self) -> dict[str, list[Callable[..., object]]]:
@@ -47,22 +43,16 @@ class CallLog:
         return {"request": [self._began], "response": [self._answered]}
 
     async def _began(self, request: httpx.Request) -> None:
-        request.extensions = {**request.extensions, "began": time.perf_counter()}
+        self._number += 1
+        path = request.url.raw_path.decode("ascii", errors="replace")
+        call = Call(self._number, request.method, path, None, None, curl_of(request))
+        request.extensions = {**request.extensions, "call": call, "began": time.perf_counter()}
+        self.on_call(call)
 
     async def _answered(self, response: httpx.Response) -> None:
-        request = response.request
-        self._number += 1
-        call = Call(
-            self._number,
-            request.method,
-            request.url.raw_path.decode("ascii", errors="replace"),
-            response.status_code,
-            1_000 * (time.perf_counter() - request.extensions["began"]),
-            time.time(),
-            curl_of(request),
-        )
-        self.calls.appendleft(call)
-        self.on_call(call)
+        asked = response.request.extensions
+        took_ms = 1_000 * (time.perf_counter() - asked["began"])
+        self.on_call(replace(asked["call"], status=response.status_code, took_ms=took_ms))
 
 
 def curl_of(request: httpx.Request) -> str:
@@ -78,8 +68,10 @@ def curl_of(request: httpx.Request) -> str:
     if media and media != "application/json":
         words += ["-H", shlex.quote(f"Content-Type: {media}")]
     if body:
-        shown = body if len(body) <= _LONGEST_BODY else body[:_LONGEST_BODY] + "…"
-        words += ["-d", shlex.quote(shown.rstrip("\n"))]
+        is_short = len(body) <= _LONGEST_BODY
+        words += ["-d", shlex.quote(body.rstrip("\n")) if is_short else "@body.json"]
+        # What is cut is no JSON.
+        words += [] if is_short else [f"# a body of {len(body):,} characters"]
     return " ".join(words)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from console.connection import Server
 from console.errors import trouble_of
@@ -68,7 +68,7 @@ class Door:
     async def enter(self, request: Request) -> Response:
         """Try the key; a good one opens the session and leads to the page."""
         if not is_own(request):
-            return Response("This form is not the console's own.", 403)
+            return _not_own(request)
         form = await request.form(max_files=0, max_fields=4)
         key, to = str(form.get("key", "")).strip()[:_LONGEST_KEY], str(form.get("to", ""))
         if not (key.isascii() and key.isprintable()):
@@ -102,7 +102,7 @@ class Door:
     async def leave(self, request: Request) -> Response:
         """End the session."""
         if not is_own(request):
-            return Response("This form is not the console's own.", 403)
+            return _not_own(request)
         self._sessions.close(request.cookies)
         answer = RedirectResponse("/door", 303)
         answer.delete_cookie(self._sessions.cookie)
@@ -126,9 +126,19 @@ class Door:
         return HTMLResponse(page, status, headers={"cache-control": "no-store"})
 
 
-def door_for(path: str) -> str:
-    """Return the address of the door that leads to a page."""
-    return f"/door?to={quote(path)}"
+def door_for(path: str, query: str = "") -> str:
+    """Return the address of the door that leads to a page, with the query of its address."""
+    return f"/door?to={quote(f'{path}?{query}' if query else path)}"
+
+
+def _not_own(request: Request) -> Response:
+    origin, host = (request.headers.get(name, "")[:200] for name in ("origin", "host"))
+    return PlainTextResponse(
+        f"This form is not the console's own: it comes from a page of {origin}, and the console "
+        f"was asked for as {host}. If a proxy stands before the console, have it pass on the Host "
+        "that the browser names; for nginx: proxy_set_header Host $http_host;\n",
+        403,
+    )
 
 
 def is_own(request: Request) -> bool:

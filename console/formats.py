@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 NO_DATA = "no data yet"
@@ -21,7 +22,7 @@ def share(value: float | None, digits: int = 1) -> str:
 
 def points(value: float, digits: int = 1) -> str:
     """Return a difference of two shares in percentage points, always with its sign: `+8.0`."""
-    return _signed(f"{100 * value:+.{digits}f}")
+    return _signed(f"{_rounded(100 * value, digits):+.{digits}f}")
 
 
 def score(value: float | None) -> str:
@@ -31,7 +32,7 @@ def score(value: float | None) -> str:
 
 def change(value: float) -> str:
     """Return a difference of two measures, always with its sign: `+0.012`."""
-    return _signed(f"{value:+.3f}")
+    return _signed(f"{_rounded(value, 3):+.3f}")
 
 
 def milliseconds(value: float | None) -> str:
@@ -61,13 +62,26 @@ def duration(seconds: float | None) -> str:
     return f"{whole}{_THIN}s"
 
 
+def exact(value: object) -> str:
+    """Return a value of a record as JSON writes it, text as it is: `12.99`, `1995`, `null`."""
+    if isinstance(value, str):
+        return value
+    is_whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(value, ensure_ascii=False).removesuffix(".0" if is_whole else "")
+
+
 def plain(value: object) -> str:
-    """Return a value of a record as text: numbers short, everything else as it is."""
+    """Return something measured as text: numbers with three figures, everything else as it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return _significant(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Return a number of so many digits, without the sign of a zero."""
+    return round(value, digits) + 0.0
 
 
 def _significant(value: float) -> str:

@@ -10,11 +10,11 @@ from typing import Literal
 Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 IDLE_S = 12 * 3600.0
-"""Seconds without a page being opened after which a session is over: longer than a working day."""
+"""Seconds without an open page after which a session is over: longer than a working day."""
 _MOST_TABS = 100
 """Of a session, whose visitors are kept."""
 _MOST = 10_000
-"""Sessions kept; the one that was idle longest goes first."""
+"""Sessions kept; the one that was idle longest goes first, those with open pages last."""
 
 
 @dataclass
@@ -26,12 +26,22 @@ class Session:
     """Of the key, as the server knows it."""
     scopes: frozenset[str]
     used_at: float
-    """Unix seconds."""
+    """Unix seconds; with a page open it is in use for as long as that stays so."""
+    clock: Callable[[], float] = field(repr=False)
     theme: Theme = "auto"
     visitors: dict[str, str] = field(default_factory=dict)
     """By tab of the browser, whose feed it shows; the newest last."""
     endings: set[Callable[[], None]] = field(default_factory=set, repr=False)
-    """What open pages want to know of: they go to the door."""
+    """Of the open pages, each told when the session ends before it."""
+
+    def page_opened(self, ending: Callable[[], None]) -> None:
+        """Be in use until that page is closed; `ending` is called when the session ends first."""
+        self.endings.add(ending)
+
+    def page_closed(self, ending: Callable[[], None]) -> None:
+        """Be idle from now on, if it was the last one."""
+        self.endings.discard(ending)
+        self.used_at = self.clock()
 
     def note_visitor(self, tab: str, user_id: str) -> None:
         """Keep whose feed a tab shows, so that the page loaded again shows it, too."""
@@ -52,9 +62,9 @@ class Sessions:
 
     def open(self, *, key: str, name: str, scopes: frozenset[str]) -> str:
         """Begin a session; return its id, which nobody can guess."""
-        self._forget_idle()
+        self._make_room()
         session_id = secrets.token_urlsafe(32)
-        self._by_id[session_id] = Session(key, name, scopes, self._clock())
+        self._by_id[session_id] = Session(key, name, scopes, self._clock(), self._clock)
         return session_id
 
     def find(self, cookies: Mapping[str, str]) -> Session | None:
@@ -63,22 +73,28 @@ class Sessions:
         session = self._by_id.get(session_id)
         if session is None:
             return None
-        if self._clock() - session.used_at > IDLE_S:
-            del self._by_id[session_id]
+        if self._is_over(session):
+            self._end(session_id)
             return None
         session.used_at = self._clock()
         return session
 
     def close(self, cookies: Mapping[str, str]) -> None:
         """End the session of a request's cookies, if there is one."""
-        session = self._by_id.pop(cookies.get(self.cookie, ""), None)
+        self._end(cookies.get(self.cookie, ""))
+
+    def _end(self, session_id: str) -> None:
+        """End a session wherever it is still looked at: no page keeps its key."""
+        session = self._by_id.pop(session_id, None)
         for ending in tuple(session.endings) if session is not None else ():
             ending()
 
-    def _forget_idle(self) -> None:
-        oldest_first = sorted(self._by_id, key=lambda each: self._by_id[each].used_at)
-        now = self._clock()
-        for place, session_id in enumerate(oldest_first):
-            too_many = len(oldest_first) - place >= _MOST
-            if too_many or now - self._by_id[session_id].used_at > IDLE_S:
-                del self._by_id[session_id]
+    def _is_over(self, session: Session) -> bool:
+        return not session.endings and self._clock() - session.used_at > IDLE_S
+
+    def _make_room(self) -> None:
+        """End what is over, and what was idle longest where there are too many."""
+        by_use = sorted(self._by_id.items(), key=lambda row: (bool(row[1].endings), row[1].used_at))
+        for place, (session_id, session) in enumerate(by_use):
+            if len(by_use) - place >= _MOST or self._is_over(session):
+                self._end(session_id)

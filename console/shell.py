@@ -20,7 +20,6 @@ _NAMES = {"auto": "As the system", "light": "Light", "dark": "Dark"}
 @contextmanager
 def frame(visit: Visit, here: Page, pages: Sequence[Page]) -> Iterator[None]:
     """Draw the frame; what is drawn within the block is the page."""
-    visit.draw_address()
     link("Skip to the page", "#main", "skip")
     with Tag("header", "top"):
         with link("", pages[0].path, "brand", aria_label="Headrace"):

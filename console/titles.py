@@ -22,6 +22,11 @@ class Titles:
         self._api = api
         self._read_at: dict[str, float] = {}
 
+    def forget(self, item_id: str) -> None:
+        """Read an item anew the next time: it was changed."""
+        self._read_at.pop(item_id, None)
+        self.known.pop(item_id, None)
+
     async def find(self, item_ids: Iterable[str]) -> None:
         """Read those items that are not known, or were read long ago.
 

@@ -16,7 +16,6 @@ from console.connection import Server, Watch
 from console.errors import Trouble, after_deed, is_final, trouble_of, trouble_of_fault
 from console.sessions import Session
 from console.widgets.html import Tag, box, button, text
-from console.widgets.parts import Address
 from console.widgets.troubles import Troubles
 from headrace_client import AsyncClient, HeadraceError
 
@@ -42,27 +41,17 @@ class Page:
 class Visit:
     """An open page. Its client and its tasks end with it."""
 
-    def __init__(
-        self,
-        client: Client,
-        server: Server,
-        watch: Watch,
-        session: Session,
-        query: Mapping[str, str] | None = None,
-    ) -> None:
-        """`query`: what the page was asked for with."""
+    def __init__(self, client: Client, server: Server, watch: Watch, session: Session) -> None:
         self.server = server
         self.watch = watch
         self.session = session
         self.calls = CallLog()
         self.api: AsyncClient = server.client(session.key, self.calls)
-        self.address: Address
         self.layer: Tag
         """Where dialogs are drawn."""
         self.is_asked = False
         """Whether a question is open; there is one at a time."""
         self._client = client
-        self._query = query or {}
         self._toasts: Tag
         self._alerts: Tag
         self._troubles: Troubles
@@ -71,11 +60,7 @@ class Visit:
         self._endings: list[Callable[[], object]] = []
         self._has_ended = False
         client.on_delete(self._end)
-        session.endings.add(self._go_out)
-
-    def draw_address(self) -> None:
-        """Have the address hold what is chosen on the page."""
-        self.address = Address(self._query)
+        session.page_opened(self._go_out)
 
     def draw_troubles(self) -> None:
         """Draw the place for what is broken and belongs to no panel."""
@@ -87,6 +72,11 @@ class Visit:
         with box("toasts"):
             self._alerts = Tag("div", "", role="alert")
             self._toasts = Tag("div", "", role="status", aria_live="polite")
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """What stood behind the `?` of the page's address when it was opened."""
+        return self._client.request.query_params
 
     @property
     def tab(self) -> str:
@@ -215,10 +205,14 @@ class Visit:
 
     def _go_out(self) -> None:
         self._client.open("/door")
+        # Whatever the browser makes of that, the key does nothing more here.
+        background_tasks.create(self._end(), name="a page whose session is over")
 
     async def _end(self) -> None:
+        if self._has_ended:
+            return
         self._has_ended = True
-        self.session.endings.discard(self._go_out)
+        self.session.page_closed(self._go_out)
         for ending in tuple(self._endings):
             ending()
         for task in tuple(self._tasks):

@@ -54,6 +54,8 @@ class _Open:
     shown: Sequence[Recommendation] = ()
 
 
+_Asked = tuple["str | None", int, bool, float, bool, "bytes | None"]
+"""What a request of a stream can differ in."""
 OpenStreams = set[_Open]
 """All streams of a server, whatever model's they are."""
 
@@ -102,8 +104,7 @@ class Feed:
         self._served = served
         self._open = open_streams
         self._new_id = new_id
-        self._wanted: dict[tuple[str | None, int, bool], _Wanted] = {}
-        """By what a request of a stream can differ in."""
+        self._wanted: dict[_Asked, _Wanted] = {}
         self._making = asyncio.Semaphore(_AT_ONCE)
         self._closing = False
 
@@ -208,7 +209,7 @@ class Feed:
     async def _list(self, stream: _Open) -> _Listed:
         """Return the stream's next list, made from the session as it is from now on."""
         asked = stream.asked
-        key = (asked.user_id, asked.k, asked.recommend_seen)
+        key = _key(asked)
         wanted = self._wanted.setdefault(key, _Wanted())
         wanted.streams.append(stream)
         if wanted.made is None:
@@ -231,9 +232,7 @@ class Feed:
             return ()
         return ServedList.of(found).recommendations
 
-    async def _make(
-        self, key: tuple[str | None, int, bool], asked: RecommendationRequest
-    ) -> _Listed:
+    async def _make(self, key: _Asked, asked: RecommendationRequest) -> _Listed:
         async with self._making:
             # Here, not before the wait: what has changed until now is in this list, and what
             # changes from now on is another one.
@@ -277,6 +276,13 @@ class EventStream(StreamingResponse):
         """Send the frames; what they hold is let go as soon as the client has gone."""
         async with aclosing(self.body_iterator):  # type: ignore[type-var]
             await super().stream_response(send)
+
+
+def _key(asked: RecommendationRequest) -> _Asked:
+    limits = None if asked.filter is None else msgspec.json.encode(asked.filter)
+    return (
+        asked.user_id, asked.k, asked.recommend_seen, asked.diversity, asked.explain, limits
+    )  # fmt: skip
 
 
 def _listed(made: Made) -> _Listed:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
 from headrace.catalog import ShortText
@@ -14,6 +16,7 @@ from headrace.versions import is_version_name
 from serving.problems import Problem, wrong_field
 from serving.values import cut
 
+_share: msgspec.json.Decoder[float] = msgspec.json.Decoder(Annotated[float, Meta(ge=0, le=1)])
 QueryNames = Mapping[str, bool]
 """The names that a query may have, and of each whether it may stand there more than once."""
 
@@ -41,6 +44,15 @@ def number(request: Request, name: str, least: int, most: int) -> int | None:
     if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not least <= int(raw) <= most:
         raise _wrong(name, f"Expected a whole number from {least} to {most}", raw)
     return int(raw)
+
+
+def share(request: Request, name: str) -> float:
+    """Return a number from 0 to 1 of the query, 0 where there is none. Raises `Problem` 422."""
+    raw = request.query_params.get(name, "0")
+    try:
+        return _share.decode(raw)
+    except (msgspec.MsgspecError, UnicodeEncodeError) as exc:
+        raise _wrong(name, "Expected a number from 0 to 1", raw) from exc
 
 
 def yes_or_no(request: Request, name: str) -> bool:

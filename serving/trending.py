@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
@@ -34,7 +34,12 @@ class Catalogued(Protocol):
 
 def in_category(category: str) -> Filter:
     """Return the filter that holds of the items of a category."""
-    return parse_filter({"categories": {"any": [category]}})
+    return parse_filter(category_filter(category))
+
+
+def category_filter(category: str) -> dict[str, Any]:
+    """Return the same as requests have it."""
+    return {"categories": {"any": [category]}}
 
 
 class TrendingCache:

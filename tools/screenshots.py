@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from headrace.local.console import address_of
 from headrace.local.folder import DataFolder
@@ -46,13 +46,14 @@ def main(data: Path) -> None:
             page.fill("#key", state.settings.api_key)
             page.get_by_role("button", name="Come in").click()
             if colours == "light":
-                _feed(page)
+                # First: with an act of today the last month is another than that of the data.
+                _items(page, console)
+                _feed(page, console)
                 _page(page, console, "live", "[aria-label^='HR@10'] canvas")
                 _page(page, console, "models", ".version .figure .value:not(.none)", whole=True)
                 _page(page, console, "streams", ".table td", whole=True)
-                _items(page, console)
             else:
-                _feed(page, "-dark")
+                _feed(page, console, "-dark")
         browser.close()
 
 
@@ -64,8 +65,9 @@ def _report(page: Page, report: Path) -> None:
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
-def _feed(page: Page, suffix: str = "") -> None:
+def _feed(page: Page, console: str, suffix: str = "") -> None:
     """Be a user, rate two films, and show the list that has answered."""
+    page.goto(f"{console}/feed")
     page.wait_for_selector(".card")
     page.get_by_label("User", exact=True).fill(USER)
     page.get_by_role("button", name="Be this user").click()
@@ -99,7 +101,8 @@ def _items(page: Page, console: str) -> None:
 
 
 def _shoot(page: Page, name: str, *, whole: bool = False) -> None:
-    """Take a picture of the window, or of the `whole` page."""
+    """Take a picture of the window, or of the `whole` page, once all of it is there."""
+    expect(page.get_by_text("Loading …")).to_have_count(0)
     page.wait_for_timeout(1_000)
     page.screenshot(path=DOCS / f"{name}.png", full_page=whole)
     print(f"docs/{name}.png")

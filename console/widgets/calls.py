@@ -17,31 +17,47 @@ def calls_panel(visit: Visit) -> None:
         with box("panel-head"):
             text("HTTP calls", tag="h2")
         with Tag("p", "muted note"):
-            text("What this page asked for. ")
+            text(f"What this page asked for, the newest {_SHOWN}. ")
             text('eval "$(headrace env)"', "mono", tag="code")
             text(" sets a local stack's address and key in your shell; ")
             text("--data FOLDER", "mono", tag="code")
             text(" names one whose data lie elsewhere than in .headrace.")
         rows = Tag("ol", "call-list")
+    shown: dict[int, _Row] = {}
 
-    def add(call: Call) -> None:
-        with rows:
-            _row(call).move(target_index=0)
-        for old in list(rows.default_slot.children)[_SHOWN:]:
-            old.delete()
+    def show(call: Call) -> None:
+        row = shown.get(call.number)
+        if row is None and call.status is None:
+            with rows:
+                row = shown[call.number] = _Row(call)
+            row.root.move(target_index=0)
+            for old in list(shown)[:-_SHOWN]:
+                shown.pop(old).root.delete()
+        if row is not None:
+            row.answer(call)
 
-    visit.calls.on_call = add
+    visit.calls.on_call = show
 
 
-def _row(call: Call) -> Tag:
-    good = call.status < 400
-    with Tag("li") as row, Tag("details", "call"):
-        with Tag("summary"):
-            text(call.method, "method")
-            text(call.path.partition("?")[0], "path")
-            text(str(call.status), "badge good" if good else "badge bad")
-            text(formats.milliseconds(call.took_ms), "muted took")
-        with box("curl"):
-            text(call.curl, tag="pre").attribute("tabindex", 0)
-            CopyButton(call.curl, f"the curl line of {call.method} {call.path}")
-    return row
+class _Row:
+    """One call."""
+
+    def __init__(self, call: Call) -> None:
+        path = call.path.partition("?")[0]
+        with Tag("li") as self.root, Tag("details", "call"):
+            with Tag("summary"):
+                text(call.method, "method")
+                text(path, "path")
+                self._status = text("no answer yet", "badge")
+                self._took = text("", "muted took")
+            with box("curl"):
+                text(call.curl, tag="pre").attribute("tabindex", 0)
+                CopyButton(call.curl, f"the curl line of {call.method} {path}")
+
+    def answer(self, call: Call) -> None:
+        """Show what came of it, if anything has."""
+        if call.status is None:
+            return
+        self._status.set_text(str(call.status))
+        self._status.classes(replace="badge good" if call.status < 400 else "badge bad")
+        self._took.set_text(formats.milliseconds(call.took_ms))

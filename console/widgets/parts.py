@@ -28,25 +28,6 @@ class Moment(Element, component="moment.js"):
         self._props["at"] = at
 
 
-class Address(Element, component="address.js"):
-    """What is chosen on a page, kept in its address: a reload or a link shows the same again."""
-
-    def __init__(self, query: Mapping[str, str]) -> None:
-        """`query`: what the page was asked for with."""
-        super().__init__()
-        self._props["query"] = dict(query)
-
-    def get(self, name: str) -> str:
-        """Return what was chosen; nothing when nothing was."""
-        value: str = self._props["query"].get(name, "")
-        return value
-
-    def keep(self, name: str, value: str) -> None:
-        """Keep a choice in the address, or with no words leave it out."""
-        others = {each: kept for each, kept in self._props["query"].items() if each != name}
-        self._props["query"] = {**others, name: value} if value else others
-
-
 class CopyButton(Element, component="copy.js"):
     """Copies a text."""
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from headrace.errors import HeadraceError
 
+_BESIDE = {"console": "headrace-client"}
+"""By extra, what it needs beside itself: of the same source, and on no index to be named there."""
 _OWN = frozenset({"headrace", "streams", "models", "serving", "console"})
 
 
@@ -20,5 +22,10 @@ def extra(name: str) -> Iterator[None]:
             raise
         raise HeadraceError(
             f"This command needs the package {exc.name}, which is not installed; "
-            f"install it with `pip install 'headrace[{name}]'`."
+            f"install it with `{how_to_install(name)}`."
         ) from exc
+
+
+def how_to_install(name: str) -> str:
+    """Return the command that installs an extra, with what it needs beside itself."""
+    return f"pip install 'headrace[{name}]' {_BESIDE.get(name, '')}".rstrip()

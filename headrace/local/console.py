@@ -12,7 +12,7 @@ from headrace.local.parts import Part, PartStatus
 from headrace.setting_variables import PREFIX
 
 NAME = "console"
-GET_IT = "There is no console: `pip install 'headrace[console]'` brings it."
+GET_IT = "There is no console: `pip install 'headrace[console]' headrace-client` brings it."
 _HOST = "127.0.0.1"
 _NEEDS = ("nicegui", "headrace_client")
 

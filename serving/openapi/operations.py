@@ -17,6 +17,8 @@ from serving import examples
 from serving.bodies import MAX_BULK
 from serving.openapi.parameters import (
     CATEGORY,
+    DIVERSITY,
+    EXPLAIN,
     FOUND,
     FROM_TOPIC,
     IDS,
@@ -180,7 +182,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/users/{user_id}/recommendations/stream"): Operation(
         answer=RecommendationAnswer,
         media="text/event-stream",
-        parameters=(K, RECOMMEND_SEEN, STABILITY, LAST_EVENT_ID),
+        parameters=(K, RECOMMEND_SEEN, CATEGORY, DIVERSITY, EXPLAIN, STABILITY, LAST_EVENT_ID),
         errors=(422, 503),
     ),
     ("GET", "/v1/users/{user_id}/hidden"): Operation(answer=HiddenItems, errors=(422, 503)),

@@ -155,6 +155,21 @@ OFFSET = {
     "schema": {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
     "example": 0,
 }
+DIVERSITY = {
+    "name": "diversity",
+    "in": "query",
+    "description": "How much unlike each other the items are to be: 0 ranks by score alone, 1 by "
+    "unlikeness alone.",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+    "example": 0.3,
+}
+EXPLAIN = {
+    "name": "explain",
+    "in": "query",
+    "description": "Whether each item tells which interactions moved it, in `because`.",
+    "schema": {"type": "boolean", "default": False},
+    "example": True,
+}
 STABILITY = {
     "name": "stability",
     "in": "query",

@@ -21,7 +21,7 @@ from serving.callers import act_for, caller_of
 from serving.feed import EventStream
 from serving.paths import path_id
 from serving.problems import Problem, wrong_field
-from serving.queries import category_of, number, one_of, yes_or_no
+from serving.queries import category_of, number, one_of, share, yes_or_no
 from serving.schemas.items import ItemPopularity
 from serving.schemas.recommendations import (
     ItemList,
@@ -30,7 +30,7 @@ from serving.schemas.recommendations import (
     ServedList,
 )
 from serving.services import services
-from serving.trending import in_category
+from serving.trending import category_filter, in_category
 
 NOT_TRENDING = "No item of this category is trending."
 NO_SUCH_CATEGORY = "No item of the catalogue has this category."
@@ -118,8 +118,14 @@ async def get_stream(request: Request) -> Response:
     """
     user_id, feed = path_id(request, "user_id", UserId), services(request).feed
     key_ring, caller = services(request).key_ring, caller_of(request)
+    category = category_of(request)
     asked = RecommendationRequest(
-        user_id=user_id, k=_k(request), recommend_seen=yes_or_no(request, "recommend_seen")
+        user_id=user_id,
+        k=_k(request),
+        recommend_seen=yes_or_no(request, "recommend_seen"),
+        filter=None if category is None else category_filter(category),
+        diversity=share(request, "diversity"),
+        explain=yes_or_no(request, "explain"),
     )
     stability = number(request, "stability", 0, _MAX_K)
     feed.check_room()

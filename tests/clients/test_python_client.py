@@ -223,7 +223,9 @@ def test_a_stream_gives_a_list_at_once_and_another_when_the_session_changes(
     url: str, user: str
 ) -> None:
     with Client(url, KEY) as client:
-        updates = client.stream(user, k=3, stability=2)
+        updates = client.stream(
+            user, k=3, category="Drinks", diversity=0.5, explain=True, stability=2
+        )
         assert next(updates).answer.session.interactions == 0
         client.send_event(click(user, "tea"))
         assert any(update.answer.session.interactions == 1 for update in updates)

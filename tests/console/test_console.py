@@ -25,6 +25,8 @@ expect.set_options(timeout=PATIENCE_MS)
 async def test_a_wrong_key_stays_outside(system: System, browser: Browser) -> None:
     async with visiting(browser, system.console) as someone:
         page = someone.page
+        await page.goto(f"{system.console}/items?query=a+b&offset=20")
+        assert page.url == f"{system.console}/door?to=/items%3Fquery%3Da%2Bb%26offset%3D20"
         await page.goto(f"{system.console}/models")
         assert page.url == f"{system.console}/door?to=/models"
         await page.fill("#key", "hr_0000_wrong")
@@ -68,7 +70,7 @@ async def test_what_the_scopes_forbid_is_not_offered(
 
 
 async def test_a_feed_says_that_its_key_was_revoked(system: System, browser: Browser) -> None:
-    key = await key_with(system, ["recommend"])
+    key = await key_with(system, ["recommend", "erase"])
     async with visiting(browser, system.console) as someone:
         await someone.come_in(key, "/feed")
         page = someone.page
@@ -81,6 +83,11 @@ async def test_a_feed_says_that_its_key_was_revoked(system: System, browser: Bro
         told = page.locator(".feed-panel .trouble-card")
         await expect(told).to_contain_text("The server has ended the stream of lists: ")
         await expect(told).to_contain_text("does not take this key any more")
+        await expect(page.locator(".card").first).to_be_visible()
+        # Nobody is forgotten, and nothing looks as if somebody were.
+        await page.get_by_role("button", name="Forget me").click()
+        await page.get_by_role("button", name="Forget", exact=True).click()
+        await expect(page.locator(".toast.bad")).to_be_visible()
         await expect(page.locator(".card").first).to_be_visible()
 
 
@@ -186,12 +193,16 @@ async def test_every_answer_carries_the_strict_policy(system: System) -> None:
         foreign = {"origin": "https://elsewhere.example"}
         answer = await client.post("/door", data={"key": KEY}, headers=foreign)
         assert answer.status_code == 403
+        # As with a proxy that asks for the console by another name.
+        assert "proxy_set_header Host $http_host;" in answer.text
+        assert "elsewhere.example" in answer.text
 
 
 async def test_the_door_leads_to_no_other_place(system: System) -> None:
     async with httpx.AsyncClient(base_url=system.console, trust_env=False) as client:
         for to, page in (
             ("/models", "/models"),
+            ("/items?query=tea+pot&id=a%2Fb", "/items?query=tea+pot&id=a%2Fb"),
             ("//evil.example/feed", "/"),
             ("/\t/evil.example/feed", "/"),
             ("https://evil.example/feed", "/"),

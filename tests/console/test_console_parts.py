@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import httpx
 import msgspec
@@ -15,13 +16,16 @@ from nicegui import ElementFilter, ui
 from nicegui.testing import user_simulation
 from parts import PATIENCE_S, eventually
 
-from console import formats
-from console.calls import CallLog, curl_of
+from console import formats, sessions
+from console.calls import Call, CallLog, curl_of
 from console.connection import Health, Server, Watch
 from console.errors import Trouble, after_deed, trouble_of
 from console.limits import Limit
 from console.pages.feed.cards import cards_of, moved
-from console.pages.items.item import read_attributes, read_categories
+from console.pages.feed.controls import Limits, spread
+from console.pages.items import search
+from console.pages.items.item_form import read_attributes, read_categories
+from console.pages.items.item_map import words_of
 from console.pages.live.charts import marks
 from console.pages.live.newest import newest
 from console.pages.models.changes import answered, measured
@@ -30,15 +34,21 @@ from console.pages.models.train_form import read_parameters, read_time, told_of_
 from console.pages.streams.questions import before_cancel, before_resume, promotable
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
+from console.titles import Titles
 from console.visit import Visit
+from console.widgets.address import Address
 from console.widgets.html import Tag, one_at_a_time
 from console.widgets.shared import Nothing, Panel, confirmed
 from console.widgets.table import LiveTable
-from headrace_client import HeadraceError, Unreachable
+from headrace_client import AsyncClient, HeadraceError, Unreachable
 from headrace_client.errors import Refused, from_response
 from headrace_client.types import (
+    FoundItems,
     Interaction,
     Item,
+    ItemMap,
+    KnownUser,
+    ModelInfo,
     PartitionInfo,
     Reason,
     Recommendation,
@@ -65,6 +75,15 @@ from headrace_client.types import (
         (formats.rate(0), "0/s"),
         (formats.plain(0.000123), "0.000123"),
         (formats.plain(True), "yes"),
+        (formats.points(-0.0001), "+0.0"),
+        (formats.change(-0.0001), "+0.000"),
+        (formats.exact(12.99), "12.99"),
+        (formats.exact(1234567.89), "1234567.89"),
+        (formats.exact(0.0012345), "0.0012345"),
+        (formats.exact(13.0), "13"),
+        (formats.exact(1995), "1995"),
+        (formats.exact(None), "null"),
+        (formats.exact("null"), "null"),
     ],
 )
 def test_numbers_are_shown_as_people_read_them(shown: str, words: str) -> None:
@@ -200,6 +219,47 @@ def test_a_line_of_curl_says_the_same_to_a_shell_and_holds_no_key() -> None:
     ]  # fmt: skip
 
 
+def test_a_body_too_long_for_a_line_is_not_cut_into_what_is_no_json() -> None:
+    line = curl_of(httpx.Request("POST", "http://127.0.0.1:1/v1/events", content=b'["a"]' * 500))
+    assert line.endswith(" -d @body.json # a body of 2,500 characters")
+
+
+async def test_a_call_that_nobody_answers_is_told_of() -> None:
+    told: list[Call] = []
+    async with httpx.AsyncClient(
+        event_hooks=CallLog(told.append).hooks(), trust_env=False
+    ) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://127.0.0.1:9/v1/key")
+    [call] = told
+    assert (call.method, call.path, call.status, call.took_ms) == ("GET", "/v1/key", None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ({}, Limits()),
+        (
+            {"cards": "24", "category": "Ring", "diversity": "0.5", "seen": "true"},
+            Limits(24, "Ring", 0.5, True),
+        ),
+        ({"cards": "13", "diversity": "nan", "seen": "yes"}, Limits()),
+        ({"cards": "", "diversity": "much"}, Limits()),
+        ({"diversity": "1.1"}, Limits()),
+    ],
+)
+def test_an_address_keeps_the_limits_of_a_feed(query: dict[str, str], limits: Limits) -> None:
+    assert Limits.of(query) == limits
+    assert Limits.of(limits.query()) == limits
+
+
+def test_users_are_offered_with_long_sessions_and_with_short_ones() -> None:
+    users = [KnownUser(user_id=str(n), interactions=n) for n in (3, 200, 9, 200, 1, 40, 7, 12, 5)]
+    assert [each.interactions for each in spread(users, 5)] == [200, 40, 9, 5, 1]
+    assert [each.interactions for each in spread(users[:2], 5)] == [200, 3]
+    assert spread([], 5) == []
+
+
 def test_cards_say_where_they_came_from_and_why() -> None:
     items = {"a": Item(item_id="a", title="Tea", categories=["Drinks"]), "c": Item(item_id="c")}
     lists = [
@@ -218,6 +278,12 @@ def test_cards_say_where_they_came_from_and_why() -> None:
     ]
     assert moved(before, {"a": 1, "b": 2, "c": 3}) == 2
     assert shown[0]["score"] == "50.0\u00a0%"
+    # Bars compare with the best of the list.
+    assert [each["share"] for each in shown] == [1.0, 0.5, 0.25]
+    assert [each["rated"] for each in shown] == [None] * 3
+    [again] = cards_of(lists[:1], items, {}, {"a": met["d"]}, by_model=True)
+    # What the user did with the other item is not known yet.
+    assert (again["rated"], again["because"]) == (4.5, [])
 
 
 def test_what_no_model_scored_shows_no_chance() -> None:
@@ -580,6 +646,103 @@ def test_a_shadow_is_promoted_from_the_replay_that_filled_it_last() -> None:
     assert promotable([replay("later"), first]) == {"later"}
     assert promotable([replay("broken", status="CANCELLED"), first]) == set()
     assert promotable([replay("live", action="promote", total=None), first]) == set()
+
+
+async def test_an_item_that_was_changed_is_read_anew() -> None:
+    there = {"tea": "Tea"}
+
+    class Catalogue:
+        async def items(self, ids: list[str]) -> FoundItems:
+            items = [Item(item_id=each, title=there[each]) for each in ids]
+            return FoundItems(items=items, count=len(items), offset=0, categories={})
+
+    titles = Titles(cast("AsyncClient", Catalogue()))
+    shown = []
+    for title in ("Tea", "Mate"):
+        there["tea"] = title
+        await titles.find(["tea"])
+        shown.append(titles.known["tea"].title)
+    titles.forget("tea")
+    await titles.find(["tea"])
+    assert [*shown, titles.known["tea"].title] == ["Tea", "Tea", "Mate"]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (2, "All 2 items of v, each in the colour of its first category"),
+        (9, "2 of 9 items of v, the most popular of late, each in the colour"),
+    ],
+)
+def test_a_map_says_what_it_leaves_out(count: int, words: str) -> None:
+    found = ItemMap(
+        model=ModelInfo(id="shop", version="v"), ids=["a", "b"], titles=[None, None],
+        categories=[None, None], x=[0, 1], y=[0, 1], count=count, explained=0.5,
+    )  # fmt: skip
+    assert words_of(found).startswith(words)
+
+
+def test_a_session_is_in_use_while_a_page_of_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_MOST", 2)
+    now = 1_000.0
+    kept = Sessions(lambda: now, "cookie")
+    told: list[str] = []
+
+    def come_in(name: str) -> dict[str, str]:
+        return {"cookie": kept.open(key=name, name=name, scopes=frozenset())}
+
+    first = come_in("first")
+    found = kept.find(first)
+    assert found is not None
+    ending = partial(told.append, "first")
+    found.page_opened(ending)
+    now += IDLE_S + 1
+    assert kept.find(first) is found
+    now += IDLE_S + 1
+    second = come_in("second")
+    # There is room for two: the one that nobody looks at goes.
+    third = come_in("third")
+    assert (kept.find(second), told) == (None, [])
+    assert kept.find(third) is not None
+    found.page_closed(ending)
+    now += IDLE_S - 1
+    assert kept.find(first) is found
+    found.page_opened(ending)
+    kept.close(first)
+    assert (kept.find(first), told) == (None, ["first"])
+
+
+async def test_a_catalogue_that_was_empty_is_shown_once_it_is_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "_LOOK_S", 0.05)
+    there: list[Item] = []
+
+    class Catalogue:
+        async def items(self, *_: object, **__: object) -> FoundItems:
+            categories = {"Drinks": len(there)} if there else {}
+            return FoundItems(items=there, count=len(there), offset=0, categories=categories)
+
+        async def close(self) -> None: ...
+
+    def page() -> None:
+        visit = opened_visit()
+        visit.api = Catalogue()  # type: ignore[assignment]
+        search.Search(visit, Address({}))
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+
+            def shown(words: str) -> bool:
+                return any(words in each.text for each in ElementFilter(kind=Tag))
+
+            async def says(words: str) -> bool:
+                return shown(words)
+
+            await eventually(lambda: says("No data yet. The catalogue is empty"), "it is empty")
+            there.append(Item(item_id="tea", title="Tea"))
+            await eventually(lambda: says("1 to 1 of 1"), "the item is shown")
 
 
 def test_a_session_ends_with_leaving_and_by_itself() -> None:

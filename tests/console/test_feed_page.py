@@ -119,8 +119,14 @@ async def test_a_newcomer_picks_a_user_of_the_data(visitor: Visitor) -> None:
     known = page.get_by_role("group", name="Users of your data").get_by_role("button")
     await expect(known.first).to_be_visible()
     assert 1 <= await known.count() <= 5
-    user_id, _, met = (await known.first.inner_text()).rpartition(" · ")
+    words = re.fullmatch(r"(.+) \((\d+) items?\)", await known.first.inner_text())
+    assert words is not None
+    user_id, met = words.groups()
+    told = page.locator(".counts")
+    await expect(told).to_be_hidden()
     await known.first.click()
+    # Who acts as somebody is told that it counts as theirs.
+    await expect(told).to_contain_text(f"counts as what user {user_id} has done")
     await expect(page.get_by_label("User", exact=True)).to_have_value(user_id)
     await expect(page.locator(".interactions li")).to_have_count(int(met))
     await expect(page.locator(".card").first).to_be_visible()
@@ -186,11 +192,42 @@ async def test_what_was_seen_comes_back_when_it_is_asked_for_and_lists_are_as_di
     await expect(again).to_have_count(1)
 
     await page.get_by_label("Diversity").fill("0.7")
-    call = page.locator(".call-list li", has_text="/v1/recommendations").first
-    await expect(call.locator("pre")).to_contain_text('"diversity":0.7')
-    await expect(call.locator("pre")).to_contain_text('"recommend_seen":true')
+    call = page.locator(".call-list li", has_text="/recommendations/stream").first
+    for asked in ("diversity=0.7", "recommend_seen=true", "category=Ring"):
+        await expect(call.locator("pre")).to_contain_text(asked)
     await expect(call).to_contain_text("200")
     await expect(again).to_have_count(1)
+    # The list that is shown is the one that the stream was served, with its reasons: no other one
+    # was asked for, which the server would take for seen, too.
+    await expect(page.locator(".why").first).to_contain_text("points you opened")
+    await expect(page.locator(".call-list li", has_text="/v1/recommendations")).to_have_count(0)
+    await again.get_by_role("button", name="Rate 4 of 5").click()
+    await expect(again.locator(".star.given")).to_have_count(4)
+    await expect(again.get_by_role("group", name="you gave it 4")).to_be_visible()
+
+
+async def test_the_limits_of_the_list_are_kept_in_the_address(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+
+    async def are_kept() -> None:
+        await expect(page.get_by_label("Category")).to_have_value("Ring")
+        await expect(page.get_by_label("Show")).to_have_value("6")
+        await expect(page.get_by_label("Diversity")).to_have_value("0.3")
+        await expect(page.locator(".card .chip", has_text="Ring")).to_have_count(6)
+
+    await page.get_by_label("Category").select_option("Ring")
+    await page.get_by_label("Show").select_option("6")
+    await page.get_by_label("Diversity").fill("0.3")
+    await expect(page).to_have_url(f"{system.console}/feed?category=Ring&cards=6&diversity=0.3")
+    await page.reload()
+    await are_kept()
+    await visitor.go("/items")
+    await page.go_back()
+    await are_kept()
+    await page.get_by_label("Category").select_option("")
+    await expect(page).to_have_url(f"{system.console}/feed?cards=6&diversity=0.3")
 
 
 async def test_the_keyboard_stays_among_the_cards_when_one_went_away(visitor: Visitor) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from parts import eventually
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Dialog, expect
 from system import KEY, MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
 
 from headrace_client import AsyncClient, Item, NotFound
@@ -21,13 +21,71 @@ async def test_ten_thousand_items_are_searched_and_turned_over(visitor: Visitor)
     await visitor.go("/items")
     pager = page.locator(".pager")
     await expect(pager).to_contain_text(f"1 to 20 of {OTHERS + RING:,}")
-    await page.get_by_role("button", name="Next").click()
+    # Twice the same page, not the next but one.
+    await page.get_by_role("button", name="Next").dblclick()
     await expect(pager).to_contain_text(f"21 to 40 of {OTHERS + RING:,}")
+    await expect(page).to_have_url(re.compile(r"/items\?offset=20$"))
     await page.get_by_label("Search").fill("of the ring")
     # Item 0 has markup for its title.
     await expect(pager).to_contain_text(f"1 to {RING - 1} of {RING - 1}")
     await page.get_by_label("Category", exact=True).select_option("Other")
     await expect(page.get_by_text("No item of the catalogue is like that.")).to_be_visible()
+
+
+async def test_the_search_and_the_item_are_kept_in_the_address(visitor: Visitor) -> None:
+    page, pager = visitor.page, visitor.page.locator(".pager")
+    # There are no more pages than one.
+    await visitor.go("/items?query=of+the+ring&offset=20")
+    await expect(pager).to_contain_text(f"1 to {RING - 1} of {RING - 1}")
+    await expect(page.get_by_label("Search")).to_have_value("of the ring")
+    options = page.get_by_label("Category", exact=True).get_by_role("option")
+    await expect(options.filter(has_text="Other")).to_have_count(1)
+    shown = page.locator(".item-title")
+    for number in (5, 6):
+        await page.locator(f".found-item[data-item='{ring(number)}']").click()
+        await expect(shown).to_have_text(title(number))
+    await page.reload()
+    await expect(shown).to_have_text(title(6))
+    await expect(pager).to_contain_text(f"1 to {RING - 1} of {RING - 1}")
+    await page.go_back()
+    await expect(shown).to_have_text(title(5))
+    await page.go_back()
+    await expect(page.get_by_text("Choose an item of the list")).to_be_visible()
+    await page.go_forward()
+    await expect(shown).to_have_text(title(5))
+
+
+async def test_who_has_typed_something_is_asked_before_it_is_left(visitor: Visitor) -> None:
+    page, dialog = visitor.page, visitor.page.get_by_role("dialog")
+    await visitor.go(f"/items?query=of+the+ring&id={ring(4)}")
+    await page.locator(f".found-item[data-item='{ring(5)}']").click()
+    field = page.get_by_label("Title")
+    await expect(field).to_have_value(title(5))
+    await field.fill("Another")
+    other = page.locator(f".found-item[data-item='{ring(6)}']")
+    for leave in (other.click, page.go_back):
+        await leave()
+        await expect(dialog).to_contain_text("Leave what you have typed?")
+        await dialog.get_by_role("button", name="Cancel").click()
+        await expect(dialog).to_have_count(0)
+        await expect(field).to_have_value("Another")
+        await expect(page).to_have_url(re.compile(f"id={ring(5)}$"))
+    # The browser asks before the whole page is left.
+    asked: list[str] = []
+
+    async def stay(question: Dialog) -> None:
+        asked.append(question.type)
+        await question.dismiss()
+
+    page.once("dialog", stay)
+    await page.get_by_role("link", name="Models").click()
+    assert asked == ["beforeunload"]
+    await expect(field).to_have_value("Another")
+    await other.click()
+    await dialog.get_by_role("button", name="Leave").click()
+    await expect(field).to_have_value(title(6))
+    await page.get_by_role("link", name="Models").click()
+    await expect(page).to_have_url(re.compile("/models$"))
 
 
 async def test_a_title_that_is_markup_is_text_in_lists_forms_and_the_map(visitor: Visitor) -> None:
@@ -164,8 +222,12 @@ async def test_a_change_of_the_title_leaves_everything_else_as_it_was(
         await page.get_by_role("button", name="Add …").click()
         await expect(page.get_by_role("dialog")).to_contain_text("There is an item hamper already")
         await page.get_by_role("button", name="Cancel").click()
+        # Until it is closed, nothing behind it can be typed into.
+        await expect(page.get_by_role("dialog")).to_have_count(0)
         await page.get_by_label("Search").fill("hamper")
+        await expect(page.locator(".pager")).to_contain_text("1 to 1 of 1")
         await page.locator(".found-item[data-item=hamper]").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Leave").click()
         await expect(page.get_by_label("Title")).to_have_value("Hamper")
         await page.get_by_label("Title").fill("Large hamper")
         await page.get_by_role("button", name="Change …").click()
@@ -196,6 +258,7 @@ async def test_what_somebody_else_has_done_meanwhile_is_told_and_kept(
         await api.put_items([Item(item_id="lamp", title="Lamp")])
         await visitor.go("/items")
         await page.get_by_label("Search").fill("lamp")
+        await expect(page.locator(".pager")).to_contain_text("1 to 1 of 1")
         await page.locator(".found-item[data-item=lamp]").click()
         await page.get_by_label("Title").fill("Lantern")
         await api.put_items([Item(item_id="lamp", title="Lamp", price=5)])
@@ -210,6 +273,21 @@ async def test_what_somebody_else_has_done_meanwhile_is_told_and_kept(
         await page.get_by_role("button", name="Undo").click()
         await expect(page.get_by_label("Price")).to_have_value("5")
         assert await price() == 5
+
+        # Undo asks, too, when it would take back what others did.
+        await page.get_by_label("Title").fill("Lantern")
+        await page.get_by_role("button", name="Change …").click()
+        await dialog.get_by_role("button", name="Change").click()
+        await expect(page.locator(".undo")).to_contain_text("Lantern was changed")
+        await api.put_items([Item(item_id="lamp", title="Lantern", price=9)])
+        await eventually(lambda: is_priced(9), "the other one's change counts")
+        for answer, there in (("Cancel", 9), ("Undo", 5)):
+            await page.locator(".undo").get_by_role("button", name="Undo").click()
+            await expect(dialog).to_contain_text("Somebody has written it since.")
+            await dialog.get_by_role("button", name=answer).click()
+            await expect(dialog).to_have_count(0)
+            await eventually(lambda there=there: is_priced(there), f"{there} is its price")
+        await expect(page.locator(".item-title")).to_have_text("Lamp")
 
         await api.delete_item("lamp")
         await eventually(lambda: is_priced(-1), "it is deleted")
@@ -239,11 +317,21 @@ async def test_who_may_not_change_the_catalogue_is_offered_no_change(
     system: System, browser: Browser
 ) -> None:
     key = await key_with(system, ["recommend"])
-    async with visiting(browser, system.console) as someone:
+    vase = Item(
+        item_id="vase", title="Vase", price=12.99, attributes={"year": 1995, "maker": None}
+    )  # fmt: skip
+    async with (
+        visiting(browser, system.console) as someone,
+        AsyncClient(system.settings.url, KEY) as api,
+    ):
+        await api.put_items([vase])
         page = someone.page
-        await someone.come_in(key, "/items")
-        await page.locator(".found-item").first.click()
-        await expect(page.locator(".item-title")).to_be_visible()
+        await someone.come_in(key, "/items?id=vase")
+        await expect(page.locator(".item-title")).to_have_text("Vase")
+        # They are as the catalogue has them.
+        for words in ("price: 12.99", "year: 1995", "maker: null"):
+            await expect(page.get_by_text(words, exact=True)).to_be_visible()
+        await api.delete_item("vase")
         for name in ("New item", "Change …", "Delete …"):
             assert await page.get_by_role("button", name=name).count() == 0
         await expect(page.get_by_role("img", name=re.compile("^Map of"))).to_be_visible()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.commands.extras import how_to_install
 from headrace.local import DEFAULT_DATA, console
 from headrace.local.folder import DataFolder
 from headrace.local.parts import PartStatus
@@ -35,3 +36,7 @@ def test_a_user_is_told_where_it_is_or_how_to_get_it(monkeypatch: pytest.MonkeyP
     assert console.welcome([], here, wanted=False) is None
     monkeypatch.setattr(console, "_NEEDS", ("a_package_that_is_not_there",))
     assert console.welcome([], here, wanted=True) == console.GET_IT
+    # The extra alone does not bring the client that the console is made with.
+    assert how_to_install("console") in console.GET_IT
+    assert how_to_install("console").endswith(" headrace-client")
+    assert how_to_install("stack") == "pip install 'headrace[stack]'"

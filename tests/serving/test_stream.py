@@ -17,7 +17,7 @@ from events_log import logged
 from impression_tools import impression
 from parts import Part, eventually
 from redis.asyncio import Redis
-from serving_tools import V1, V2, activate, check_problem, ring, walk
+from serving_tools import RING, V1, V2, activate, check_problem, ring, walk
 
 from headrace.impressions import ImpressionStore
 from headrace.local.ports import claim_port
@@ -154,6 +154,32 @@ async def test_a_stream_is_resumed_where_it_was(
         assert (await missed.next())["session"]["marks"] == {"ratings/0": 2}
 
 
+async def test_a_stream_has_the_limits_and_the_reasons_that_it_was_asked_for(
+    served: tuple[httpx.AsyncClient, Part], sessions: SessionStore
+) -> None:
+    client, _ = served
+    evens = [{"item_id": ring(n), "categories": ["even"]} for n in range(0, RING, 2)]
+    assert (await client.post("/v1/items", json=evens)).status_code == 202
+    await walk(sessions, "ann", 1, 2)
+    even = {"categories": {"any": ["even"]}}
+    asked = {"user_id": "ann", "k": 6, "filter": even, "diversity": 0.5, "explain": True}
+    limits = {"k": 6, "category": "even", "diversity": 0.5, "explain": "true"}
+    async with (
+        open_stream(client, "ann", **limits) as limited,
+        open_stream(client, "ann", k=6) as plain,
+    ):
+        for number in (3, 4):
+            told = await limited.next()
+            answer = (await client.post("/v1/recommendations", json=asked)).json()
+            assert {**told, "id": ""} == {**answer, "id": ""}
+            assert set(ids(told)) <= {each["item_id"] for each in evens}
+            assert any(row["because"] for row in told["recommendations"])
+            unlimited = await plain.next()
+            assert set(ids(unlimited)) - {each["item_id"] for each in evens}
+            assert not any("because" in row for row in unlimited["recommendations"])
+            await walk(sessions, "ann", number, first=number - 1)
+
+
 async def test_another_version_and_a_deleted_item_make_a_new_list(
     served: tuple[httpx.AsyncClient, Part],
     sessions: SessionStore,
@@ -280,7 +306,22 @@ async def test_a_server_takes_so_many_streams_and_no_more(
 
 
 @pytest.mark.parametrize(
-    "query", ["k=0", "k=501", "k=x", "recommend_seen=yes", "stability=-1", "stability=501"]
+    "query",
+    [
+        "k=0",
+        "k=501",
+        "k=x",
+        "recommend_seen=yes",
+        "stability=-1",
+        "stability=501",
+        "category=",
+        "diversity=1.1",
+        "diversity=-0.1",
+        "diversity=NaN",
+        "diversity=much",
+        "diversity=%ED%A0%80",
+        "explain=1",
+    ],
 )
 async def test_a_wrong_query_is_refused(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.get(f"/v1/users/ann/recommendations/stream?{query}")

@@ -19,6 +19,12 @@ export interface StreamOptions {
   /** How many items change from one list to the next, at the most. */
   stability?: number;
   recommendSeen?: boolean;
+  /** Only items of this category. */
+  category?: string;
+  /** How much unlike each other the items are to be, from 0 to 1. */
+  diversity?: number;
+  /** Whether each item tells which interactions moved it, in `because`. */
+  explain?: boolean;
   /** In place of the global one, where there is none. */
   EventSource?: typeof EventSource;
 }
@@ -82,12 +88,14 @@ export function openStream(options: StreamOptions): ListStream {
   };
 }
 
-function address({ url, userId, k, stability, recommendSeen }: StreamOptions, token: string): string {
+function address(options: StreamOptions, token: string): string {
+  const { url, userId, k, stability, recommendSeen, category, diversity, explain } = options;
   const path = `/v1/users/${encodeURIComponent(userId)}/recommendations/stream`;
   const query = new URLSearchParams({ access_token: token });
-  if (k !== undefined) query.set("k", String(k));
-  if (stability !== undefined) query.set("stability", String(stability));
-  if (recommendSeen !== undefined) query.set("recommend_seen", String(recommendSeen));
+  const asked = { k, stability, recommend_seen: recommendSeen, category, diversity, explain };
+  for (const [name, value] of Object.entries(asked)) {
+    if (value !== undefined) query.set(name, String(value));
+  }
   return `${url.replace(/\/+$/, "")}${path}?${query}`;
 }
 

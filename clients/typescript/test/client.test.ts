@@ -132,6 +132,9 @@ test("a stream gives a list at once, and another when the session changes", asyn
       url,
       userId,
       k: 3,
+      category: "drinks",
+      diversity: 0.5,
+      explain: true,
       EventSource: EventSource as unknown as typeof globalThis.EventSource,
       // The first one is refused; the stream asks for another.
       token: () => (++tokens === 1 ? "hu_over" : token),

@@ -21,29 +21,33 @@ def cards_of(
     *,
     by_model: bool,
 ) -> list[dict[str, Any]]:
-    """Return the cards of a list.
+    """Return the cards of a list, best first.
 
     `before`: the places, from 1, in the list that was shown before; `interactions`: the user's own,
-    which say what a reason was; `by_model`: scores are a model's, other ones estimate no chance.
+    which say what a reason was, so that of others nothing is said; `by_model`: scores are a
+    model's, other ones estimate no chance. A card's `share` is of the best score of the list.
     """
+    best = max((each.score for each in recommendations), default=0.0)
     return [
         {
             "id": each.id,
             "place": place,
             "title": title_of(items.get(each.id), each.id),
             "categories": list(items[each.id].categories) if each.id in items else [],
-            "share": max(0.0, min(each.score, 1.0)) if by_model else 0.0,
+            "share": each.score / best if by_model and best > 0 else 0.0,
             "score": formats.share(each.score) if by_model else "",
             "cold": each.cold,
+            "rated": interactions[each.id].rating if each.id in interactions else None,
             **_moved(place, before.get(each.id), is_first=not before),
             "because": [
                 {
                     "title": title_of(items.get(reason.id), reason.id),
-                    "verb": verb_of(interactions.get(reason.id)),
+                    "verb": verb_of(interactions[reason.id]),
                     "effect": f"{formats.points(reason.effect)} points",
                     "for": reason.effect >= 0,
                 }
                 for reason in each.because[:_REASONS]
+                if reason.id in interactions
             ],
         }
         for place, each in enumerate(recommendations, 1)
@@ -65,10 +69,8 @@ def title_of(item: Item | None, item_id: str) -> str:
     return item.title if item is not None and item.title else item_id
 
 
-def verb_of(interaction: Interaction | None) -> str:
+def verb_of(interaction: Interaction) -> str:
     """Return what the user did with an item, as a word: `opened`, `rated 4.5`."""
-    if interaction is None:
-        return "met"
     verb = _VERBS[interaction.event]
     if interaction.event == "rating" and interaction.rating is not None:
         return f"{verb} {interaction.rating:g}"

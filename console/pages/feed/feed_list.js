@@ -55,11 +55,11 @@ export default {
         h("button", { type: "button", class: "button small", "aria-label": `Open ${card.title}`, onClick: (e) => this.act(card, "click", null, e) }, "Open"),
         h(
           "div",
-          { class: "stars", role: "group", "aria-label": `Rate ${card.title}` },
+          { class: "stars", role: "group", "aria-label": card.rated === null ? `Rate ${card.title}` : `Rate ${card.title}; you gave it ${card.rated}` },
           STARS.map((star) =>
             h(
               "button",
-              { type: "button", class: "star", "aria-label": `Rate ${star} of 5: ${card.title}`, title: `Rate ${star} of 5`, onClick: (e) => this.act(card, "rating", star, e) },
+              { type: "button", class: card.rated !== null && star <= card.rated ? "star given" : "star", "aria-label": `Rate ${star} of 5: ${card.title}`, title: `Rate ${star} of 5`, onClick: (e) => this.act(card, "rating", star, e) },
               "★",
             ),
           ),
@@ -95,9 +95,9 @@ export default {
           this.why(card),
         ]),
         h("div", { class: "card-end" }, [
-          card.score ? h("div", { class: "score", title: "Estimated chance to be among the next ten events, and positive" }, [
+          card.score ? h("div", { class: "score" }, [
             h("span", { class: "score-number" }, card.score),
-            h("progress", { max: 1, value: card.share, "aria-label": `Score ${card.score}` }),
+            h("progress", { max: 1, value: card.share, "aria-label": "Beside the best of the list" }),
           ]) : null,
           this.actions(card),
         ]),

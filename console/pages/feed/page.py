@@ -1,14 +1,12 @@
-"""The page: whose feed, within which limits, the live list, and the user's session."""
+"""The page: the live list of somebody within some limits, and their session."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
-from functools import partial
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, cast
 
 from nicegui.element import Element
@@ -17,11 +15,12 @@ from nicegui.events import GenericEventArguments
 from console import formats
 from console.errors import is_final
 from console.pages.feed.cards import cards_of, moved, places_of, title_of, verb_of
+from console.pages.feed.controls import Controls, new_visitor
 from console.titles import Titles
 from console.visit import Page, Visit
 from console.widgets.calls import calls_panel
 from console.widgets.html import Tag, box, button, text
-from console.widgets.parts import Field, Moment
+from console.widgets.parts import Moment
 from console.widgets.shared import AGAIN_S, Panel, attempt, confirmed, no_data
 from headrace_client import (
     AcceptedEvent,
@@ -30,15 +29,15 @@ from headrace_client import (
     Purchase,
     Rating,
     RecommendationAnswer,
-    RecommendationRequest,
     Update,
 )
-from headrace_client.types import Interaction, UserInteractions
+from headrace_client.types import Interaction, Recommendation, UserInteractions
 
-_K = {"6": "6 cards", "12": "12 cards", "24": "24 cards"}
 _SHOWN_INTERACTIONS = 50
-_MET_USERS, _OFFERED_USERS = 100, 5
-"""Of those met, the ones with the most interactions show most."""
+_SCORES = (
+    "A score is the estimated chance to be among the user's next ten events, and positive; bars "
+    "compare with the best of the list."
+)
 
 
 class FeedList(Element, component="feed_list.js"):
@@ -63,9 +62,8 @@ class Feed:
         self._visit = visit
         self._titles = Titles(visit.api)
         self._user_id = ""
-        self._k, self._seen, self._diversity, self._category = 12, False, 0.0, ""
         self._following: asyncio.Task[None] | None = None
-        self._explaining: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._answer: RecommendationAnswer | None = None
         self._before: dict[str, int] = {}
         self._changed = 0
@@ -83,7 +81,7 @@ class Feed:
         """Draw the page, and become whoever the tab showed before, or a new visitor."""
         with box("feed-grid"):
             with box("feed-main"):
-                self._draw_controls()
+                self._controls = Controls(self._visit, self._become, self._restart)
                 self._panel = Panel(self._visit, "Recommendations", classes="feed-panel")
                 with self._panel.tools:
                     self._model = text("", "muted")
@@ -92,6 +90,8 @@ class Feed:
                     self._delay = Tag("p", "delay", "", role="status", aria_live="polite")
                     self._message = text("", "message", tag="p")
                     self._message.set_visibility(False)
+                    self._scores = text(_SCORES, "muted note", tag="p")
+                    self._scores.set_visibility(False)
                     self._list = FeedList(may_act=self._visit.allows("events"))
                     self._list.on("act", self._act)
                     self._list.on("delay", self._tell_delay)
@@ -106,49 +106,17 @@ class Feed:
                         button("Forget me", self._forget, kind="danger quiet small")
                 calls_panel(self._visit)
         self._visit.run(self._come())
-        self._visit.insist(AGAIN_S, self._offer_categories)
-        self._visit.insist(AGAIN_S, self._offer_users)
 
-    def _draw_controls(self) -> None:
-        with Tag("section", "panel controls", aria_label="Whose feed, and within which limits"):
-            with Tag("form", "who").on("submit.prevent", self._enter, []):
-                self._who = Field("User", hint="Any user id of your data")
-                Tag("button", "button main", "Be this user", type="submit")
-                button("New visitor", lambda: self._become(new_visitor()))
-            self._known = Tag("div", "known-users", role="group", aria_label="Users of your data")
-            self._known.set_visibility(False)
-            with box("limits"):
-                Field(
-                    "Show", kind="select", options=_K, value="12",
-                    on_change=lambda value: self._limit(k=int(value)),
-                )  # fmt: skip
-                self._category_field = Field(
-                    "Category", kind="select", options={"": "All categories"},
-                    on_change=lambda value: self._limit(category=value),
-                )  # fmt: skip
-                Field(
-                    "Diversity", kind="range", value=0, least=0, most=1, step=0.1,
-                    on_change=lambda value: self._limit(diversity=float(value)),
-                )  # fmt: skip
-                Field(
-                    "Seen items too", kind="checkbox", value=False,
-                    on_change=lambda value: self._limit(seen=bool(value)),
-                )  # fmt: skip
-
-    # Whose feed, and within which limits
+    # Whose feed
 
     async def _come(self) -> None:
         """Be whom this tab was before, else a new visitor."""
         self._become(self._visit.session.visitors.get(self._visit.tab) or new_visitor())
 
-    def _enter(self) -> None:
-        if self._who.value.strip():
-            self._become(self._who.value.strip())
-
     def _become(self, user_id: str) -> None:
         self._user_id = user_id
         self._visit.session.note_visitor(self._visit.tab, user_id)
-        self._who.set(user_id)
+        self._controls.show_user(user_id)
         self._begin()
 
     def _begin(self) -> None:
@@ -163,14 +131,9 @@ class Feed:
         self._session.reset()
         self._restart()
 
-    def _limit(self, **chosen: Any) -> None:
-        for name, value in chosen.items():
-            setattr(self, f"_{name}", value)
-        self._restart()
-
     def _restart(self) -> None:
         self._panel.tell(None)
-        for task in (self._following, self._explaining):
+        for task in (self._following, self._reading):
             if task is not None:
                 task.cancel()
         self._following = self._visit.run(self._follow())
@@ -178,11 +141,18 @@ class Feed:
     # The live list
 
     async def _follow(self) -> None:
-        """Show each list that the stream brings, for as long as this is the user."""
+        """Show each list that the stream brings, for as long as user and limits are these."""
+        limits = self._controls.limits
         while True:
             try:
                 stream = self._visit.api.stream(
-                    self._user_id, k=self._k, recommend_seen=self._seen, on_state=self._tell_state
+                    self._user_id,
+                    k=limits.k,
+                    recommend_seen=limits.seen,
+                    category=limits.category or None,
+                    diversity=limits.diversity,
+                    explain=True,
+                    on_state=self._tell_state,
                 )
                 # It is a generator, though its type does not say so.
                 async with contextlib.aclosing(cast("AsyncGenerator[Update]", stream)) as updates:
@@ -200,11 +170,10 @@ class Feed:
         self._panel.tell(None if error is None else self._visit.trouble(error))
 
     async def _take(self, answer: RecommendationAnswer) -> None:
-        """Show a list that came over the stream; within limits, the list that these make of it."""
-        if self._category or self._diversity:
-            answer = await self._visit.api.recommend(self._request())
+        """Show a list that came over the stream, and then the session that it was made from."""
         self._panel.tell(None)
-        await self._titles.find(each.id for each in answer.recommendations)
+        rows = answer.recommendations
+        await self._titles.find([*(each.id for each in rows), *_reasons(rows)])
         places = places_of(answer.recommendations)
         if self._answer is not None:
             self._before = places_of(self._answer.recommendations)
@@ -214,9 +183,9 @@ class Feed:
             del self._pending[serial]
             self._answered[serial] = answer.id
         self._show()
-        if self._explaining is not None:
-            self._explaining.cancel()
-        self._explaining = self._visit.run(self._explain(answer))
+        if self._reading is not None:
+            self._reading.cancel()
+        self._reading = self._visit.run(self._show_session())
 
     def _show(self) -> None:
         answer = self._answer
@@ -230,52 +199,15 @@ class Feed:
             by_model=answer.model is not None,
         )
         self._list.show(cards, answer.id, self._answered)
+        self._scores.set_visibility(answer.model is not None)
         self._message.set_text(answer.message or "")
         self._message.set_visibility(bool(answer.message))
         self._model.set_text(f"model {answer.model.version}" if answer.model else "without a model")
 
-    async def _explain(self, answer: RecommendationAnswer) -> None:
-        """Say of a list why its items are there, and show the session that it is made from."""
+    async def _show_session(self) -> None:
         await self._session.show(self._read_session, self._draw_session)
-        if answer.model is None or any(each.because for each in answer.recommendations):
-            self._show()
-            return
-        with contextlib.suppress(HeadraceError):
-            explained = await self._visit.api.recommend(self._request())
-            because = {each.id: each for each in explained.recommendations}
-            reasons = (reason.id for each in because.values() for reason in each.because)
-            await self._titles.find(reasons)
-            if self._answer is answer:
-                for each in answer.recommendations:
-                    if each.id in because:
-                        each.because.extend(because[each.id].because)
-                self._show()
-
-    def _request(self) -> RecommendationRequest:
-        return RecommendationRequest(
-            user_id=self._user_id,
-            k=self._k,
-            recommend_seen=self._seen,
-            diversity=self._diversity,
-            filter={"categories": {"any": [self._category]}} if self._category else None,
-            explain=True,
-        )
-
-    async def _offer_categories(self) -> None:
-        found = (await self._visit.api.items(limit=1)).categories
-        names = {name: f"{name} ({formats.count(found[name])})" for name in sorted(found)}
-        self._category_field.set_options({"": "All categories", **names})
-
-    async def _offer_users(self) -> None:
-        found = (await self._visit.api.users(limit=_MET_USERS)).users[:_OFFERED_USERS]
-        with self._known:
-            text("Or one of your data, and how many items they have met:", "muted")
-            for each in found:
-                words = f"{each.user_id} · {formats.count(each.interactions)}"
-                items = "item" if each.interactions == 1 else "items"
-                label = f"Be user {each.user_id}, who has met {each.interactions} {items}"
-                button(words, partial(self._become, each.user_id), kind="small", label=label)
-        self._known.set_visibility(bool(found))
+        # What was done with the items is known now.
+        self._show()
 
     # Acting
 
@@ -283,6 +215,10 @@ class Feed:
         serial, item_id, kind = event.args["serial"], event.args["item"], event.args["kind"]
         self._acts[serial] = (kind, item_id)
         sent = _event(kind, self._user_id, item_id, event.args["rating"], self._answer)
+        # A list may name it as a reason before the session is read anew.
+        self._interactions[item_id] = Interaction(
+            timestamp=sent.timestamp, rating=event.args["rating"], event=kind
+        )
         try:
             outcome = await self._visit.api.send_event(sent)
         except HeadraceError as error:
@@ -354,6 +290,10 @@ class Feed:
             text("Marks: how far each topic's partition has been applied", tag="summary")
             text(", ".join(f"{name} {at}" for name, at in sorted(found.marks.items())), "mono")
 
+    async def _erase(self, user_id: str) -> bool:
+        await self._visit.api.erase(user_id)
+        return True
+
     async def _forget(self) -> None:
         user_id = self._user_id
         if not await confirmed(
@@ -365,14 +305,9 @@ class Feed:
             danger=True,
         ):
             return
-        await attempt(self._visit, self._visit.api.erase(user_id), lambda _: "Forgotten.")
-        if self._user_id == user_id:
+        done = await attempt(self._visit, self._erase(user_id), lambda _: "Forgotten.")
+        if done and self._user_id == user_id:
             self._begin()
-
-
-def new_visitor() -> str:
-    """Return an id that no user has."""
-    return f"visitor-{secrets.token_hex(3)}"
 
 
 def _event(
@@ -388,6 +323,11 @@ def _event(
     if kind == "rating":
         return Rating(**common, rating=float(rating or 0))
     return Purchase(**common) if kind == "purchase" else Click(**common)
+
+
+def _reasons(rows: Iterable[Recommendation]) -> Iterable[str]:
+    """Return the items that the cards of a list are there for."""
+    return (reason.id for each in rows for reason in each.because)
 
 
 def _knows(answer: RecommendationAnswer, event: AcceptedEvent) -> bool:

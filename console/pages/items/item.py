@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 from console import formats
 from console.errors import DO_IT_AGAIN
 from console.limits import Limit, read_limits
+from console.pages.items.item_form import ItemForm
 from console.titles import Titles
 from console.visit import Visit
+from console.widgets.address import Address
 from console.widgets.html import Tag, box, button, text
-from console.widgets.parts import Chart, Field, FieldKind
+from console.widgets.parts import Chart, Field
 from console.widgets.shared import Panel, attempt, confirmed, no_data
 from headrace_client import HeadraceError, NotFound
 from headrace_client.types import Item, ItemBody, ItemList, ItemPopularity
 
 _NEIGHBOURS = 8
+_LIKENESS = (
+    "By the cosine of the item vectors, at most 1; where item-to-item towers are live, by the "
+    "chance that it is met next."
+)
+_ID = "id"
+"""The name under which the page's address has the item."""
 
 
 class ItemView:
     """The item that was chosen, or a new one."""
 
-    def __init__(self, visit: Visit, changed: Callable[[], None]) -> None:
+    def __init__(self, visit: Visit, address: Address, changed: Callable[[], None]) -> None:
         """`changed`: is called when the catalogue is another than before."""
         self._visit = visit
+        self._address = address
         self._changed = changed
+        self._form: ItemForm | None = None
         self._titles = Titles(visit.api)
         self._item_id: str | None = None
         self._item: Item | None = None
@@ -39,8 +46,10 @@ class ItemView:
         self._undo = box("undo")
         self._undo.move(self._panel.root, target_index=1)
         self._undo.set_visibility(False)
-        self._similar = Panel(visit, "Like it", note="By the item vectors.")
-        self._together = Panel(visit, "Bought together")
+        self._similar = Panel(visit, "Like it", note=_LIKENESS)
+        self._together = Panel(
+            visit, "Bought together", note="With the share of its baskets that hold the other one."
+        )
         self._popularity = Panel(visit, "Popularity", note="Events, by their own time.")
         with self._popularity.tools:
             Field(
@@ -48,11 +57,41 @@ class ItemView:
                 on_change=self._choose_step,
             )  # fmt: skip
         self._others = (self._similar, self._together, self._popularity)
-        self._choose_none()
+        self.go()
 
-    def choose(self, item_id: str | None) -> None:
+    def go(self) -> None:
+        """Show the item that the address names; none if it names none."""
+        item_id = self._address.query.get(_ID)
+        if item_id is None:
+            self._choose_none()
+        elif item_id != self._item_id:
+            self._choose(item_id)
+
+    def query(self) -> dict[str, str]:
+        """Return what the address says of what is shown."""
+        return {_ID: self._item_id or ""}
+
+    async def choose(self, item_id: str | None) -> None:
         """Show another item; None: a form for a new one."""
+        if await self.may_leave():
+            self._choose(item_id)
+
+    async def may_leave(self) -> bool:
+        """Return whether what was typed may be lost, if anything was."""
+        if self._form is None or not self._form.is_touched:
+            return True
+        return await confirmed(
+            self._visit,
+            "Leave what you have typed?",
+            f"It is not in the catalogue yet: {self._item_id or 'the new item'} stays as it is.",
+            "Leave",
+            danger=True,
+        )
+
+    def _choose(self, item_id: str | None) -> None:
+        self._forget_form()
         self._item_id, self._item = item_id, None
+        self._address.note(self.query(), step=True)
         for panel in self._others:
             panel.root.set_visibility(item_id is not None)
         self._panel.load(self._read, self._draw, always=True)
@@ -66,14 +105,16 @@ class ItemView:
         )
         self._together.load(
             lambda: self._list(api.bought_together(item_id, k=_NEIGHBOURS)),
-            self._draw_list,
+            partial(self._draw_list, told=formats.share),
             always=True,
         )
         self._look_at_popularity()
 
     def _choose_none(self) -> None:
         """Show no item, as at first."""
+        self._forget_form()
         self._item_id, self._item = None, None
+        self._address.note(self.query(), step=True)
         for panel in self._others:
             panel.root.set_visibility(False)
         self._panel.load(_nothing, _draw_none, always=True)
@@ -114,17 +155,28 @@ class ItemView:
     def _draw(self, item: Item | None) -> None:
         self._item = item
         if item is None:
-            _Form(None, self._limits, self._save, self._delete)
+            self._draw_form()
             return
         text(item.title or "without a title", "item-title" if item.title else "none", tag="p")
         text(item.item_id, "mono muted", tag="p")
         if self._visit.allows("admin"):
-            _Form(item, self._limits, self._save, self._delete)
+            self._draw_form()
             return
         for name, value in _fields(item).items():
             text(f"{name}: {value}", tag="p")
 
-    def _draw_list(self, found: ItemList) -> None:
+    def _draw_form(self) -> None:
+        self._form = ItemForm(self._item, self._limits, self._save, self._delete, self._guard)
+
+    def _guard(self) -> None:
+        """Have the browser ask, too, before a page with something typed is left."""
+        self._address.guard(self._form is not None and self._form.is_touched)
+
+    def _forget_form(self) -> None:
+        self._form = None
+        self._guard()
+
+    def _draw_list(self, found: ItemList, told: Callable[[float], str] = formats.score) -> None:
         if not found.items:
             text(found.message or "None is known.", "none", tag="p")
             return
@@ -135,7 +187,7 @@ class ItemView:
                     made = button("", partial(self.choose, row.id), kind="found-item")
                     with made:
                         text((known.title if known else None) or row.id, "found-title")
-                        text(formats.score(row.score), "muted")
+                        text(told(row.score), "muted")
 
     def _draw_popularity(self, found: ItemPopularity) -> None:
         if not any(found.events):
@@ -174,7 +226,7 @@ class ItemView:
         said = "added" if known is None else "changed"
         if await attempt(self._visit, work, lambda _: f"{item.item_id} is {said}.") is None:
             return
-        self._offer_undo(f"{name} was {said}.", item.item_id, known)
+        self._offer_undo(f"{name} was {said}.", item.item_id, known, item)
         self._show(item.item_id)
 
     async def _delete(self) -> None:
@@ -203,15 +255,33 @@ class ItemView:
             return
         work = self._visit.api.delete_item(item_id)
         if await attempt(self._visit, work, lambda _: f"{item_id} is deleted.") is not None:
-            self._offer_undo(f"{name} was deleted.", item_id, known)
+            self._offer_undo(f"{name} was deleted.", item_id, known, None)
+            self._titles.forget(item_id)
             self._choose_none()
             self._changed()
 
-    def _offer_undo(self, words: str, item_id: str, before: Item | None) -> None:
-        """Offer to bring an item back to what it was; None: to there being none."""
+    def _offer_undo(
+        self, words: str, item_id: str, before: Item | None, after: Item | None
+    ) -> None:
+        """Offer to bring an item back to what it was `before`, from what it is `after` the change.
+
+        None: there is no such item.
+        """
 
         async def undo() -> None:
             api = self._visit.api
+            if not await self.may_leave():
+                return
+            try:
+                known = await self._known(item_id)
+            except HeadraceError as error:
+                self._visit.toast(self._visit.failure(error, DO_IT_AGAIN).words, "bad")
+                return
+            if known != after and not await confirmed(
+                self._visit, "Undo it all the same?", _told_of_undo(known, before), "Undo",
+                danger=True,
+            ):  # fmt: skip
+                return
             work = (
                 api.delete_item(item_id) if before is None else api.put_item(item_id, _body(before))
             )
@@ -220,6 +290,7 @@ class ItemView:
             # What is deleted takes no further click.
             self._undo.clear()
             self._undo.set_visibility(False)
+            self._titles.forget(item_id)
             if before is not None:
                 self._show(item_id)
                 return
@@ -234,8 +305,9 @@ class ItemView:
         self._undo.set_visibility(True)
 
     def _show(self, item_id: str) -> None:
+        self._titles.forget(item_id)
         self._changed()
-        self.choose(item_id)
+        self._choose(item_id)
 
     async def _known(self, item_id: str) -> Item | None:
         """Return what the catalogue has under this id now. Raises `HeadraceError`."""
@@ -243,150 +315,6 @@ class ItemView:
             return await self._visit.api.item(item_id)
         except NotFound:
             return None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A field of the form."""
-
-    field: Field
-    shown: str
-    """What is in it before anyone types."""
-    given: Any
-    """The value that this stands for; it is sent again as it was unless the field is touched."""
-    read: Callable[[str], Any]
-
-    def value(self) -> Any:
-        """Return what is to be sent. Raises `ValueError` with what is wrong."""
-        typed = str(self.field.value)
-        return self.given if typed == self.shown else self.read(typed)
-
-
-class _Form:
-    """The fields of an item, checked as they are typed."""
-
-    def __init__(
-        self,
-        item: Item | None,
-        limits: Mapping[str, Limit],
-        save: Callable[[Item], Awaitable[None]],
-        delete: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._save = save
-        self._limits = limits
-        self._item_id = item.item_id if item is not None else ""
-        self._parts: dict[str, _Part] = {}
-        given = item or Item(item_id="")
-        with box("form-grid"):
-            if item is None:
-                hint = f"Needed; {limits['item_id'].words}"
-                self._add("item_id", "Id", "", "", limits["item_id"].read, hint=hint)
-            self._add("title", "Title", given.title or "", given.title, self._read_words("title"))
-            price = "" if given.price is None else repr(given.price).removesuffix(".0")
-            self._add(
-                "price", "Price", price, given.price, self._read_words("price"), kind="number"
-            )
-            self._add(
-                "categories", "Categories", "\n".join(given.categories), given.categories,
-                lambda typed: read_categories(typed, limits["categories"]),
-                kind="textarea", hint="One a line",
-            )  # fmt: skip
-            attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
-            self._add(
-                "attributes", "Attributes", attributes if given.attributes else "",
-                given.attributes, lambda typed: read_attributes(typed, limits["attributes"]),
-                kind="textarea", hint='A flat JSON object: {"year": 1995}',
-            )  # fmt: skip
-        with box("actions"):
-            if item is not None:
-                button("Delete …", delete, kind="danger")
-            self._button = button("Add …" if item is None else "Change …", self._do, kind="main")
-        self._check(None)
-
-    def _add(
-        self,
-        name: str,
-        label: str,
-        shown: str,
-        given: Any,
-        read: Callable[[str], Any],
-        *,
-        kind: FieldKind = "text",
-        hint: str = "",
-    ) -> None:
-        field = Field(label, kind=kind, value=shown, hint=hint, on_change=self._check)
-        self._parts[name] = _Part(field, shown, given, read)
-
-    def _read_words(self, name: str) -> Callable[[str], Any]:
-        """Return what reads one line; nothing typed is no value."""
-        return lambda typed: self._limits[name].read(typed) if typed.strip() else None
-
-    def _check(self, _: Any) -> None:
-        """Say at once what is wrong with what is typed."""
-        wrong = False
-        for part in self._parts.values():
-            try:
-                part.value()
-            except ValueError as error:
-                part.field.set_error(str(error))
-                wrong = True
-            else:
-                part.field.set_error("")
-        self._button.attribute("disabled", True if wrong or not self._id() else None)
-
-    def _id(self) -> str:
-        part = self._parts.get("item_id")
-        return self._item_id if part is None else str(part.field.value).strip()
-
-    async def _do(self) -> None:
-        values = {name: part.value() for name, part in self._parts.items()}
-        await self._save(Item(**{**values, "item_id": self._id()}))
-
-
-def read_categories(typed: str, limit: Limit) -> list[str]:
-    """Return the categories of lines. Raises `ValueError`."""
-    found = [each.strip() for each in typed.splitlines() if each.strip()]
-    limit.count(len(found))
-    for each in limit.each:
-        for category in found:
-            try:
-                each.read(category)
-            except ValueError as error:
-                raise ValueError(f"{category[:20]}…: {error}") from None
-    return found
-
-
-def read_attributes(typed: str, limit: Limit) -> dict[str, Any]:
-    """Return the attributes of a JSON object. Raises `ValueError` for what the API would not."""
-    if not typed.strip():
-        return {}
-    try:
-        found = json.loads(typed, parse_constant=_refuse_constant)
-        # Half of a surrogate pair is JSON that nobody can send.
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("It has half of a character, \\ud800 to \\udfff") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"It is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError("It must be an object in braces")
-    limit.count(len(found))
-    whole = next((each for each in limit.each if each.kind == "integer"), Limit("integer"))
-    for name, value in found.items():
-        if isinstance(value, (dict, list)):
-            raise ValueError(f"{name}: values must be text, numbers, true, false or null")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name}: the number is too large")
-        if isinstance(value, int) and not isinstance(value, bool):
-            try:
-                whole.read(str(value))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON; write null or leave it out")
 
 
 async def _nothing() -> None:
@@ -411,6 +339,15 @@ def _told_of(known: Item | None, shown: Item | None) -> str:
     return "Somebody has changed it since it was shown here. It is replaced by what stands here."
 
 
+def _told_of_undo(known: Item | None, before: Item | None) -> str:
+    """Return what somebody else has done since, and what comes of it when a change is undone."""
+    if known is None:
+        return "Somebody has deleted it since. It is added again, as it was before your change."
+    if before is None:
+        return "Somebody has changed it since you added it. It is deleted with what they wrote."
+    return "Somebody has written it since. It is replaced by what was there before your change."
+
+
 def _body(item: Item) -> ItemBody:
     return ItemBody(
         title=item.title,
@@ -422,5 +359,5 @@ def _body(item: Item) -> ItemBody:
 
 def _fields(item: Item) -> dict[str, str]:
     fields = {"categories": ", ".join(item.categories)} if item.categories else {}
-    fields |= {"price": formats.plain(item.price)} if item.price is not None else {}
-    return {**fields, **{name: formats.plain(value) for name, value in item.attributes.items()}}
+    fields |= {"price": formats.exact(item.price)} if item.price is not None else {}
+    return {**fields, **{name: formats.exact(value) for name, value in item.attributes.items()}}

@@ -26,7 +26,7 @@ _LOOK_S = 30.0
 class MapPanel:
     """The live version's items."""
 
-    def __init__(self, visit: Visit, choose: Callable[[str | None], None]) -> None:
+    def __init__(self, visit: Visit, choose: Callable[[str | None], object]) -> None:
         self._visit = visit
         self._choose = choose
         self._model_id: str | None = None
@@ -53,22 +53,32 @@ class MapPanel:
             no_data(found)
             return
         shown = formats.count(len(found.ids))
-        text(
-            f"{shown} of {formats.count(found.count)} items of {found.model.version}, the most "
-            "popular of late; the map shows "
-            f"{formats.share(found.explained, 0)} of what they differ by.",
-            "muted note",
-            tag="p",
-        )
+        text(words_of(found), "muted note", tag="p")
         label = f"Map of {shown} items in two dimensions, coloured by category"
         chart = Chart(label, _options(found))
         chart.classes("map")
         chart.on("point", self._point)
 
-    def _point(self, event: GenericEventArguments) -> None:
+    def _point(self, event: GenericEventArguments) -> object:
         data = event.args.get("data") if isinstance(event.args, dict) else None
         if isinstance(data, dict) and isinstance(data.get("id"), str):
-            self._choose(data["id"])
+            return self._choose(data["id"])
+        return None
+
+
+def words_of(found: ItemMap) -> str:
+    """Return what the map shows, and what it leaves out."""
+    version, shown = found.model.version, formats.count(len(found.ids))
+    if len(found.ids) == found.count:
+        which = f"All {shown} items of {version}"
+    else:
+        known = formats.count(found.count)
+        which = f"{shown} of {known} items of {version}, the most popular of late"
+    differences = formats.share(found.explained, 0)
+    return (
+        f"{which}, each in the colour of its first category; the map shows {differences} of what "
+        "they differ by."
+    )
 
 
 def _options(found: ItemMap) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from console import formats
 from console.pages.live.charts import KINDS, TimeChart, begin_of
 from console.pages.live.newest import Series, newest
 from console.visit import Page, Visit
+from console.widgets.address import Address
 from console.widgets.html import box, text
 from console.widgets.parts import Field
 from console.widgets.shared import Figure, Nothing, Panel
@@ -28,7 +29,8 @@ class Live:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        asked = visit.address.get("window")
+        self._address = Address(visit.query)
+        asked = self._address.query.get("window")
         self._window = asked if asked in _WINDOWS else _NOW
 
     def draw(self) -> None:
@@ -57,7 +59,7 @@ class Live:
 
     async def _choose(self, window: str) -> None:
         self._window = window
-        self._visit.address.keep("window", "" if window == _NOW else window)
+        self._address.note({"window": "" if window == _NOW else window})
         await self._look()
 
     async def _look(self) -> None:

@@ -72,4 +72,4 @@ def changed_data(version: Mapping[str, Any], older: Mapping[str, Any] | None) ->
 
 
 def _value(value: Any) -> str:
-    return "not set" if value is None else formats.plain(value)
+    return "not set" if value is None else formats.exact(value)

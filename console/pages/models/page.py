@@ -12,6 +12,7 @@ from console.pages.models.tasks import TaskList
 from console.pages.models.train_form import TrainForm
 from console.pages.models.versions import Deeds, Served, Version, draw_version
 from console.visit import Page, Visit
+from console.widgets.address import Address
 from console.widgets.html import box, button, text
 from console.widgets.parts import Field, Moment
 from console.widgets.shared import Panel, attempt, badge, confirmed, facts, no_data
@@ -28,7 +29,8 @@ class Models:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._model_id = visit.address.get("model")
+        self._address = Address(visit.query)
+        self._model_id = self._address.query.get("model", "")
         self._model: Model | None = None
         """As it was read last."""
         self._ids: list[str] = []
@@ -68,7 +70,7 @@ class Models:
 
     async def _choose(self, model_id: str) -> None:
         self._model_id = model_id
-        self._visit.address.keep("model", model_id)
+        self._address.note({"model": model_id})
         self._versions.reset()
         await self._look()
 
@@ -116,7 +118,7 @@ class Models:
             self._ids = ids
             if self._model_id not in ids:
                 self._model_id = _first(models)
-                self._visit.address.keep("model", "")
+                self._address.note({"model": ""})
             self._choice.set_options({each: each for each in ids})
             self._choice.set(self._model_id)
             self._choice.set_visibility(len(ids) > 1)

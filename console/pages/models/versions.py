@@ -153,4 +153,4 @@ def _draw_rest(version: Version, older: Version | None, unfolded: set[str]) -> N
             facts([(name, formats.plain(v)) for name, v in sorted(measured(version).items())])
         with box():
             text("Parameters", tag="h4")
-            facts([(name, formats.plain(v)) for name, v in version["parameters"].items()])
+            facts([(name, formats.exact(v)) for name, v in version["parameters"].items()])

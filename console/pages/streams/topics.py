@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from console import formats
 from console.visit import Visit
+from console.widgets.address import Address
 from console.widgets.html import box, text
 from console.widgets.parts import Field
 from console.widgets.shared import Panel
@@ -23,7 +24,8 @@ class TopicTables:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._topic = visit.address.get("topic")
+        self._address = Address(visit.query)
+        self._topic = self._address.query.get("topic", "")
         self._names: list[str] = []
         self._listeners: list[Callable[[Sequence[str]], object]] = []
         self._found: TopicList | None = None
@@ -81,7 +83,7 @@ class TopicTables:
         self._names = names
         if self._topic not in names:
             self._topic = max(self._found.topics, key=lambda each: each.records).topic
-            self._visit.address.keep("topic", "")
+            self._address.note({"topic": ""})
         self._choice.set_options({name: name for name in names})
         self._choice.set(self._topic)
         self._choice.set_visibility(True)
@@ -94,7 +96,7 @@ class TopicTables:
 
     def _choose(self, topic: str) -> None:
         self._topic = topic
-        self._visit.address.keep("topic", topic)
+        self._address.note({"topic": topic})
         if self._found is not None:
             self._draw_partitions(self._found.topics)
 

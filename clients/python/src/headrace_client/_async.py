@@ -214,6 +214,9 @@ class AsyncClient:
         *,
         k: int = 10,
         recommend_seen: bool = False,
+        category: str | None = None,
+        diversity: float = 0.0,
+        explain: bool = False,
         stability: int | None = None,
         last_id: str = "",
         on_state: Callable[[HeadraceError | None], object] = unheeded,
@@ -221,13 +224,20 @@ class AsyncClient:
         """Yield a list at once, and a new one whenever the user's session changes.
 
         It goes on for ever: broken off, it is opened again after a pause, and what the client has
-        already does not come twice. `last_id`: the id of the `Update` that you have, from before.
+        already does not come twice. `category` and `diversity` limit the lists, `explain` has them
+        say why, as in a request. `last_id`: the id of the `Update` that you have, from before.
         `on_state` is told why it is broken off or could not be opened, and None once it is open.
         Raises `Refused` when the server takes no such stream, as when its key was revoked, and
         `Unreadable` for what is none of Headrace's lists.
         """
         parser = Parser(last_id)
         params = {"k": str(k), "recommend_seen": str(recommend_seen).lower()}
+        if category is not None:
+            params["category"] = category
+        if diversity:
+            params["diversity"] = str(diversity)
+        if explain:
+            params["explain"] = "true"
         if stability is not None:
             params["stability"] = str(stability)
         while True:
