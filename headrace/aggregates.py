@@ -21,7 +21,7 @@ from redis.commands.core import AsyncScript
 
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import call, load_script, pipelined
+from headrace.store import call, load_script, pieces, pipelined, rounds
 from headrace.topics import Place
 
 STEPS = 10
@@ -30,7 +30,7 @@ REMEMBERED = 50
 """Newest events of a user among which one that a producer sends again is known by 32 bits of its
 `event_id`: half a kilobyte, and one new event in 2**32 / 50 is taken for one of them."""
 
-_EVENTS_A_CALL = 100
+_EVENTS_A_CALL = 150
 """Of one partition number, in one Lua call: bounds the time for which Redis does nothing else."""
 
 
@@ -99,12 +99,13 @@ class AggregateStore:
         if not events:
             return 0
         calls = [
-            self._call(partition, of_partition[first : first + _EVENTS_A_CALL])
+            [self._call(partition, piece) for piece in pieces(of_partition, _EVENTS_A_CALL)]
             for partition, of_partition in _by_partition(events).items()
-            for first in range(0, len(of_partition), _EVENTS_A_CALL)
         ]
         places = {str(place_of(logged)) for logged in events}
+        return sum([await self._take(together, places) for together in rounds(calls)])
 
+    async def _take(self, calls: Sequence[tuple[list[str], bytes]], places: set[str]) -> int:
         def queue(pipeline: Pipeline) -> None:
             # First: a stream that there is, is listed.
             pipeline.sadd(self._keys.streams, *places)

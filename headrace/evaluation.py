@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +28,7 @@ from redis.commands.core import AsyncScript
 from headrace.impressions import Impression
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import call, load_script, pipelined, text
+from headrace.store import call, load_script, pieces, pipelined, rounds, text
 
 NOT_THE_MODELS = "trending"
 """The label of lists that are no version's: trending items, and popular ones."""
@@ -46,7 +46,6 @@ _SLICES = 24
 _CALL = 100
 """Events or lists in one Lua call: bounds the time for which Redis does nothing else."""
 
-_Row = TypeVar("_Row")
 _Call = tuple[list[str], bytes]
 """Keys and argument of a call of a script."""
 
@@ -123,7 +122,7 @@ class EvaluationStore:
         calls = [
             self._call_keep(shard, some)
             for shard, of_shard in by_shard.items()
-            for some in _pieces(of_shard)
+            for some in pieces(of_shard, _CALL)
         ]
         await self._run(self._keep, calls)
 
@@ -155,11 +154,12 @@ class EvaluationStore:
         if not by_shard:
             return {}
         calls = [
-            self._call_score(shard, some, popular)
+            [self._call_score(shard, some, popular) for some in pieces(of_shard, _CALL)]
             for shard, of_shard in by_shard.items()
-            for some in _pieces(of_shard)
         ]
-        answers = await self._run(self._score, calls)
+        answers: list[Any] = []
+        for together in rounds(calls):
+            answers += await self._run(self._score, together)
         scores: dict[str, Score] = defaultdict(Score)
         for answer in answers:
             for label, *numbers in zip(*(answer[at::4] for at in range(4)), strict=True):
@@ -239,8 +239,3 @@ class EvaluationStore:
 
 def _shard(user_id: str) -> int:
     return zlib.crc32(user_id.encode()) % SHARDS
-
-
-def _pieces(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    for first in range(0, len(rows), _CALL):
-        yield rows[first : first + _CALL]

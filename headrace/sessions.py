@@ -449,9 +449,21 @@ def _read_marks(fields: Mapping[bytes, bytes]) -> dict[str, Mark]:
 
 
 def _pieces(events: Sequence[LoggedEvent]) -> Iterator[Sequence[int]]:
-    """Yield the indices of the events for each call of the script; their order is kept.
+    """Yield the indices of the events for each call of the script; each user's stay in order.
+
+    All events of a user stand in one call. Redis may refuse one of a pipeline and take the next: if
+    that moved a mark of the same user on, what was refused would count as applied from then on.
 
     The script takes users of one slot together: on a single server any, on a cluster these.
     """
-    for first in range(0, len(events), _EVENTS_A_CALL):
-        yield range(first, min(first + _EVENTS_A_CALL, len(events)))
+    of_user: dict[str, list[int]] = {}
+    for index, logged in enumerate(events):
+        of_user.setdefault(logged.event.user_id, []).append(index)
+    piece: list[int] = []
+    for indices in of_user.values():
+        if piece and len(piece) + len(indices) > _EVENTS_A_CALL:
+            yield piece
+            piece = []
+        piece += indices
+    if piece:
+        yield piece

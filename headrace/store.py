@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice, pairwise
+from itertools import islice, pairwise, zip_longest
 from typing import Any, Generic, TypeVar, Union
 
 from redis.asyncio import Redis
@@ -22,6 +22,8 @@ from headrace.settings import Settings
 _TIMEOUT_S = 5.0
 _serializer = HiredisRespSerializer()
 _Read = TypeVar("_Read")
+_Row = TypeVar("_Row")
+_Call = TypeVar("_Call")
 OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 
@@ -135,6 +137,23 @@ async def read_together(redis: Redis, *readings: AnyReading) -> list[Any]:
         else reading.parse(answers[slice(*next(spans))])
         for reading in readings
     ]
+
+
+def pieces(rows: Sequence[_Row], length: int) -> Iterator[Sequence[_Row]]:
+    """Yield the rows in pieces of this length, and the rest."""
+    for first in range(0, len(rows), length):
+        yield rows[first : first + length]
+
+
+def rounds(sequences: Iterable[Sequence[_Call]]) -> Iterator[list[_Call]]:
+    """Yield the first call of each sequence together, then the second ones, and so on.
+
+    For calls of which each moves on a mark that its sequence shares: Redis may refuse one of a
+    pipeline and take the next, and what was refused would be taken for done ever after. A round is
+    a pipeline, and the next one begins when all of it is done.
+    """
+    for together in zip_longest(*sequences):
+        yield [each for each in together if each is not None]
 
 
 async def pipelined(

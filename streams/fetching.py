@@ -84,6 +84,13 @@ def consumer_of(fetch_wait_ms: int, starts: Starts) -> type[driver.Consumer]:
         def _new_consumer_thread(self) -> Any:
             return Thread(self, loop=self.loop, beacon=self.beacon)
 
+        def on_buffer_full(self, tp: TP) -> None:
+            """Go on reading the partition: handing over waits while a buffer is full.
+
+            Faust would leave it out of its fetches until the buffer is half empty, and not be woken
+            by that: for up to a second nothing is read where no other partition has records.
+            """
+
         async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
             """Hand over what a fetch brings; nothing is left to yield. Faust calls it in a loop."""
             whole, self._is_whole = self._is_whole, False
