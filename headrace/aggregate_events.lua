@@ -2,8 +2,8 @@
 -- once: the transitions from item to item, and the counts of what is trending.
 --
 -- KEYS  marks     hash: "<topic>/<topic id>" -> the last offset taken; events -> how many there were;
---                 newest -> the newest event's timestamp; "half_life:<topic>" -> what the topic's
---                 counts decay by half in, in seconds
+--                 newest -> the newest event's timestamp; half_life -> what counts decay by half in,
+--                 in seconds
 --       of each of t topics: a stream of its transitions, an entry's ID being "<offset>-1"; a sorted
 --                 set, item id by the base-2 logarithm of its decayed count
 --       of each of u users a string: the newest items, newest first, one a line; after an empty line
@@ -58,25 +58,29 @@ local function count(key, item, weight)
   if known == -math.huge then redis.call('ZREMRANGEBYRANK', key, 0, -1 - trending_limit) end
 end
 
-local known = redis.call('HMGET', marks, 'newest', unpack(fields))
-local newest = tonumber(known[1] or '-inf')
+local known = redis.call('HMGET', marks, 'newest', 'half_life', unpack(fields))
+local newest, kept_by = tonumber(known[1] or '-inf'), known[2]
 local last = {}
-for topic = 1, #fields do last[topic] = tonumber(known[topic + 1] or '-1') end
+for topic = 1, #fields do last[topic] = tonumber(known[topic + 2] or '-1') end
 
--- Counts that decayed by another half-life go on from what was left of them at the newest event.
-local function adapt(key, field)
-  local name = 'half_life:' .. string.match(field, '^[^/]*')
-  local before = redis.call('HGET', marks, name)
-  if before == half_life then return end
-  if before then
-    local shift = string.format('%.17g', newest / half_life - newest / before)
-    for _, item in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-      redis.call('ZINCRBY', key, shift, item)
+-- Counts that decayed by another half-life go on from what was left of them at the newest event, those
+-- of all topics at once: some may get their next event long after.
+local function adapt()
+  local shift = string.format('%.17g', newest / half_life - newest / kept_by)
+  local stem = string.sub(KEYS[3], 1, -1 - #string.match(fields[1], '^[^/]*'))
+  local topics = {}
+  for _, field in ipairs(redis.call('HKEYS', marks)) do
+    local topic = string.match(field, '^([^/]*)/')
+    if topic then topics[topic] = true end
+  end
+  for topic in pairs(topics) do
+    for _, item in ipairs(redis.call('ZRANGE', stem .. topic, 0, -1)) do
+      redis.call('ZINCRBY', stem .. topic, shift, item)
     end
   end
-  redis.call('HSET', marks, name, half_life)
 end
-for topic, field in ipairs(fields) do adapt(KEYS[2 * topic + 1], field) end
+if kept_by and kept_by ~= half_life then adapt() end
+if kept_by ~= half_life then redis.call('HSET', marks, 'half_life', half_life) end
 
 local recent, changed, taken = {}, {}, 0
 for _, event in ipairs(events) do

@@ -59,10 +59,6 @@ class AggregateKeys:
         """Return the key of the decayed counts of a topic's partition."""
         return self._key("trending", partition, topic)
 
-    def half_life(self, topic: str) -> str:
-        """Return the field of the marks that tells by which half-life the topic's counts decay."""
-        return f"half_life:{topic}"
-
     def _key(self, kind: str, partition: int, *parts: str) -> str:
         # One slot a partition number in a cluster: what stands in the first braces is hashed.
         return self._settings.state_key(kind, f"{{{partition}}}", *parts)

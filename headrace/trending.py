@@ -39,8 +39,7 @@ class TrendingStore:
         places = await self._places()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for topic, partition in places:
-                fields = ("newest", self._keys.half_life(topic))
-                pipeline.hmget(self._keys.marks(partition), fields)
+                pipeline.hmget(self._keys.marks(partition), ("newest", "half_life"))
                 pipeline.zrange(self._keys.trending(topic, partition), 0, -1, withscores=True)
             answers = await pipeline.execute()
         counts: dict[str, float] = {}

@@ -68,10 +68,10 @@ class Workers:
             done = await self.count()
             if done > last:
                 last, deadline = done, loop.time() + _PATIENCE_S
+            self._check(loop.time() > deadline, f"no progress after {done:,} of {total:,} events")
             yield done
             if done >= total:
                 return
-            self._check(loop.time() > deadline, f"no progress after {done:,} of {total:,} events")
             await asyncio.sleep(look_s)
 
     async def until(self, total: int) -> None:

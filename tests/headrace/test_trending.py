@@ -128,11 +128,13 @@ async def test_under_another_half_life_counts_go_on_from_what_is_left_of_them(
     assert dict(await after.top()) == pytest.approx(
         {"a": 0.25 / 2.75, "b": 1 / 2.75, "c": 0.5 / 2.75, "d": 1 / 2.75}
     )
-    # From there on by the new one: e comes when all of them are worth half.
+    # From there on by the new one, also of the topic without an event since: e comes twice when all
+    # of them are worth half.
     later = NOW + 2 * HOUR + half_life_s
+    await after.apply([logged(3, item_id="e", timestamp=later)])
     await after.apply([logged(1, item_id="e", timestamp=later, kind="click")])
     assert dict(await after.top()) == pytest.approx(
-        {"a": 0.25 / 4.75, "b": 1 / 4.75, "c": 0.5 / 4.75, "d": 1 / 4.75, "e": 2 / 4.75}
+        {"a": 0.25 / 6.75, "b": 1 / 6.75, "c": 0.5 / 6.75, "d": 1 / 6.75, "e": 4 / 6.75}
     )
 
 
