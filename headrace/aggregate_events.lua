@@ -10,14 +10,15 @@
 --                 the newest events' digests, likewise
 -- ARGV  MessagePack: items kept of a user, digests kept of a user, entries kept of a stream, items
 --       kept of a sorted set, seconds until strings and streams expire (0: never), the half-life as
---       text, the topics' fields in marks, and the events, each as topic (1 to t), user (1 to u),
+--       text, the topics' fields in marks, the offsets that calls before this one reach in them (-1 for
+--       none), and the events, each as topic (1 to t), user (1 to u),
 --       offset, item id, digest of its event_id, timestamp, base-2 logarithm of its weight
 -- Returns how many of the events had not been taken before.
 --
 -- An event that a producer sent again stands at an offset of its own: its digest tells, while it is
 -- among its user's newest.
 
-local steps, remembered, window, trending_limit, ttl, half_life, fields, events =
+local steps, remembered, window, trending_limit, ttl, half_life, fields, before, events =
   unpack(cmsgpack.unpack(ARGV[1]))
 local marks, log2 = KEYS[1], math.log(2)
 
@@ -61,7 +62,11 @@ end
 local known = redis.call('HMGET', marks, 'newest', 'half_life', unpack(fields))
 local newest, kept_by = tonumber(known[1] or '-inf'), known[2]
 local last = {}
-for topic = 1, #fields do last[topic] = tonumber(known[topic + 2] or '-1') end
+for topic = 1, #fields do
+  last[topic] = tonumber(known[topic + 2] or '-1')
+  -- Events that stand before these were refused: taken now, these would hide them.
+  if last[topic] < before[topic] then return redis.error_reply('EARLY a call before was refused') end
+end
 
 -- Counts that decayed by another half-life go on from what was left of them at the newest event, those
 -- of all topics at once: some may get their next event long after.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from redis.asyncio import Redis
@@ -21,7 +21,7 @@ from redis.commands.core import AsyncScript
 
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import call, load_script, pieces, pipelined, rounds
+from headrace.store import call, load_script, pieces, pipelined
 from headrace.topics import Place
 
 STEPS = 10
@@ -30,7 +30,7 @@ REMEMBERED = 50
 """Newest events of a user among which one that a producer sends again is known by 32 bits of its
 `event_id`: half a kilobyte, and one new event in 2**32 / 50 is taken for one of them."""
 
-_EVENTS_A_CALL = 150
+_EVENTS_A_CALL = 100
 """Of one partition number, in one Lua call: bounds the time for which Redis does nothing else."""
 
 
@@ -95,13 +95,12 @@ class AggregateStore:
         if not events:
             return 0
         calls = [
-            [self._call(partition, piece) for piece in pieces(of_partition, _EVENTS_A_CALL)]
+            each
             for partition, of_partition in _by_partition(events).items()
+            for each in self._calls(partition, of_partition)
         ]
         places = {str(place_of(logged)) for logged in events}
-        return sum([await self._take(together, places) for together in rounds(calls)])
 
-    async def _take(self, calls: Sequence[tuple[list[str], bytes]], places: set[str]) -> int:
         def queue(pipeline: Pipeline) -> None:
             # First: a stream that there is, is listed.
             pipeline.sadd(self._keys.streams, *places)
@@ -110,8 +109,21 @@ class AggregateStore:
 
         return sum((await pipelined(self._redis, queue, self._script))[1:])
 
-    def _call(self, partition: int, events: Sequence[LoggedEvent]) -> tuple[list[str], bytes]:
-        """Return keys and argument of a call of the script."""
+    def _calls(
+        self, partition: int, events: Sequence[LoggedEvent]
+    ) -> Iterator[tuple[list[str], bytes]]:
+        """Yield keys and argument of each call; it names what the ones before it reach."""
+        reached: dict[tuple[str, str], int] = {}
+        for piece in pieces(events, _EVENTS_A_CALL):
+            yield self._call(partition, piece, reached)
+            reached |= {(logged.topic, logged.topic_id): logged.offset for logged in piece}
+
+    def _call(
+        self,
+        partition: int,
+        events: Sequence[LoggedEvent],
+        reached: Mapping[tuple[str, str], int],
+    ) -> tuple[list[str], bytes]:
         topics: dict[tuple[str, str], int] = {}
         users: dict[str, int] = {}
         rows = []
@@ -134,7 +146,8 @@ class AggregateStore:
             keys.append(self._keys.trending(topic, partition))
         keys += [self._keys.recent(partition, user) for user in users]
         fields = [f"{topic}/{topic_id}" for topic, topic_id in topics]
-        return keys, msgspec.msgpack.encode((*self._given, fields, rows))
+        before = [reached.get(topic, -1) for topic in topics]
+        return keys, msgspec.msgpack.encode((*self._given, fields, before, rows))
 
 
 def place_of(logged: LoggedEvent) -> Place:

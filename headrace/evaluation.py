@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ from redis.commands.core import AsyncScript
 from headrace.impressions import Impression
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
-from headrace.store import call, load_script, pieces, pipelined, rounds, text
+from headrace.store import call, load_script, pieces, pipelined, text
 
 NOT_THE_MODELS = "trending"
 """The label of lists that are no version's: trending items, and popular ones."""
@@ -154,12 +154,11 @@ class EvaluationStore:
         if not by_shard:
             return {}
         calls = [
-            [self._call_score(shard, some, popular) for some in pieces(of_shard, _CALL)]
+            each
             for shard, of_shard in by_shard.items()
+            for each in self._calls_score(shard, of_shard, popular)
         ]
-        answers: list[Any] = []
-        for together in rounds(calls):
-            answers += await self._run(self._score, together)
+        answers = await self._run(self._score, calls)
         scores: dict[str, Score] = defaultdict(Score)
         for answer in answers:
             for label, *numbers in zip(*(answer[at::4] for at in range(4)), strict=True):
@@ -215,7 +214,22 @@ class EvaluationStore:
         keys = [self._lists(shard, user_id) for user_id in users]
         return keys, msgspec.msgpack.encode((LISTS, self._ttl_s, rows))
 
-    def _call_score(self, shard: int, some: Sequence[LoggedEvent], popular: Sequence[str]) -> _Call:
+    def _calls_score(
+        self, shard: int, events: Sequence[LoggedEvent], popular: Sequence[str]
+    ) -> Iterator[_Call]:
+        """Yield the calls with these events; each names what the ones before it reach."""
+        reached: dict[tuple[str, str], int] = {}
+        for piece in pieces(events, _CALL):
+            yield self._call_score(shard, piece, popular, reached)
+            reached |= {(logged.mark, logged.topic_id): logged.offset for logged in piece}
+
+    def _call_score(
+        self,
+        shard: int,
+        some: Sequence[LoggedEvent],
+        popular: Sequence[str],
+        reached: Mapping[tuple[str, str], int],
+    ) -> _Call:
         users: dict[str, int] = {}
         places: dict[tuple[str, str], int] = {}
         rows = [
@@ -228,10 +242,11 @@ class EvaluationStore:
             )
             for logged in some
         ]
+        before = [(*place, reached.get(place, -1)) for place in places]
         stem = self._stems[shard]
         keys = [f"{stem}marks", f"{stem}counts", *(self._lists(shard, user) for user in users)]
         bounds = (self._slice_s, self._window_s, self._ttl_s, ITEMS_A_LIST, gains(self._k))
-        return keys, msgspec.msgpack.encode((*bounds, POPULAR, popular, list(places), rows))
+        return keys, msgspec.msgpack.encode((*bounds, POPULAR, popular, before, rows))
 
     def _lists(self, shard: int, user_id: str) -> str:
         return f"{self._last[shard]}{user_id}"

@@ -5,8 +5,9 @@
 --       of each user the lists; see keep_lists.lua
 -- ARGV  MessagePack: seconds of a time slice, of the window, for which a list counts; what a list is
 --       scored for at the most; the gain of each rank; the label of popular items, and those that are
---       now, first to last; the places, each as mark's field and topic id; the events, each as user (1
---       for the third key), place (1 for the first), offset, item id, timestamp
+--       now, first to last; the places, each as mark's field, topic id and the offset that calls before
+--       this one reach there (-1 for none); the events, each as user (1 for the third key), place (1
+--       for the first), offset, item id, timestamp
 -- Returns of each label in turn: label, how many events were scored, hits, gain. Of popular items
 -- nothing is kept.
 
@@ -74,6 +75,8 @@ local known, last = redis.call('HMGET', marks, unpack(fields)), {}
 for i, place in ipairs(places) do
   local id, offset = string.match(known[i] or '', '^(.*):(%d+)$')
   last[i] = id == place[2] and tonumber(offset) or -1
+  -- Events that stand before these were refused: scored now, these would hide them.
+  if last[i] < place[3] then return redis.error_reply('EARLY a call before was refused') end
 end
 
 local raw, users, changed = redis.call('MGET', unpack(KEYS, 3)), {}, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice, pairwise, zip_longest
+from itertools import islice, pairwise
 from typing import Any, Generic, TypeVar, Union
 
 from redis.asyncio import Redis
@@ -23,7 +23,6 @@ _TIMEOUT_S = 5.0
 _serializer = HiredisRespSerializer()
 _Read = TypeVar("_Read")
 _Row = TypeVar("_Row")
-_Call = TypeVar("_Call")
 OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 
@@ -145,21 +144,14 @@ def pieces(rows: Sequence[_Row], length: int) -> Iterator[Sequence[_Row]]:
         yield rows[first : first + length]
 
 
-def rounds(sequences: Iterable[Sequence[_Call]]) -> Iterator[list[_Call]]:
-    """Yield the first call of each sequence together, then the second ones, and so on.
-
-    For calls of which each moves on a mark that its sequence shares: Redis may refuse one of a
-    pipeline and take the next, and what was refused would be taken for done ever after. A round is
-    a pipeline, and the next one begins when all of it is done.
-    """
-    for together in zip_longest(*sequences):
-        yield [each for each in together if each is not None]
-
-
 async def pipelined(
     redis: Redis, queue: Callable[[Pipeline], object], script: AsyncScript
 ) -> list[Any]:
     """Return the answers to the commands that `queue` puts into a pipeline, in one round trip.
+
+    Redis may refuse one of them and take the next, as when it is short of memory for a moment. A
+    call that moves a mark on which one before it needs names what that one reaches, or what was
+    refused would be taken for done ever after.
 
     It calls the script by `call`. Those that stand before it may be done twice, when Redis does not
     know the script yet. redis-py would ask whether it does each time. Raises
