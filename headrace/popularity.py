@@ -7,6 +7,7 @@ of each bucket the items met most.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -31,6 +32,8 @@ _ITEMS = 20_000
 
 _AT_ONCE = 500
 """Items told in one Lua call: bounds the time for which Redis and the worker do nothing else."""
+_REST_S = 0.02
+"""Between two of them: thousands of items in one go would keep events waiting."""
 
 
 class History(Struct, frozen=True):
@@ -114,6 +117,8 @@ class PopularityTally:
         for first in range(0, len(met), _AT_ONCE):
             some = dict(met[first : first + _AT_ONCE])
             try:
+                if first:
+                    await asyncio.sleep(_REST_S)
                 await self._store.add({step: _by_bucket(some, step) for step in STEP_S})
             except BaseException:
                 self._met.update(dict(met[first:]))

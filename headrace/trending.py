@@ -10,14 +10,20 @@ changed: counts then go on from what was left of them at the newest event.
 from __future__ import annotations
 
 import math
-from functools import reduce
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from headrace.aggregates import AggregateKeys
 from headrace.settings import Settings
-from headrace.store import text
+from headrace.store import pieces, text
 from headrace.topics import Place
+
+_PLACES_AT_ONCE = 4
+"""Partitions of topics read in one round trip: others have their turn after some milliseconds."""
 
 
 class TrendingStore:
@@ -36,27 +42,34 @@ class TrendingStore:
         An item is trending while its count is at least that of one click `window_s` before the
         newest event. Raises `redis.exceptions.RedisError`.
         """
-        places = await self._places()
+        position_of: dict[bytes, int] = {}
+        positions: list[int] = []
+        counts: list[float] = []
+        newest = 0.0
+        for some in pieces(await self._places(), _PLACES_AT_ONCE):
+            for (at, half_life), rows in await self._read(some):
+                if at is None:
+                    continue
+                newest = max(newest, float(at))
+                shift = self._shift(float(at), half_life)
+                positions += [position_of.setdefault(item, len(position_of)) for item, _ in rows]
+                counts += [count + shift for _, count in rows]
+        sums = np.full(len(position_of), -math.inf)
+        np.logaddexp2.at(sums, positions, counts)
+        sums[sums < self._least(newest)] = -math.inf
+        total = np.logaddexp2.reduce(sums)
+        item_ids = list(position_of)
+        ranked = sorted((-sums[at], item_ids[at]) for at in _greatest(sums, k))[:k]
+        return [(text(item_id), float(2 ** (-count - total))) for count, item_id in ranked]
+
+    async def _read(self, places: Sequence[tuple[str, int]]) -> list[Any]:
+        """Return of each place what its marks say, and its items with their counts."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for topic, partition in places:
                 pipeline.hmget(self._keys.marks(partition), ("newest", "half_life"))
                 pipeline.zrange(self._keys.trending(topic, partition), 0, -1, withscores=True)
             answers = await pipeline.execute()
-        counts: dict[str, float] = {}
-        newest = 0.0
-        for (at, half_life), rows in zip(answers[::2], answers[1::2], strict=True):
-            if at is None:
-                continue
-            newest = max(newest, float(at))
-            shift = self._shift(float(at), half_life)
-            for item, count in rows:
-                item_id = text(item)
-                counts[item_id] = _log2_sum(counts.get(item_id, -math.inf), count + shift)
-        least = self._least(newest)
-        counts = {item_id: count for item_id, count in counts.items() if count >= least}
-        total = reduce(_log2_sum, counts.values(), -math.inf)
-        ranked = sorted(counts.items(), key=lambda row: (-row[1], row[0]))[:k]
-        return [(item_id, 2 ** (count - total)) for item_id, count in ranked]
+        return list(zip(answers[::2], answers[1::2], strict=True))
 
     async def events_counted(self) -> int:
         """Return how many events there have been in all, each counted once."""
@@ -86,6 +99,9 @@ class TrendingStore:
         return sorted({(place.topic, place.partition) for place in places})
 
 
-def _log2_sum(a: float, b: float) -> float:
-    high, low = max(a, b), min(a, b)
-    return high if low == -math.inf else high + math.log2(1 + 2 ** (low - high))
+def _greatest(sums: NDArray[np.float64], k: int | None) -> NDArray[np.int64]:
+    """Return where the k greatest are, and those equal to the last of them; none that is -inf."""
+    least = -math.inf
+    if k is not None and k < len(sums):
+        least = float(np.partition(sums, len(sums) - k)[len(sums) - k]) if k else math.inf
+    return np.flatnonzero((sums >= least) & (sums > -math.inf))

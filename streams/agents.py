@@ -50,15 +50,15 @@ class EventsAgent:
         self._dead_letters = dead_letters
         self._progress = progress
         self._patience = patience
-        self._sessions_turn, self._aggregates_turn = Turn(), Turn()
-        self.in_hand = (self._sessions_turn, self._aggregates_turn)
+        self._sessions_turn, self._scores_turn, self._aggregates_turn = Turn(), Turn(), Turn()
+        self.in_hand = (self._sessions_turn, self._scores_turn, self._aggregates_turn)
         """Held while a batch is applied; who takes one after the other finds none begun before."""
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Do with a batch what is to be done; after that it may be committed.
 
         Every step may be repeated: after a failure half-way the whole batch is delivered again.
-        The next batch may be begun meanwhile: it goes through each step behind this one.
+        The next ones may be begun meanwhile: they go through each step behind this one.
         """
         async with self._sessions_turn:
             events, wrong, erased = self._sorted(records)
@@ -69,12 +69,19 @@ class EventsAgent:
                     lambda: self._sessions.apply(events), "events cannot be applied"
                 )
             # Before the turn is over: nobody passes this batch.
-            await self._aggregates_turn.begin()
+            await self._scores_turn.begin()
         counted = [
             event for event, outcome in zip(events, outcomes, strict=True) if outcome != "erased"
         ]
+        # First: a list is judged by an event before anything is learnt from it.
         if counted:
-            await self._patience.wait_out(lambda: self._count(counted), "events cannot be counted")
+            await self._patience.wait_out(lambda: self._score(counted), "events cannot be scored")
+        await self._aggregates_turn.begin()
+        self._scores_turn.end()
+        if counted:
+            await self._patience.wait_out(
+                lambda: self._aggregates.apply(counted), "events cannot be counted"
+            )
         self._progress.applied(events, outcomes)
         self._popularity.met(events, outcomes)
         self._progress.buried(wrong)
@@ -82,10 +89,8 @@ class EventsAgent:
         self._progress.done(records)
         self._aggregates_turn.end()
 
-    async def _count(self, events: Sequence[LoggedEvent]) -> None:
-        # First: a list is judged by an event before anything is learnt from it.
+    async def _score(self, events: Sequence[LoggedEvent]) -> None:
         self._progress.judged(await self._evaluation.score(events, self._popularity.item_ids))
-        await self._aggregates.apply(events)
 
     def _sorted(
         self, records: Sequence[Record]

@@ -160,7 +160,7 @@ def create_app(
 
     size = settings.worker.batch_size
     app.agent(raw_topic(app, *topics.events), name="events")(
-        batches(seen(timed(events_agent, figures), "events"), size, in_flight=2)
+        batches(seen(timed(events_agent, figures), "events"), size, in_flight=3)
     )
     if reads_common:
         app.agent(raw_topic(app, topics.name(ITEMS)), name="items")(
