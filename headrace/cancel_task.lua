@@ -8,10 +8,11 @@
 --       task      the task as JSON
 --       active    hash: model id -> the id of its task that has not ended
 --       held      hash: model id -> the id of its task that is held back
+--       pauses    sorted set: task id -> until when it is not to be taken
 -- ARGV  task id, model id, the task as JSON, cancelled
 -- Returns cancelled, asked (its trainer does it in a moment), commit (it is too late) or ended.
 
-local open, leases, fences, marks, attempts, task, active, held = unpack(KEYS)
+local open, leases, fences, marks, attempts, task, active, held, pauses = unpack(KEYS)
 local id, model, value = unpack(ARGV)
 
 if redis.call('HGET', held, model) == id then
@@ -30,6 +31,7 @@ end
 redis.call('SET', task, value)
 redis.call('ZREM', open, id)
 redis.call('ZREM', leases, id)
+redis.call('ZREM', pauses, id)
 redis.call('HDEL', fences, id)
 redis.call('HDEL', marks, id)
 redis.call('HDEL', attempts, id)

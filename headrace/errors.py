@@ -59,10 +59,6 @@ class ArtifactInvalid(HeadraceError):
     """A model version on disk is damaged, incomplete, or not what its manifest says."""
 
 
-class OtherKind(ArtifactInvalid):
-    """A model version is of another kind than what it was to be loaded as."""
-
-
 class ArchiveInvalid(HeadraceError):
     """A file of the archive is damaged or missing, or the archive cannot be used as it is."""
 

@@ -41,7 +41,8 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A model beside the others."""
 
     topics: EventTopicNames | None = None
-    """Its own; without them it reads what all models share."""
+    """Its own; without them it reads what all models share, and what helps the settings' model
+    (`serving.similar_model_id`, `serving.ranking_model_id`) what that one reads."""
     request: dict[str, Any] | None = None
     """What the clock and the count ask for, instead of what `retrain.request` says."""
 

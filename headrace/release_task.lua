@@ -1,16 +1,22 @@
--- Gives a task back, if its trainer still has it: the next one takes it at once.
+-- Gives a task back, if its trainer still has it: the next one takes it, after a pause if there is one.
 --
 -- KEYS  fences    hash: task id -> the number under which it was claimed last
 --       leases    sorted set: task id -> when its lease runs out
 --       attempts  hash: task id -> how often it was claimed
--- ARGV  task id, number, '1' if this counts as an attempt that was broken off
+--       pauses    sorted set: task id -> until when it is not to be taken, in Unix milliseconds
+-- ARGV  task id, number, '1' if this counts as an attempt that was broken off, the pause in
+--       milliseconds
 
-local fences, leases, attempts = unpack(KEYS)
-local id, number, counts = unpack(ARGV)
+local fences, leases, attempts, pauses = unpack(KEYS)
+local id, number, counts, pause = unpack(ARGV)
 
 if redis.call('HGET', fences, id) ~= number then return 0 end
 redis.call('ZREM', leases, id)
 redis.call('HDEL', fences, id)
+if tonumber(pause) > 0 then
+  local time = redis.call('TIME')
+  redis.call('ZADD', pauses, time[1] * 1000 + math.floor(time[2] / 1000) + pause, id)
+end
 -- A trainer that ends in order has not failed at it.
 if counts ~= '1' then redis.call('HINCRBY', attempts, id, -1) end
 return 1

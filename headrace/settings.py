@@ -322,7 +322,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def model_ids(self) -> list[str]:
-        """All models that have an endpoint of their own, sorted."""
+        """The settings' model and those listed beside it, sorted.
+
+        Each has an endpoint of its own, but for a second stage.
+        """
         return sorted({self.model_id, *self.models})
 
     @property
@@ -361,11 +364,26 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             return self
         # The model that these are of stays among them, and what helps it learns from its events.
         helping = {model_id: ModelSettings(self.event_topics)}
-        models = {**helping, self.model_id: ModelSettings(), **self.models}
+        models = {**helping, self.model_id: ModelSettings(), **self._listed}
         return msgspec.structs.replace(self, model_id=model_id, models=models)
 
     def _topics_of(self, model_id: str) -> EventTopicNames:
-        return topics_of(model_id, self.models)
+        return topics_of(model_id, self._listed)
+
+    @property
+    def _listed(self) -> dict[ModelId, ModelSettings]:
+        """The models that are listed; those that help the settings' model with topics in any case.
+
+        Listed or not, without topics of their own they learn from its events.
+        """
+        helping = {
+            model_id: msgspec.structs.replace(self.models[model_id], topics=self.event_topics)
+            for model_id in (self.serving.similar_model_id, self.serving.ranking_model_id)
+            if model_id in self.models
+            and model_id != self.model_id
+            and self.models[model_id].topics is None
+        }
+        return {**self.models, **helping}
 
     def environ(self) -> dict[str, str]:
         """Return the variables from which a child process reads these same settings."""

@@ -37,7 +37,10 @@ _KEPT = 1_000
 """Tasks that are remembered, the newest ones."""
 _LOG_S = 30 * 24 * 3600
 """For which the end of a log is kept, in seconds."""
-_HELD_BACK = f"waits: its model is busy, or was trained less than {_MIN_INTERVAL} ago"
+_HELD_BACK = (
+    f"waits: its model is busy, or was trained less than {_MIN_INTERVAL} ago; whoever asks for the "
+    "same by then is left out, and this is cancelled for all of them"
+)
 
 
 class TrainingInProgress(TrainingRefused):
@@ -190,7 +193,7 @@ class TaskStore(TaskReader):
         kind = request.kind
         if kind is None:
             kind = await self._kind_of(model_id)
-            check_kind(request, kind)
+            check_kind(request, kind, self._settings)
         return msgspec.structs.replace(request, kind=kind)
 
     async def _kind_of(self, model_id: str) -> Kind:
@@ -250,7 +253,7 @@ class TaskStore(TaskReader):
                 keys=[
                     *self._keys("open", "leases", "fences", "marks", "attempts"),
                     self._key("task", task.id),
-                    *self._keys("active", "held"),
+                    *self._keys("active", "held", "pauses"),
                 ],
                 args=[task.id, task.model_id, msgspec.json.encode(task)],
             )
@@ -259,13 +262,13 @@ class TaskStore(TaskReader):
     # Running
 
     async def claim(self, *, now: float) -> Claim | None:
-        """Take the oldest open task that no trainer holds; it is RUNNING then.
+        """Take the oldest open task that no trainer holds, and that is in no pause; it is RUNNING.
 
         A task that a dead trainer left RUNNING is taken again, and keeps its progress. None when
         there is no such task, or `trainer.concurrency` trainings run already.
         """
         raw = await self._claim(
-            keys=self._keys("open", "leases", "fences", "fence", "attempts"),
+            keys=self._keys("open", "leases", "fences", "fence", "attempts", "pauses"),
             args=[self._lease_ms, self._settings.trainer.concurrency],
         )
         if not raw:
@@ -329,14 +332,17 @@ class TaskStore(TaskReader):
         if not done:
             raise LeaseLost(task)
 
-    async def release(self, task: Task, fence: int, *, counts: bool = False) -> None:
-        """Give a task back that has not ended: whoever looks next takes it.
+    async def release(
+        self, task: Task, fence: int, *, counts: bool = False, pause_s: float = 0.0
+    ) -> None:
+        """Give a task back that has not ended: whoever looks next takes it, after the pause.
 
+        Meanwhile it takes no other task's place, and is cancelled like one that is queued.
         `counts`: as an attempt at it that was broken off.
         """
         await self._release(
-            keys=self._keys("fences", "leases", "attempts"),
-            args=[task.id, fence, "1" if counts else ""],
+            keys=self._keys("fences", "leases", "attempts", "pauses"),
+            args=[task.id, fence, "1" if counts else "", int(pause_s * 1000)],
         )
 
     async def _write(self, task: Task, fence: int, what: str, value: bytes, ttl_s: int) -> None:

@@ -175,7 +175,7 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
         among = f"{', '.join(settings.trained_ids)}; HEADRACE_MODELS adds others"
         raise InvalidEvent("model_id", f"is {request.model_id!r}; there are {among}")
     if request.kind is not None:
-        check_kind(request, request.kind)
+        check_kind(request, request.kind, settings)
     for name in _PARAMETERS:
         if name in request.params:
             raise InvalidEvent(f"params.{name}", f"is a field of its own; send it as {name}")
@@ -204,7 +204,7 @@ def usual_request(settings: Settings) -> TrainingRequest:
         request = msgspec.structs.replace(request_of(fields), model_id=model_id)
         check_request(request, settings)
         if request.kind is None:
-            check_kind(request, usual_kind(settings, model_id))
+            check_kind(request, usual_kind(settings, model_id), settings)
     except InvalidEvent as exc:
         raise InvalidSetting(f"{name} cannot be asked for. {exc}.") from exc
     return request
@@ -214,8 +214,11 @@ _TOLD_BY_ITSELF = frozenset({"model_id", "idempotency_key", "reason", "requested
 """Fields of a request that whoever asks by itself says, and that of a file."""
 
 
-def check_kind(request: TrainingRequest, kind: Kind) -> None:
-    """Raise `InvalidEvent` for what no training of this kind can be asked for with."""
+def check_kind(request: TrainingRequest, kind: Kind, settings: Settings) -> None:
+    """Raise `InvalidEvent` for what no training of this kind can be asked for with.
+
+    Nor is one taken whose version no server would take up.
+    """
     if request.with_feedback and kind == "ranking":
         raise InvalidEvent(
             "with_feedback",
@@ -226,14 +229,22 @@ def check_kind(request: TrainingRequest, kind: Kind) -> None:
     if request.algorithm is not None and request.algorithm not in algorithms:
         among = f"{kind} has {', '.join(algorithms)}"
         raise InvalidEvent("algorithm", f"is {request.algorithm!r}; {among}")
+    model_id, second = request.model_id or settings.model_id, settings.serving.ranking_model_id
+    if (kind == "ranking") != (model_id == second):
+        named = f"model {second} is the second stage (HEADRACE_SERVING_RANKING_MODEL_ID)"
+        raise InvalidEvent(
+            "kind",
+            f"is ranking, and {named}: under {model_id} it would serve nothing. Ask for it there"
+            if kind == "ranking"
+            else f"is {kind}, and {named}: no other kind would serve there. Ask for another model",
+        )
 
 
 def usual_kind(settings: Settings, model_id: str) -> Kind:
     """Return what a model without versions is trained to be, where nobody says."""
     of_id: dict[str, Kind] = {
-        settings.serving.ranking_model_id: "ranking",
         settings.serving.similar_model_id: "items",
-        settings.model_id: "retrieval",
+        settings.serving.ranking_model_id: "ranking",
     }
     return of_id.get(model_id, "retrieval")
 

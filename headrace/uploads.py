@@ -21,6 +21,8 @@ from headrace.training_data import DataFile
 
 _FOLDER = ".uploads"
 """Among the artifacts; no model's id begins with a dot."""
+_ASIDE = ".partial"
+"""Ends the name of a folder in which a file is written, or fetched; a killed process leaves it."""
 _CHUNK = 1 << 20
 
 
@@ -37,16 +39,16 @@ class Uploads:
 
         Raises `OSError`.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{name}.partial"
+        aside = self._aside(name)
         try:
-            kept = _copy(source, partial)
+            aside.mkdir(parents=True, exist_ok=True)
+            kept = _copy(source, aside / name)
             if self._remote is None:
-                partial.rename(self._folder / name)
+                (aside / name).rename(self._folder / name)
             else:
-                self._remote.put(partial, _FOLDER, name)
+                self._remote.put(aside / name, _FOLDER, name)
         finally:
-            partial.unlink(missing_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
         return kept
 
     @contextmanager
@@ -55,8 +57,7 @@ class Uploads:
 
         Raises `DataUnavailable` for one that is gone or another one by now.
         """
-        # Named so that one of a process that was killed is cleared away with versions' leftovers.
-        aside = self._folder / f".{data.name}.partial"
+        aside = self._aside(data.name)
         path = self._folder / data.name if self._remote is None else aside / data.name
         try:
             if self._remote is not None and not self._remote.get(path, _FOLDER, data.name):
@@ -70,17 +71,25 @@ class Uploads:
             shutil.rmtree(aside, ignore_errors=True)
 
     def names(self) -> list[str]:
-        """Return which files there are whole; a name begins with its task's id."""
-        if self._remote is not None:
-            return self._remote.files(_FOLDER)
-        return [path.name for path in self._folder.glob("[!.]*") if path.suffix != ".partial"]
+        """Return which files there are, cut off ones too; a name begins with its task's id."""
+        if self._remote is None:
+            whole = [path.name for path in self._folder.glob("[!.]*")]
+        else:
+            whole = self._remote.files(_FOLDER)
+        cut_off = [path.name[1 : -len(_ASIDE)] for path in self._folder.glob(f".*{_ASIDE}")]
+        return sorted({*whole, *cut_off})
 
     def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it is there, and what was cut off of it."""
+        shutil.rmtree(self._aside(name), ignore_errors=True)
         if self._remote is None:
             (self._folder / name).unlink(missing_ok=True)
         else:
             self._remote.delete(_FOLDER, name)
+
+    def _aside(self, name: str) -> Path:
+        # A server's, in its cache, is cleared away with what was cut off of versions.
+        return self._folder / f".{name}{_ASIDE}"
 
 
 def _named(data: DataFile) -> str:

@@ -13,9 +13,10 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from headrace.errors import ArtifactInvalid, OtherKind, StoreUnavailable, VersionNotFound
+from headrace.errors import ArtifactInvalid, StoreUnavailable, VersionNotFound
 from headrace.version_store import VersionStore
 from headrace.versions import LiveVersion
+from serving.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,11 @@ class TakingUp(Generic[_Prepared]):
         self._swap_in = swap_in
         self._settled: int | None = None
         """The number of the change that there is nothing more to do about."""
+        self._refused: int | None = None
+        """The number of the change whose version is refused."""
+        self._unfit: set[str] = set()
+        """Versions that cannot stand in for that one either."""
+        self._away = Outage(logger, "a version from before cannot be fetched")
         self.refusal: Refusal | None = None
         """The version that is live and not served here, and why; None while all is well."""
         self.refusals = 0
@@ -87,26 +93,29 @@ class TakingUp(Generic[_Prepared]):
 
     def served(self) -> None:
         """Note that the version that is live is served here."""
-        self._settled = self.refusal = None
+        self._settled = self._refused = self.refusal = None
 
     async def take_up(self, live: LiveVersion, instead: str | None) -> None:
         """Serve the version that is live, unless it cannot be; `instead`: what is served now."""
+        if live.sequence != self._refused:
+            await self._try(live, instead)
+        is_refused = live.sequence == self._refused
+        if is_refused and (instead is not None or await self._fall_back(live)):
+            self._settled = live.sequence
+
+    async def _try(self, live: LiveVersion, instead: str | None) -> None:
         try:
             await self._serve(live.version, live)
         except _Overtaken:
             logger.info("version %s is not live any more, and not taken up", live.version)
-        except OtherKind:
-            # Nothing is wrong with it: it is served elsewhere.
-            self._settled, self.refusal = live.sequence, None
         except (ArtifactInvalid, VersionNotFound) as exc:
             # Until it is activated again: it may have been mended by then.
-            self._settled, self.refusal = live.sequence, Refusal(live.version, str(exc))
+            self._refused, self.refusal = live.sequence, Refusal(live.version, str(exc))
+            self._unfit.clear()
             self.refusals += 1
             logger.error(
                 "version %s is refused, %s goes on serving: %s", live.version, instead, exc
             )
-            if instead is None:
-                await self._fall_back(live)
         except StoreUnavailable as exc:
             if self.refusal is None:
                 logger.warning("version %s cannot be fetched yet: %s", live.version, exc)
@@ -114,23 +123,31 @@ class TakingUp(Generic[_Prepared]):
         else:
             self.served()
 
-    async def _fall_back(self, live: LiveVersion) -> None:
-        """Serve the newest version, of those that were live before, that is whole."""
+    async def _fall_back(self, live: LiveVersion) -> bool:
+        """Serve the newest version, of those that were live before, that is whole.
+
+        Returns False while there is none, and one of them may be had later. Raises `RedisError`.
+        """
+        may_be_had = False
         history = await self._versions.history(self._model_id)
         for version in dict.fromkeys(each.version for each in history):
-            if version == live.version:
+            if version == live.version or version in self._unfit:
                 continue
             try:
                 await self._serve(version, live)
             except _Overtaken:
-                return
+                return True
             except (ArtifactInvalid, VersionNotFound) as exc:
+                self._unfit.add(version)
                 self.refusals += 1
                 logger.error("version %s cannot stand in for %s: %s", version, live.version, exc)
             except StoreUnavailable as exc:
-                logger.warning("version %s cannot be fetched: %s", version, exc)
+                self._away.met(exc)
+                may_be_had = True
             else:
-                return
+                self._away.over()
+                return True
+        return not may_be_had
 
     async def _serve(self, version: str, live: LiveVersion) -> None:
         """Swap a version in, if the live one is live still: that may have taken long."""

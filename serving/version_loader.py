@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import ArtifactInvalid, OtherKind
+from headrace.errors import ArtifactInvalid
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
 from headrace.versions import Manifest
@@ -30,6 +30,7 @@ class VersionLoader:
         """Raises `InvalidSetting` for keys or an address that cannot be used."""
         self._store = ArtifactStore(settings)
         self._trusted = TrustedKeys.of(settings.versions)
+        self._second_stage = settings.serving.ranking_model_id
 
     @property
     def store(self) -> ArtifactStore:
@@ -47,10 +48,7 @@ class VersionLoader:
         (self._read_ranker if ranks else self.read)(model_id, version)
 
     def load_ranker(self, model_id: str, version: str) -> Ranker:
-        """Return a version of the kind `ranking`, checked.
-
-        Raises what `load` raises, `OtherKind` for another kind.
-        """
+        """Return a version of the kind `ranking`, checked. Raises what `load` raises."""
         ranker = self._read_ranker(model_id, version)
         try:
             check_ranker_probes(ranker, load_ranker_probes(ranker))
@@ -62,11 +60,15 @@ class VersionLoader:
     def load(self, model_id: str, version: str) -> Retriever:
         """Return the version, checked, and not yet level with the catalogue.
 
-        Raises `VersionNotFound`, `ArtifactInvalid` and `StoreUnavailable`; `OtherKind` for a second
-        stage.
+        Raises `VersionNotFound`, `ArtifactInvalid`, which a second stage is here, and
+        `StoreUnavailable`.
         """
         if self._ranks(model_id, version):
-            raise OtherKind(f"Version {version} is a second stage, and finds nothing by itself.")
+            raise ArtifactInvalid(
+                f"Version {version} is a second stage, and finds nothing by itself: it serves as a "
+                f"version of model {self._second_stage} alone. Delete model {model_id}, and create "
+                "it anew to train another kind."
+            )
         artifact = self.read(model_id, version)
         try:
             retriever = Retriever(artifact)

@@ -22,7 +22,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from headrace.errors import ArtifactInvalid, OtherKind
+from headrace.errors import ArtifactInvalid
 from headrace.versions import Check, Manifest
 from models.retrieval.artifact import ITEMS, decode_file, read_array, read_bytes, read_manifest_of
 from models.retrieval.calibration import Calibration
@@ -73,8 +73,9 @@ class Ranker:
             folder, (RANKER, RANKER_CALIBRATION, ITEMS, ITEM_FIGURES), check
         )
         if self.manifest.kind != "ranking":
-            raise OtherKind(
-                f"Version {folder.name} is of the kind {self.manifest.kind}, and no second stage."
+            raise ArtifactInvalid(
+                f"Version {folder.name} is of the kind {self.manifest.kind}, and no second stage: "
+                "train it under another model's id."
             )
         item_ids: list[str] = decode_file(folder, ITEMS, list[str])
         values = read_array(folder, ITEM_FIGURES)

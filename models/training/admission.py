@@ -56,18 +56,18 @@ async def admit(
 
 async def chosen_since(versions: VersionStore, live: LiveVersion, last: str) -> str | None:
     """Return in words that ops put the live version in the place of `last`; None: they did not."""
-    if live.reason == ROLLED_BACK:
-        return "ops rolled it back"
     history = await versions.history(live.model_id)
     # One that a pin has kept out is none that they went back from.
-    if live.is_by_hand and any(each.version == last for each in history):
-        return f"ops put {live.version} live since"
-    return None
+    if not live.is_by_hand or all(each.version != last for each in history):
+        return None
+    if live.reason == ROLLED_BACK:
+        return "ops rolled it back"
+    return f"ops put {live.version} live since"
 
 
 def _advice(refused: ChangeRefused, manifest: Manifest) -> str:
     version = manifest.version
-    if refused.why == "gone":
+    if refused.why in ("gone", "deleted"):
         return "Ask for another training."
     return (
         f"Version {version} is kept: `headrace models activate {version}` serves it all the same, "

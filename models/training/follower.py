@@ -80,21 +80,21 @@ class Follower:
 
         job = announced.job
         log = self._logs / f"{job.version}.{self._number}.log"
-        await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
         idle, self._state = self._state, f"training {job.model_id}"
         logger.info("version %s of %s: taking part", job.version, job.model_id)
         try:
+            await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
             await JobProcess(self._settings, log, note=note, hold=hold).run(job)
         except _Withdrawn:
             logger.info("version %s of %s: withdrawn", job.version, job.model_id)
         except LeftAlone:
             logger.warning("version %s of %s: left alone", job.version, job.model_id)
-        except HeadraceError as exc:
+        except (HeadraceError, OSError) as exc:
             await self._tell_why(announced, exc)
         finally:
             self._state = idle
 
-    async def _tell_why(self, announced: Announced, failure: HeadraceError) -> None:
+    async def _tell_why(self, announced: Announced, failure: HeadraceError | OSError) -> None:
         """Tell the chief why this process's part failed; its task says so.
 
         When the chief ends a job its files and the other processes go; what fails then is no fault,
@@ -111,7 +111,7 @@ class Follower:
             Failure(
                 token=announced.token,
                 reason=f"On {self._address}, process {self._number} of the training: {failure}",
-                may_pass=isinstance(failure, (Away, JobCrashed)),
+                may_pass=isinstance(failure, (Away, JobCrashed, OSError)),
             )
         )
 

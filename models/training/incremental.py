@@ -92,18 +92,22 @@ def base_of(
         return f"version {job.base} cannot be read: {exc}"
 
 
-def nothing_new(store: ArtifactStore, job: Job, asked: str, erasures: str = "") -> bool:
-    """Return whether the last success went on to where the log ends, asked for the same.
+def nothing_new(
+    store: ArtifactStore, job: Job, asked: str, erasures: str = "", *, goes_on: bool = False
+) -> bool:
+    """Return whether the last success knows the log to its end already, asked for the same.
 
-    An incremental version's fingerprint is of its base's and of what was read, so reading the whole
-    log would not tell. `asked`: `made_with` of the request; `erasures`: see `base_of`.
+    An incremental version's fingerprint is of its base's and of what was read. So it would not tell
+    where the last success has one, whatever is live since, nor where this training would: then
+    `goes_on`. `asked`: `made_with` of the request; `erasures`: see `base_of`.
     """
-    if job.last is None or job.last.version != job.base or job.last.made_with != asked:
+    if job.last is None or job.last.made_with != asked:
         return False
     manifest = store.manifest(job.model_id, job.last.version)
     return (
         manifest is not None
-        and manifest.mode == "incremental"
+        and (goes_on or manifest.mode == "incremental")
+        and manifest.data.whole
         and manifest.data.erasures == erasures
         and job.data is None
         and (job.request.from_, job.request.to) == (None, None)

@@ -88,12 +88,12 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         return
     asked = made_with(job.request, parameters)
     erasures = read_erasures(settings).digest
-    if nothing_new(store, job, asked, erasures):
+    base = base_of(settings, store, job, parameters, erasures)
+    if nothing_new(store, job, asked, erasures, goes_on=isinstance(base, Base)):
         tell(Report(step="nothing is new", fraction=READING, unchanged=True))
         return
 
     # 1. Read the events: what is new since the version to go on from, or all.
-    base = base_of(settings, store, job, parameters, erasures)
     notes = (f"In full: {base}.",) if isinstance(base, str) else ()
     known = base.artifact.manifest.data if isinstance(base, Base) else None
     is_new = None

@@ -112,6 +112,7 @@ class Runner:
         except Away as exc:
             # What it has computed stays, for the next attempt.
             if self._attempt < _ATTEMPTS:
+                await self._tell_wait(exc)
                 raise
             await self._fail(f"{exc} That was the last of {_ATTEMPTS} attempts; ask again.")
         except HeadraceError as exc:
@@ -343,6 +344,12 @@ class Runner:
             metrics=manifest.metrics,
             version=manifest.version,
         )
+
+    async def _tell_wait(self, away: Away) -> None:
+        words = without_secrets(str(away), self._settings)
+        step = f"waits for attempt {self._attempt + 1} of {_ATTEMPTS}: {words}"
+        with contextlib.suppress(RedisError, OSError, LeaseLost):
+            await self._save(step=step)
 
     async def _fail(self, error: str) -> None:
         await self._end("FAILED", self.task.step, error=without_secrets(error, self._settings))

@@ -47,8 +47,9 @@ _TICK_S = 1.0
 """How often a trainer looks at the clock."""
 _AGAIN_S = 2.0
 """Pause after Redis or Kafka was away."""
-_AWAY_MOST_S = 60.0
-"""Longest pause before another attempt while Kafka, the store of versions or a machine is away."""
+_AWAY_S = (4.0, 16.0, 60.0, 60.0)
+"""Pauses after the first, second, … attempt at a task while Kafka, the store of versions or a
+machine is away: in sum they outlast a restart."""
 
 
 def run(settings: Settings, cluster: ClusterConfig | None = None) -> None:
@@ -187,11 +188,14 @@ class Trainer:
             # A disk that is full, a store that may not be written, or a Kafka of another address
             # would break it off for ever.
             counts = not isinstance(exc, (RedisError, KafkaError))
-            if isinstance(exc, Away):
-                await asyncio.sleep(min(_AWAY_MOST_S, _AGAIN_S * 2**claim.attempt))
+            # While Redis is away, too, the lease runs out.
             with contextlib.suppress(RedisError, OSError):
-                await self._tasks.release(claim.task, claim.fence, counts=counts)
-            await asyncio.sleep(_AGAIN_S)
+                await self._tasks.release(
+                    claim.task,
+                    claim.fence,
+                    counts=counts,
+                    pause_s=_AWAY_S[claim.attempt - 1] if isinstance(exc, Away) else _AGAIN_S,
+                )
         self._ended["trained"] += runner.task.status == "SUCCEEDED"
         self._ended["failed"] += runner.task.status == "FAILED"
 

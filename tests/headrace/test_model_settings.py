@@ -100,6 +100,13 @@ def test_what_helps_the_settings_model_can_be_trained_on_its_events(shop: Settin
     helping = own.of_model("ranking")
     assert (helping.model_id, helping.event_topics) == ("ranking", own.event_topics)
     assert helping.models_alike == ["books", "ranking"]
+    # Listed it reads the same; it brings no topics that nobody else reads.
+    listed = msgspec.structs.replace(own, models={**own.models, "items": ModelSettings()})
+    assert listed.of_model("items").event_topics == own.event_topics
+    assert listed.models_alike == ["books", "items"]
+    assert [state.model_id for state in listed.states] == ["books"]
+    films = msgspec.structs.replace(listed, models={**listed.models, "films": ModelSettings()})
+    assert films.of_model("films").of_model("items").event_topics == own.event_topics
     # It may have topics of its own.
     apart = msgspec.structs.replace(
         own, models={**own.models, "items": ModelSettings(EventTopicNames("a", "b", "c"))}

@@ -153,6 +153,7 @@ async def test_a_request_that_cannot_come_again_is_a_task_that_is_held_back(
     held = await ask_held(store, epochs=3, idempotency_key="k", now=NOW + 1)
     assert held.status == "QUEUED"
     assert held.step.startswith("waits: its model is busy")
+    assert "this is cancelled for all of them" in held.step
     assert [task.id for task in await store.newest(status="QUEUED")] == [held.id, running.id]
     assert (await store.get(held.id)).queue_position == 2
     # It is known by its key, one of a model waits, and nobody runs it.
@@ -316,6 +317,29 @@ async def test_a_task_that_is_given_back_is_taken_at_once_and_has_not_failed(
     await store.release(first.task, first.fence)
     again = await claimed(store)
     assert (again.task.id, again.attempt) == (first.task.id, 1)
+
+
+async def test_a_task_that_is_given_back_for_later_takes_no_place_and_is_cancelled_at_once(
+    redis: Redis, settings: Settings
+) -> None:
+    store = with_trainer(redis, settings, concurrency=1)
+    await ask(store, now=NOW - 1)
+    first = await claimed(store)
+    await store.release(first.task, first.fence, counts=True, pause_s=600.0)
+    assert await store.claim(now=NOW) is None
+    other = await ask(store, "two")
+    claim = await claimed(store)
+    assert claim.task.id == other.id
+    await end(store, claim)
+    assert (await store.cancel(first.task.id, now=NOW)).status == "CANCELLED"
+    # Nor does its pause outlast it, or a pause that is over.
+    assert await redis.zcard(settings.key("{tasks}", "pauses")) == 0
+    later = await ask(store)
+    claim = await claimed(store)
+    await store.release(claim.task, claim.fence, counts=True, pause_s=0.01)
+    again = await claimed_in_time(store)
+    assert (again.task.id, again.attempt) == (later.id, 2)
+    assert await redis.zcard(settings.key("{tasks}", "pauses")) == 0
 
 
 async def test_a_queued_task_is_cancelled_at_once(store: TaskStore) -> None:

@@ -109,6 +109,13 @@ def test_a_time_is_unix_seconds_or_iso_8601_and_utc_if_it_does_not_say(
         ({"schema": {"columns": {"user": "u"}}}, "schema", "'user' is not a field; there are"),
         ({"schema": {"constants": {"timestamp": "x"}}}, "schema", "timestamp: 'x' is not a number"),
         ({"kind": "ranking", "with_feedback": True}, "with_feedback", "is true; a second stage"),
+        # What would be trained to serve nothing.
+        ({"kind": "ranking"}, "kind", "under default it would serve nothing. Ask for it there"),
+        (
+            {"model_id": "ranking", "kind": "items"},
+            "kind",
+            "is items, and model ranking is the second stage (HEADRACE_SERVING_RANKING_MODEL_ID)",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(asked: Any, field: str, words: str) -> None:

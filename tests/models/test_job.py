@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from headrace.topics import ensure_topics, event_topic_ids
 from headrace.training_requests import TrainingRequest
 from headrace.training_settings import TrainingSettings
 from headrace.version_store import VersionStore
-from headrace.versions import FeedbackData
+from headrace.versions import MANIFEST, FeedbackData
 from models.retrieval import load_artifact
 from models.retrieval.versions import check_version
 from models.training.fingerprint import fingerprint, made_with
@@ -140,6 +141,20 @@ def test_the_next_training_goes_on_from_the_live_version(settings: Settings) -> 
     assert isinstance(base_of(settings, store, by_name, TINY, erased), Base)
     assert nothing_new(store, again, last.made_with)
     assert not nothing_new(store, again, last.made_with, erased)
+    # Nor where ops went back by two: from there what the last success knows is another fingerprint.
+    third = "20260101T000000Z-000004"
+    shutil.copytree(artifacts / second, artifacts / third)
+    for mode in ("incremental", "full"):
+        manifest = msgspec.structs.replace(onward.manifest, version=third, mode=mode)
+        (artifacts / third / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        further = Success(version=third, fingerprint="another", made_with=last.made_with)
+        back = msgspec.structs.replace(job_of(settings, "v3", first), last=further)
+        told = io.StringIO()
+        train(settings, back, told)
+        assert '"unchanged":true' in told.getvalue()
+        assert not (artifacts / "v3").exists()
+    # A whole log that is read tells by itself.
+    assert not nothing_new(store, back, last.made_with)
     part = msgspec.structs.replace(job, request=TrainingRequest(from_=5.0))
     assert "a part of the log" in str(why(part))
     assert why(msgspec.structs.replace(job, request=TrainingRequest(mode="full"))) is None

@@ -43,8 +43,9 @@ from headrace.versions import (
     version_name,
 )
 from models.training import job_process, trainer
-from models.training.admission import chosen_since
+from models.training.admission import admit, chosen_since
 from models.training.cluster_config import ClusterConfig
+from models.training.follower import Follower
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobCrashed, JobProcess, LeftAlone
 from models.training.leftovers import Leftovers
@@ -124,6 +125,12 @@ async def test_what_ops_put_live_stands_against_the_same_data(shop: Shop) -> Non
     assert by_hand is not None
     # A version that a pin has kept out is nothing that ops went back from.
     assert await chosen_since(shop.versions, by_hand, shop.version) is None
+    await shop.went_live(OTHER)
+    await shop.went_live(BEFORE, ROLLED_BACK)
+    back = await shop.versions.live("default")
+    assert back is not None
+    assert await chosen_since(shop.versions, back, shop.version) is None
+    assert await chosen_since(shop.versions, back, OTHER) == "ops rolled it back"
     await shop.went_live(shop.version)
     await shop.went_live(BEFORE, ACTIVATED)
     by_hand = await shop.versions.live("default")
@@ -180,6 +187,18 @@ async def test_the_last_version_goes_live_again_only_in_place_of_what_was_looked
     assert await runner._live_again(shop.version, BEFORE) == "is live again"
 
 
+async def test_what_becomes_of_a_version_whose_model_was_deleted_is_not_said_falsely(
+    shop: Shop,
+) -> None:
+    manifest = await asyncio.to_thread(shop.runner()._load, shop.version)
+    await shop.went_live(BEFORE)
+    await shop.versions.delete_model("default", now=NOW, reason="deleted")
+    outcome = await admit(shop.versions, manifest, reason="a test", now=NOW)
+    assert outcome.status == "REJECTED"
+    assert str(outcome.error).startswith("Model default was deleted; `headrace models create")
+    assert str(outcome.error).endswith("Ask for another training.")
+
+
 async def test_a_version_that_servers_would_not_trust_is_not_put_live(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -212,7 +231,6 @@ async def test_a_store_that_is_away_for_a_moment_costs_no_training(
     shop: Shop, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its version is written, and goes live once the store is there again."""
-    monkeypatch.setattr(trainer, "_AGAIN_S", 0.01)
     away = 2
     fetch = ArtifactStore.fetch
 
@@ -226,13 +244,25 @@ async def test_a_store_that_is_away_for_a_moment_costs_no_training(
     monkeypatch.setattr(ArtifactStore, "fetch", fetch_later)
     work = Path(shop.settings.artifacts) / "default" / ".work" / shop.claim.task.id
     work.mkdir(parents=True)
-    with pytest.raises(StoreUnavailable):
-        await shop.runner().run()
-    assert (await shop.task()).status == "RUNNING"
-    assert work.exists()
-    await shop.tasks.release(shop.claim.task, shop.claim.fence, counts=True)
+    await shop.tasks.release(shop.claim.task, shop.claim.fence)
+    monkeypatch.setattr(trainer, "_AWAY_S", (0.01, 600.0))
     running = asyncio.create_task(Trainer(shop.settings, clock=lambda: NOW).run())
+
+    async def waits() -> bool:
+        return (await shop.task()).step == "waits for attempt 3 of 5: it is away"
+
+    async def is_given_back() -> bool:
+        return bool(await redis.zcard(shop.settings.key("{tasks}", "pauses")))
+
     try:
+        await eventually(waits, "the task says what it waits for")
+        await eventually(is_given_back, "it waits with nobody")
+        assert (await shop.task()).status == "RUNNING"
+        assert work.exists()
+        # Other models have their turn meanwhile.
+        other = await ask(shop.tasks, "items")
+        await reaches(shop.tasks, other, "FAILED")
+        await redis.delete(shop.settings.key("{tasks}", "pauses"))
         task = await reaches(shop.tasks, shop.claim.task, "SUCCEEDED")
         assert (task.version, await shop.live()) == (shop.version, shop.version)
     finally:
@@ -265,19 +295,56 @@ async def test_what_ended_tasks_have_left_goes_when_a_trainer_starts(
         await asyncio.wait({running})
 
 
-async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
+async def test_work_stays_of_tasks_that_have_not_ended_and_no_other(
     settings: Settings, redis: Redis
+) -> None:
+    settings = msgspec.structs.replace(settings, models={"books": ModelSettings()})
+    tasks = TaskStore(redis, settings)
+    # One of them runs then, the other is queued.
+    one, other = await ask(tasks, "default"), await ask(tasks, "books")
+    assert await tasks.claim(now=NOW) is not None
+    ended = await ask(tasks, "items")
+    await tasks.cancel(ended.id, now=NOW)
+    artifacts = Path(settings.artifacts)
+    work = {
+        task_id: artifacts / model_id / ".work" / task_id
+        for model_id, task_id in (
+            ("default", one.id),
+            ("books", other.id),
+            ("items", ended.id),
+            # Redis has lost it, and the model is no setting any more.
+            ("films", "0" * 32),
+        )
+    }
+    for folder in work.values():
+        folder.mkdir(parents=True)
+        (folder / "fit.npz").write_bytes(b"x")
+    await Leftovers(settings, tasks).clear()
+    left = {task_id for task_id, folder in work.items() if folder.exists()}
+    assert left == {one.id, other.id}
+
+
+async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks, uploads = TaskStore(redis, settings), Uploads(settings)
     needed = await ask(tasks, "default")
+    cut_off = "1" * 32 + ".csv"
     for name in (f"{needed.id}.csv", "0" * 32 + ".jsonl.gz"):
         uploads.keep(io.BytesIO(b"x"), name)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(TypeError):
+        # As by a server that was killed while it copied.
+        uploads.keep(io.StringIO("text"), cut_off)  # type: ignore[arg-type]
+    monkeypatch.undo()
     leftovers = Leftovers(settings, tasks)
-    # The second one may be of a request whose task is just being made.
+    # The others may be of requests whose tasks are just being made.
     await leftovers.clear()
-    assert len(uploads.names()) == 2
+    assert len(uploads.names()) == 3
     await leftovers.clear()
     assert uploads.names() == [f"{needed.id}.csv"]
+    kept = Path(settings.artifacts) / ".uploads"
+    assert [path.name for path in kept.iterdir()] == uploads.names()
 
 
 async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
@@ -367,6 +434,31 @@ async def test_a_training_that_loses_a_machine_goes_on_and_says_what_that_failed
     failed = await tasks.get(task.id)
     assert (failed.status, failed.error) == ("FAILED", "On b:2: it took 9 MB. Raise it.")
     await producer.close()
+
+
+async def test_the_chief_is_told_that_another_machine_cannot_write(
+    settings: Settings, redis: Redis
+) -> None:
+    await asyncio.to_thread(_put_in_the_way, Path(settings.artifacts) / "logs")
+    configs = [ClusterConfig(addresses=("a:1", "b:2"), number=number) for number in (0, 1)]
+    rendezvous = Rendezvous(redis, settings, configs[0])
+    job = Job(model_id="default", version=BEFORE, created_at=NOW, distributed=True)
+    announced = Announced("an attempt", job)
+    await rendezvous.announce(announced)
+    following = asyncio.create_task(Follower(settings, configs[1]).run())
+
+    async def is_told() -> bool:
+        return await rendezvous.failure(announced) is not None
+
+    try:
+        await eventually(is_told, "the chief is told")
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+    failure = await rendezvous.failure(announced)
+    assert failure is not None
+    assert failure.may_pass
+    assert "On b:2, process 1 of the training: [Errno 17] File exists" in failure.reason
 
 
 async def test_a_kafka_that_is_away_for_a_moment_fails_no_task(

@@ -79,6 +79,7 @@ async def test_the_clock_asks_for_what_settings_say(redis: Redis, settings: Sett
         ({"idempotency_key": "k"}, "idempotency_key: is not for settings to say"),
         ({"nothing": 1}, "nothing: is not a field"),
         ({"algorithm": "svd"}, "algorithm: is 'svd'; retrieval has transformer"),
+        ({"kind": "ranking"}, "kind: is ranking, and model ranking is the second stage"),
     ],
 )
 def test_what_could_not_be_asked_for_stops_the_trainer(
@@ -87,6 +88,28 @@ def test_what_could_not_be_asked_for_stops_the_trainer(
     retrain = RetrainSettings(every="1h", request=request_)
     with pytest.raises(InvalidSetting, match=words):
         ClockTrigger(redis, msgspec.structs.replace(settings, retrain=retrain))
+
+
+async def test_the_clock_asks_what_helps_a_model_for_its_own_kind(
+    redis: Redis, settings: Settings
+) -> None:
+    algorithms = {"items": "two-tower", "ranking": "mlp"}
+    models = {
+        model_id: ModelSettings(request={"algorithm": algorithm})
+        for model_id, algorithm in algorithms.items()
+    }
+    retrain = RetrainSettings(every="1h", request={"with_feedback": True})
+    listed = msgspec.structs.replace(settings, models=models, retrain=retrain)
+    for model_id, algorithm in algorithms.items():
+        clock = ClockTrigger(redis, listed.of_model(model_id))
+        assert await clock.due(3_600.0) is None
+        due = await clock.due(7_200.0)
+        assert due is not None
+        assert due[0].algorithm == algorithm
+    # What the others are asked for does not fit a second stage.
+    plain = msgspec.structs.replace(listed, models={"ranking": ModelSettings()})
+    with pytest.raises(InvalidSetting, match="with_feedback: is true; a second stage"):
+        ClockTrigger(redis, plain.of_model("ranking"))
 
 
 async def test_each_tick_is_one_request_however_many_look(redis: Redis, settings: Settings) -> None:

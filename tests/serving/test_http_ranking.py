@@ -137,7 +137,7 @@ async def test_a_refused_second_stage_is_named_and_the_one_before_goes_on(
 LIVE = f'headrace_live_model_info{{model="ranking",version="{V1}"}}'
 
 
-async def test_models_of_several_kinds_beside_each_other_refuse_nothing(
+async def test_a_second_stage_is_refused_where_it_would_serve_nothing(
     serve: Serve, settings: Settings, add_version: Callable[[str], Path], reversing: bytes
 ) -> None:
     settings = msgspec.structs.replace(
@@ -157,10 +157,12 @@ async def test_models_of_several_kinds_beside_each_other_refuse_nothing(
             return [followed[each].version for each in ("default", "ranking")] == [V1, V1]
 
         await eventually(are_live, "both are live")
-        # What orders lists for no model finds nothing by itself, and is no damaged version.
+        # What orders lists for no model finds nothing by itself.
         await eventually(lambda: settled(followed["other"]), "the other one was looked at")
-        assert (await client.get("/readyz")).json()["refusals"] == {}
-        assert "headrace_versions_refused_total 0.0" in (await client.get("/metrics")).text
+        refusals = (await client.get("/readyz")).json()["refusals"]
+        assert list(refusals) == ["other"]
+        assert "it serves as a version of model ranking alone" in refusals["other"]["reason"]
+        assert "headrace_versions_refused_total 1.0" in (await client.get("/metrics")).text
 
 
 async def settled(model: LiveModel) -> bool:

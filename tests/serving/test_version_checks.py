@@ -17,16 +17,17 @@ from events_log import NOW
 from object_store import BUCKET, s3_server
 from parts import eventually
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from serving_tools import V1, V2, V3, Serve, activate, check_problem, ring, until_live
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import ArtifactInvalid
+from headrace.errors import ArtifactInvalid, StoreUnavailable
 from headrace.producer import Producer
 from headrace.settings import Settings, VersionSettings
 from headrace.signatures import Signer, make_key
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
-from headrace.versions import ROLLED_BACK, Manifest
+from headrace.versions import ROLLED_BACK, LiveVersion, Manifest
 from models.retrieval.artifact import file_digests
 from models.retrieval.retriever import Retriever
 from serving.services import Services, create_services
@@ -225,6 +226,49 @@ async def test_a_version_that_is_rolled_back_while_it_is_loaded_is_not_taken_up(
         assert live.version == V1
         await live._follow_version()
         assert live.version is None
+
+
+async def test_a_server_that_has_nothing_asks_again_for_the_version_before(
+    settings: Settings, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis, then the store, do not answer while it looks for one in the place of a damaged one."""
+    await asyncio.to_thread(ensure_topics, settings)
+    add_version(V1)
+    truncate(add_version(V2))
+    async with services_of(settings) as services:
+        versions, live, load = services.versions, services.live, services.loader.load
+        for number, version in enumerate((V1, V2), start=1):
+            await versions.activate("default", version, now=float(number), reason="a test")
+
+        async def no_history(*_: object) -> list[LiveVersion]:
+            raise RedisConnectionError("away")
+
+        def no_store(model_id: str, version: str) -> Retriever:
+            # The damaged one is not looked at again.
+            assert version == V1
+            raise StoreUnavailable("away")
+
+        history, live_now = versions.history, await versions.live("default")
+
+        async def still_live(_: str) -> LiveVersion | None:
+            return live_now
+
+        with monkeypatch.context() as patched:
+            patched.setattr(versions, "live", still_live)
+            patched.setattr(versions, "history", no_history)
+            with pytest.raises(RedisConnectionError):
+                await live._follow_version()
+            patched.setattr(versions, "history", history)
+            patched.setattr(services.loader, "load", no_store)
+            await live._follow_version()
+            assert live.version is None
+            patched.setattr(services.loader, "load", load)
+            await live._follow_version()
+        assert live.version == V1
+        assert (live.refusal is not None, live.refusals) == (True, 1)
+        monkeypatch.setattr(services.loader, "load", no_store)
+        await live._follow_version()
+        assert live.version == V1
 
 
 async def test_a_server_that_has_started_has_the_version_before_at_hand(
