@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import httpx
@@ -25,8 +27,9 @@ class Call:
     path: str
     """With its query."""
     status: int | None
+    """None: there is no answer, and none will come once `took_ms` is known."""
     took_ms: float | None
-    """Until the answer's head; a stream goes on after that."""
+    """Until the answer's head, or until it was given up; a stream goes on after that."""
     curl: str
 
 
@@ -35,24 +38,43 @@ class CallLog:
 
     def __init__(self, on_call: Callable[[Call], None] = lambda _: None) -> None:
         self.on_call = on_call
-        """`on_call` is told of each call twice: when it is made, and when it is answered."""
+        """`on_call` is told of each call twice: when it is made, and when it is over."""
         self._number = 0
 
-    def hooks(self) -> dict[str, list[Callable[..., object]]]:
-        """Return what `httpx.AsyncClient` calls around each request."""
-        return {"request": [self._began], "response": [self._answered]}
-
-    async def _began(self, request: httpx.Request) -> None:
+    @contextmanager
+    def noting(self, request: httpx.Request) -> Iterator[Callable[[httpx.Response], None]]:
+        """Note a call that is made within the block, which is given what takes its answer."""
         self._number += 1
         path = request.url.raw_path.decode("ascii", errors="replace")
         call = Call(self._number, request.method, path, None, None, curl_of(request))
-        request.extensions = {**request.extensions, "call": call, "began": time.perf_counter()}
-        self.on_call(call)
+        status: int | None = None
 
-    async def _answered(self, response: httpx.Response) -> None:
-        asked = response.request.extensions
-        took_ms = 1_000 * (time.perf_counter() - asked["began"])
-        self.on_call(replace(asked["call"], status=response.status_code, took_ms=took_ms))
+        def answered(response: httpx.Response) -> None:
+            nonlocal status
+            status = response.status_code
+
+        self.on_call(call)
+        began = time.perf_counter()
+        try:
+            yield answered
+        finally:
+            took_ms = 1_000 * (time.perf_counter() - began)
+            self.on_call(replace(call, status=status, took_ms=took_ms))
+
+
+class LoggedTransport(httpx.AsyncHTTPTransport):
+    """Makes calls as httpx does, and notes them, whatever comes of them."""
+
+    def __init__(self, log: CallLog, verify: ssl.SSLContext | bool) -> None:
+        super().__init__(verify=verify, trust_env=False)
+        self._log = log
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Make one call."""
+        with self._log.noting(request) as answered:
+            response = await super().handle_async_request(request)
+            answered(response)
+        return response
 
 
 def curl_of(request: httpx.Request) -> str:

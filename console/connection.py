@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import msgspec
 
-from console.calls import CallLog
+from console.calls import CallLog, LoggedTransport
 from headrace_client import AsyncClient, Retries
 from headrace_client.types import Ready
 
@@ -38,8 +38,8 @@ class Server:
 
     def http(self, log: CallLog | None = None) -> httpx.AsyncClient:
         """Return what makes the connections of one client."""
-        hooks = log.hooks() if log is not None else {}
-        return httpx.AsyncClient(verify=self._tls, event_hooks=hooks, trust_env=False)
+        transport = None if log is None else LoggedTransport(log, self._tls)
+        return httpx.AsyncClient(verify=self._tls, transport=transport, trust_env=False)
 
 
 @dataclass(frozen=True)

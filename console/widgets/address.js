@@ -3,7 +3,7 @@
  * wanted, and tells when somebody goes back or forth among them.
  */
 export default {
-  props: { query: String, steps: Number, unsaved: Boolean },
+  props: { query: String, steps: Number, unsaved: Boolean, stays: Boolean },
   emits: ["gone"],
   computed: {
     place() {
@@ -12,9 +12,8 @@ export default {
   },
   watch: {
     place(now, before) {
-      const address = location.pathname + (now.query && `?${now.query}`);
-      if (now.steps > before.steps) history.pushState(null, "", address);
-      else history.replaceState(null, "", address);
+      if (now.steps > before.steps) history.pushState(null, "", this.address());
+      else history.replaceState(null, "", this.address());
     },
   },
   mounted() {
@@ -26,8 +25,13 @@ export default {
     window.removeEventListener("beforeunload", this.ask);
   },
   methods: {
+    address() {
+      return location.pathname + (this.query && `?${this.query}`);
+    },
     tell() {
-      this.$emit("gone", location.search.slice(1));
+      if (!this.stays) this.$emit("gone", location.search.slice(1));
+      // A link within the page is a step of the history, too.
+      else if (location.search.slice(1) !== this.query) history.replaceState(null, "", this.address());
     },
     ask(event) {
       if (this.unsaved) event.preventDefault();

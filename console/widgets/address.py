@@ -14,13 +14,19 @@ Query = Mapping[str, str]
 class Address(Element, component="address.js"):
     """The query of the page's address."""
 
-    def __init__(self, query: Query, on_gone: Callable[[Query], object] = lambda _: None) -> None:
-        """`query`: as the page was opened; `on_gone` is given that of a step gone to with Back."""
+    def __init__(self, query: Query, on_gone: Callable[[Query], object] | None = None) -> None:
+        """`query`: as the page was opened; `on_gone` is given that of a step gone to with Back.
+
+        Without `on_gone` the page stays as it is, and so does the address.
+        """
         super().__init__()
         self.query: Query = dict(query)
         self._on_gone = on_gone
-        self._props.update(query=urlencode(self.query), steps=0, unsaved=False)
-        self.on("gone", self._gone)
+        self._props.update(
+            query=urlencode(self.query), steps=0, unsaved=False, stays=on_gone is None
+        )
+        if on_gone is not None:
+            self.on("gone", self._gone)
 
     def note(self, chosen: Query, *, step: bool = False) -> None:
         """Have the address say what was chosen; what is "" is left out.
@@ -47,4 +53,4 @@ class Address(Element, component="address.js"):
             return None
         self.query = gone_to
         self._props["query"] = urlencode(gone_to)
-        return self._on_gone(gone_to)
+        return self._on_gone(gone_to) if self._on_gone is not None else None

@@ -27,7 +27,7 @@ def calls_panel(visit: Visit) -> None:
 
     def show(call: Call) -> None:
         row = shown.get(call.number)
-        if row is None and call.status is None:
+        if row is None and call.took_ms is None:
             with rows:
                 row = shown[call.number] = _Row(call)
             row.root.move(target_index=0)
@@ -55,9 +55,10 @@ class _Row:
                 CopyButton(call.curl, f"the curl line of {call.method} {path}")
 
     def answer(self, call: Call) -> None:
-        """Show what came of it, if anything has."""
-        if call.status is None:
+        """Show what came of it, if it is over."""
+        if call.took_ms is None:
             return
-        self._status.set_text(str(call.status))
-        self._status.classes(replace="badge good" if call.status < 400 else "badge bad")
+        is_good = call.status is not None and call.status < 400
+        self._status.set_text("no answer" if call.status is None else str(call.status))
+        self._status.classes(replace="badge good" if is_good else "badge bad")
         self._took.set_text(formats.milliseconds(call.took_ms))

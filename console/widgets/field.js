@@ -5,6 +5,7 @@ export default {
     label: String,
     kind: String,
     value: {},
+    serial: Number,
     hint: String,
     options: Array,
     least: Number,
@@ -18,8 +19,8 @@ export default {
     return { held: this.value };
   },
   watch: {
-    value(value) {
-      this.held = value;
+    serial() {
+      this.held = this.value;
     },
   },
   methods: {

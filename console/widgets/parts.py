@@ -62,6 +62,7 @@ class Field(Element, component="field.js"):
             label=label,
             kind=kind,
             value=value,
+            serial=0,
             hint=hint,
             options=[{"value": key, "label": name} for key, name in (options or {}).items()],
             least=least,
@@ -81,6 +82,8 @@ class Field(Element, component="field.js"):
         """Show another value."""
         self.value = value
         self._props["value"] = value
+        # Whatever was typed since: the value may be the one that was shown before that.
+        self._props["serial"] += 1
 
     def set_options(self, options: Mapping[str, str]) -> None:
         """Offer other values."""

@@ -129,9 +129,10 @@ async def _into_shadow(
     async with sole_writer(of_shadow) as redis:
         shadow = Shadow(redis, settings, namespace)
         record, goes_on = await _plan(shadow, settings, options)
-        if not goes_on:
-            await _begin(shadow, record)
+        # From here on what an earlier replay left is no whole shadow, and is not taken for one.
+        await shadow.store(record)
         listener.begun(record, goes_on)
+        record = await _without_leftovers(shadow, record)
         target = ShadowTarget(redis, shadow)
         return await run_replay(settings, record, target, limits, listener.moved)
 
@@ -167,14 +168,20 @@ async def _plan(
     if before is None:
         await shadow.check_empty()
     window = await asyncio.to_thread(_window, settings, options)
-    return ReplayRecord(window=window, begun_at=time.time(), asked=asked), False
+    record = ReplayRecord(
+        window=window, begun_at=time.time(), asked=asked, has_leftovers=before is not None
+    )
+    return record, False
 
 
-async def _begin(shadow: Shadow, record: ReplayRecord) -> None:
-    """Have the shadow hold this replay, with nothing applied yet."""
-    if await shadow.read() is not None:
-        await shadow.delete()
+async def _without_leftovers(shadow: Shadow, record: ReplayRecord) -> ReplayRecord:
+    """Have the shadow hold nothing of an earlier replay; return its record then."""
+    if not record.has_leftovers:
+        return record
+    await shadow.clear()
+    record = msgspec.structs.replace(record, has_leftovers=False)
     await shadow.store(record)
+    return record
 
 
 def size(record: ReplayRecord) -> int:

@@ -65,9 +65,9 @@ async def run_replay(
     counts = Counter(_flat(record.counts))
     async with aclosing(_ahead(_batches(settings, record, limits))) as batches:
         async for batch in batches:
-            # Were it cancelled between the two, what was applied would count as known hereafter.
-            record = await to_its_end(_apply_and_store(batch, target, record, counts))
-            progress(record)
+            # Were it cancelled in between, what was applied would count as known hereafter, and
+            # what was stored would not be told.
+            record = await to_its_end(_apply_and_store(batch, target, record, counts, progress))
             await pace.keep(len(batch.piece.rows))
     record = msgspec.structs.replace(record, is_complete=True)
     await target.store(record)
@@ -75,9 +75,13 @@ async def run_replay(
 
 
 async def _apply_and_store(
-    batch: Batch, target: Target, record: ReplayRecord, counts: Counter[tuple[str, str]]
+    batch: Batch,
+    target: Target,
+    record: ReplayRecord,
+    counts: Counter[tuple[str, str]],
+    progress: Callable[[ReplayRecord], None],
 ) -> ReplayRecord:
-    """Apply a batch, count it, and store the record after it."""
+    """Apply a batch, count it, store the record after it, and tell of it."""
     if batch.events:
         outcomes = await target.apply(batch.events)
         counts.update(
@@ -86,6 +90,7 @@ async def _apply_and_store(
     counts.update(batch.counts)
     record = _after(record, batch, counts)
     await target.store(record)
+    progress(record)
     return record
 
 

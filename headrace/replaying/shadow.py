@@ -35,6 +35,8 @@ class ReplayRecord(Struct, frozen=True, kw_only=True):
     positions: dict[str, int] = {}
     """By the name of a place that is done, where a worker goes on."""
     counts: Counts = {}
+    has_leftovers: bool = False
+    """Whether what an earlier replay left there is still to be deleted, before anything else."""
     is_complete: bool = False
 
 
@@ -58,11 +60,15 @@ class Shadow:
 
     async def delete(self) -> None:
         """Delete the shadow, its record last."""
+        await self.clear()
+        await self._redis.delete(self._key)
+
+    async def clear(self) -> None:
+        """Delete everything but the record."""
         async for keys in scan_of_model(self._redis, self.settings):
             await delete_keys(
                 self._redis, [key for key in self._own(keys) if key != self._key.encode()]
             )
-        await self._redis.delete(self._key)
 
     async def check_empty(self) -> None:
         """Raise `HeadraceError` when anything stands in the namespace."""

@@ -11,7 +11,7 @@ import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from feed_tools import act
 from playwright.async_api import Browser, expect
-from system import KEY, System, key_with
+from system import KEY, System, key_with, ring, title
 
 from console.pages import PAGES
 from headrace.keys import KeyStore, Scope
@@ -107,6 +107,9 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     """So does one that is opened while it is away."""
     page = visitor.page
     await page.wait_for_selector(".card")
+    items = await page.context.new_page()
+    await items.goto(f"{system.console}/items?id={ring(1)}")
+    await expect(items.locator(".item-title")).to_have_text(title(1))
     shown = {"/live": "tbody tr", "/models": ".version", "/streams": "tbody tr"}
     there = {path: await page.context.new_page() for path in shown}
     for path, each in there.items():
@@ -121,6 +124,16 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
         assert await each.locator(shown[path]).count() > 0
     await page.locator(".card").first.get_by_role("button", name="Open").click()
     await expect(page.locator(".toast.bad")).to_contain_text("does not answer")
+    # Nor is shown as done what nobody has taken, or as asked what was given up.
+    await page.locator(".card").first.get_by_role("button", name="Rate 4 of 5").click()
+    await expect(page.locator(".toast.bad")).to_have_count(2)
+    await expect(page.locator(".star.given")).to_have_count(0)
+    sent = page.locator(".call-list li", has_text="/v1/events").first
+    await expect(sent.locator(".badge.bad")).to_have_text("no answer")
+    # While another item is on its way, nothing acts on the one before.
+    await items.locator(".found-item").first.click()
+    await expect(items.locator(".trouble-card").first).to_contain_text("headrace up")
+    await expect(items.get_by_role("button", name="Delete …")).to_have_count(0)
     late = {path: await page.context.new_page() for path in ("/feed", "/models", "/items")}
     for path, each in late.items():
         await each.goto(system.console + path)
@@ -129,7 +142,7 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     system.server.start()
     for each in (page, *there.values()):
         await expect(each.locator(".pill.good")).to_be_visible()
-    for each in (page, *there.values(), *late.values()):
+    for each in (page, items, *there.values(), *late.values()):
         await expect(each.locator(".trouble-card")).to_have_count(0)
     await expect(late["/models"].get_by_label("Epochs")).to_be_visible()
     await expect(late["/items"].locator(".pager")).to_contain_text("1 to 20 of")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from nicegui import ElementFilter, ui
 from nicegui.testing import user_simulation
+from nicegui.testing.user_interaction import UserInteraction
 from parts import PATIENCE_S, eventually
 
 from console import formats, sessions
@@ -31,7 +33,9 @@ from console.pages.live.newest import newest
 from console.pages.models.changes import answered, measured
 from console.pages.models.gate import draw_verdict
 from console.pages.models.train_form import read_parameters, read_time, told_of_undo
+from console.pages.streams import letters
 from console.pages.streams.questions import before_cancel, before_resume, promotable
+from console.pages.streams.replays import Replays
 from console.pages.streams.topics import partition_rows, topic_row
 from console.sessions import IDLE_S, Sessions
 from console.titles import Titles
@@ -43,6 +47,7 @@ from console.widgets.table import LiveTable
 from headrace_client import AsyncClient, HeadraceError, Unreachable
 from headrace_client.errors import Refused, from_response
 from headrace_client.types import (
+    DeadLetter,
     FoundItems,
     Interaction,
     Item,
@@ -52,7 +57,11 @@ from headrace_client.types import (
     PartitionInfo,
     Reason,
     Recommendation,
+    ReplayList,
+    ReplayRequest,
     ReplayTask,
+    ResendRequest,
+    ResentLetter,
     Swap,
     TopicInfo,
 )
@@ -226,13 +235,14 @@ def test_a_body_too_long_for_a_line_is_not_cut_into_what_is_no_json() -> None:
 
 async def test_a_call_that_nobody_answers_is_told_of() -> None:
     told: list[Call] = []
-    async with httpx.AsyncClient(
-        event_hooks=CallLog(told.append).hooks(), trust_env=False
-    ) as client:
+    async with Server("http://127.0.0.1:9").http(CallLog(told.append)) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get("http://127.0.0.1:9/v1/key")
-    [call] = told
-    assert (call.method, call.path, call.status, call.took_ms) == ("GET", "/v1/key", None, None)
+    made, over = told
+    assert (made.method, made.path, made.status, made.took_ms) == ("GET", "/v1/key", None, None)
+    # Nobody waits for it any more.
+    assert over == dataclasses.replace(made, took_ms=over.took_ms)
+    assert over.took_ms is not None
 
 
 @pytest.mark.parametrize(
@@ -624,7 +634,14 @@ def replay(name: str, **fields: object) -> ReplayTask:
     ("fields", "resume", "cancel"),
     [
         ({}, "goes on into shadow where it was left", "Resume goes on where it was left"),
-        ({"total": None}, "had not begun; it begins to fill shadow", "where it was left"),
+        ({"total": None}, "had not begun; it begins to fill shadow, or goes on", "was left"),
+        ({"total": None, "status": "QUEUED"}, "begins to fill shadow", "Resume asks for it again"),
+        (
+            {"total": None, "anew": True},
+            "once what an earlier replay left there is del",
+            "was left",
+        ),
+        ({"anew": True}, "goes on into shadow where it was left", "where it was left"),
         ({"into": None}, "begins again, into the live state", "begins again, and what was applied"),
         ({"dry_run": True}, "begins again; nothing is written", "counts from the beginning"),
         ({"action": "promote"}, "shadow becomes the live state", "Resume asks for it again"),
@@ -633,8 +650,14 @@ def replay(name: str, **fields: object) -> ReplayTask:
 def test_what_comes_of_cancelling_and_resuming_is_said_of_each_kind_of_replay(
     fields: dict[str, object], resume: str, cancel: str
 ) -> None:
-    assert resume in before_resume(replay("a", **fields)).consequence
-    assert cancel in before_cancel(replay("a", **fields)).undo
+    asked = replay("a", **fields)
+    question = before_resume(asked)
+    assert resume in question.consequence
+    assert cancel in before_cancel(asked).undo
+    # What deletes is warned of, as when the replay was asked for.
+    deletes = asked.anew and asked.total is None
+    assert ("What is deleted cannot be brought back." in question.undo) == deletes
+    assert question.danger == (deletes or asked.action == "promote")
 
 
 def test_a_shadow_is_promoted_from_the_replay_that_filled_it_last() -> None:
@@ -646,6 +669,98 @@ def test_a_shadow_is_promoted_from_the_replay_that_filled_it_last() -> None:
     assert promotable([replay("later"), first]) == {"later"}
     assert promotable([replay("broken", status="CANCELLED"), first]) == set()
     assert promotable([replay("live", action="promote", total=None), first]) == set()
+
+
+class Faint:
+    """Stands for the API of a server that does not answer the next so many deeds."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    async def replays(self) -> ReplayList:
+        return ReplayList(replays=[replay("dry", dry_run=True)])
+
+    async def start_replay(self, request: ReplayRequest) -> ReplayTask:
+        if not request.dry_run:
+            self._fail()
+        return replay("dry", dry_run=request.dry_run)
+
+    async def resend(self, letter_id: str, _: ResendRequest) -> ResentLetter:
+        self._fail()
+        return ResentLetter(
+            id=letter_id, topic="ratings", key="ann", value="", sent=False, token=None
+        )
+
+    async def close(self) -> None: ...
+
+    def _fail(self) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Unreachable("", not_sent=True)
+
+
+def faint_visit(failures: int) -> Visit:
+    """Return a visit to that server."""
+    visit = opened_visit()
+    visit.api = Faint(failures)  # type: ignore[assignment]
+    return visit
+
+
+def buttons(words: str) -> list[Tag]:
+    """Return the buttons that say this."""
+    return [each for each in ElementFilter(kind=Tag) if (each.tag, each.text) == ("button", words)]
+
+
+async def can_click(words: str) -> bool:
+    return any(not each.is_disabled for each in buttons(words))
+
+
+async def is_said(words: str) -> bool:
+    return any(words in each.text for each in ElementFilter(kind=Tag))
+
+
+async def test_a_replay_that_could_not_be_asked_for_needs_no_other_dry_run() -> None:
+    async with user_simulation(lambda: Replays(faint_visit(1))) as user:
+        await user.open("/")
+        with user:
+
+            async def click(words: str) -> None:
+                await eventually(lambda: can_click(words), f"{words} can be clicked")
+                UserInteraction(user, set(buttons(words)), None).click()
+
+            async def is_answered() -> bool:
+                return not buttons("Replay")
+
+            await click("Dry run")
+            for told, again in (("do it again.", True), ("The replay is queued.", False)):
+                await click("Replay …")
+                await click("Replay")
+                await eventually(lambda told=told: is_said(told), told)
+                await eventually(is_answered, "the question is gone")
+                assert await can_click("Replay …") == again
+
+
+async def test_a_letter_that_could_not_be_checked_is_checked_again_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(letters, "AGAIN_S", 0.5)
+    letter = DeadLetter(
+        id="0/1", buried_at=0.0, topic="ratings", partition=0, offset=1, field="", reason="",
+        resent=False, key=None, key_base64=None, value="{}", value_base64=None,
+    )  # fmt: skip
+
+    def page() -> None:
+        visit = faint_visit(1)
+        visit.run(letters.Mender(visit, letter).ask())
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+            told = f"The server at http://127.0.0.1:9 does not answer. {AWAY} It is asked again"
+            await eventually(lambda: is_said(told), "why there is no answer is said")
+            assert not await can_click("Send again")
+            await eventually(lambda: is_said("A worker would take it"), "it is checked again")
+            assert await can_click("Send again")
 
 
 async def test_an_item_that_was_changed_is_read_anew() -> None:

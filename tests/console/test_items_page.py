@@ -54,6 +54,18 @@ async def test_the_search_and_the_item_are_kept_in_the_address(visitor: Visitor)
     await page.go_forward()
     await expect(shown).to_have_text(title(5))
 
+    # Back brings what was searched for before, whatever was typed and chosen since.
+    await visitor.go("/items")
+    await page.locator(".found-item").first.click()
+    await page.get_by_label("Search").fill("of the ring")
+    category = page.get_by_label("Category", exact=True)
+    await category.select_option("Other")
+    await expect(page.get_by_text("No item of the catalogue is like that.")).to_be_visible()
+    await page.go_back()
+    await expect(pager).to_contain_text("1 to 20 of")
+    await expect(page.get_by_label("Search")).to_have_value("")
+    await expect(category).to_have_value("")
+
 
 async def test_who_has_typed_something_is_asked_before_it_is_left(visitor: Visitor) -> None:
     page, dialog = visitor.page, visitor.page.get_by_role("dialog")

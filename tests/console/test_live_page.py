@@ -81,10 +81,14 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     route = page.get_by_role("row", name="POST /v1/recommendations")
     await expect(route.locator("td").first).to_have_text(re.compile(r"^[1-9]"))
 
+    await page.get_by_role("link", name="Skip to the page").press("Enter")
     await page.get_by_label("Window").select_option("1d")
     await expect(now).to_contain_text("a point each 5")
     # What is of now is of now, however long the window is.
     await expect(now).to_contain_text("Each is of the 10 s")
+    await expect(page).to_have_url(re.compile(r"/live\?window=1d$"))
+    # Back before the skip link: the page stays, and the address says what it shows.
+    await page.go_back()
     await expect(page).to_have_url(re.compile(r"/live\?window=1d$"))
     await page.reload()
     await expect(page.get_by_label("Window")).to_have_value("1d")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from parts import eventually
+from parts import PATIENCE_S, eventually
 from redis.asyncio import Redis
 from serving_tools import check_problem
 from state_tools import Log, check_against_log, read_log
 
+from headrace import state
 from headrace.cancellation import cancel_until_done
 from headrace.replaying import queue
 from headrace.replaying.job import run_job
@@ -159,6 +160,48 @@ async def test_one_that_is_cancelled_goes_on_where_it_was_left(
     anew = await counted(client, settings, into=shadow, anew=True)
     assert (anew["status"], anew["goes_on"], anew["anew"]) == ("SUCCEEDED", False, True)
     assert sum(outcomes["read"] for outcomes in anew["counts"].values()) == 9_000
+
+
+async def test_one_that_is_cancelled_while_it_deletes_leaves_nothing_to_promote(
+    client: httpx.AsyncClient,
+    settings: Settings,
+    redis: Redis,
+    shadow: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await asyncio.to_thread(Log(settings, USERS).send, EVENTS)
+    first = await ask(client, into=shadow)
+    await run_job(settings)
+    first = await look(client, first)
+    halfway = asyncio.Event()
+
+    async def delete_half(redis: Redis, keys: Sequence[bytes]) -> None:
+        await state.delete_keys(redis, keys[::2])
+        halfway.set()
+        await asyncio.Event().wait()
+
+    anew = await ask(client, into=shadow, anew=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("headrace.replaying.shadow.delete_keys", delete_half)
+        async with job(settings) as running:
+            await asyncio.wait_for(halfway.wait(), PATIENCE_S)
+            await client.delete(f"/v1/replays/{anew['id']}")
+            await running
+    left = await look(client, anew)
+    assert (left["status"], left["anew"], left["total"]) == ("CANCELLED", False, first["total"])
+
+    early = (await client.post(f"/v1/replays/{first['id']}/promote")).json()
+    await run_job(settings)
+    early = await look(client, early)
+    assert early["status"] == "FAILED"
+    assert f"The replay into {shadow} has not come to its end" in early["error"]
+
+    # What is left goes first, and nothing of it counts.
+    await client.post(f"/v1/replays/{anew['id']}/resume")
+    await run_job(settings)
+    whole = await look(client, anew)
+    assert (whole["status"], whole["state_hash"]) == ("SUCCEEDED", first["state_hash"])
+    assert sum(outcomes["new"] for outcomes in whole["counts"].values()) == EVENTS
 
 
 async def test_one_that_waits_is_cancelled_at_once_and_one_that_fails_says_why(

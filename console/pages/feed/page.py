@@ -67,7 +67,10 @@ class Feed:
         self._answer: RecommendationAnswer | None = None
         self._before: dict[str, int] = {}
         self._changed = 0
-        self._interactions: dict[str, Interaction] = {}
+        self._interactions: Mapping[str, Interaction] = {}
+        """Of the session as it was read last, and what was taken since."""
+        self._sent: dict[int, tuple[str, Interaction]] = {}
+        """By act, what is on its way: nobody has taken it yet."""
         self._acts: dict[int, tuple[str, str]] = {}
         """By serial number of an act, what was done with what, until its delay is told."""
         self._pending: dict[int, AcceptedEvent] = {}
@@ -124,6 +127,7 @@ class Feed:
         self._before, self._answer, self._interactions = {}, None, {}
         self._answered |= dict.fromkeys(self._pending)
         self._pending.clear()
+        self._sent.clear()
         self._list.show([], "", self._answered)
         self._message.set_visibility(False)
         self._delay.set_text("Open, rate or buy something: the list answers.")
@@ -195,7 +199,7 @@ class Feed:
             answer.recommendations,
             self._titles.known,
             self._before,
-            self._interactions,
+            {**self._interactions, **dict(self._sent.values())},
             by_model=answer.model is not None,
         )
         self._list.show(cards, answer.id, self._answered)
@@ -215,9 +219,10 @@ class Feed:
         serial, item_id, kind = event.args["serial"], event.args["item"], event.args["kind"]
         self._acts[serial] = (kind, item_id)
         sent = _event(kind, self._user_id, item_id, event.args["rating"], self._answer)
-        # A list may name it as a reason before the session is read anew.
-        self._interactions[item_id] = Interaction(
-            timestamp=sent.timestamp, rating=event.args["rating"], event=kind
+        # A list may name it as a reason before the session is read anew, or it is known as taken.
+        self._sent[serial] = (
+            item_id,
+            Interaction(timestamp=sent.timestamp, rating=event.args["rating"], event=kind),
         )
         try:
             outcome = await self._visit.api.send_event(sent)
@@ -226,7 +231,10 @@ class Feed:
             return
         if not isinstance(outcome, AcceptedEvent):
             self._give_up(serial, outcome.reason)
-        elif sent.user_id != self._user_id:
+            return
+        if serial in self._sent:
+            self._interactions = {**self._interactions, **dict([self._sent.pop(serial)])}
+        if sent.user_id != self._user_id:
             # No list of this one knows it.
             self._answer_act(serial, None)
         elif self._answer is not None and _knows(self._answer, outcome):
@@ -236,6 +244,7 @@ class Feed:
             self._pending[serial] = outcome
 
     def _give_up(self, serial: int, why: str) -> None:
+        self._sent.pop(serial, None)
         self._visit.toast(why, "bad")
         self._answer_act(serial, None)
 

@@ -90,6 +90,9 @@ class ItemView:
 
     def _choose(self, item_id: str | None) -> None:
         self._forget_form()
+        if item_id != self._item_id:
+            # Until it is there, nothing acts on the one before.
+            self._panel.reset()
         self._item_id, self._item = item_id, None
         self._address.note(self.query(), step=True)
         for panel in self._others:
@@ -229,10 +232,7 @@ class ItemView:
         self._offer_undo(f"{name} was {said}.", item.item_id, known, item)
         self._show(item.item_id)
 
-    async def _delete(self) -> None:
-        item_id = self._item_id
-        if item_id is None:
-            return
+    async def _delete(self, item_id: str) -> None:
         try:
             known = await self._known(item_id)
         except HeadraceError as error:
@@ -257,7 +257,8 @@ class ItemView:
         if await attempt(self._visit, work, lambda _: f"{item_id} is deleted.") is not None:
             self._offer_undo(f"{name} was deleted.", item_id, known, None)
             self._titles.forget(item_id)
-            self._choose_none()
+            if self._item_id == item_id:
+                self._choose_none()
             self._changed()
 
     def _offer_undo(

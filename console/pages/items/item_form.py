@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from console.limits import Limit
@@ -39,10 +40,10 @@ class ItemForm:
         item: Item | None,
         limits: Mapping[str, Limit],
         save: Callable[[Item], Awaitable[None]],
-        delete: Callable[[], Awaitable[None]],
+        delete: Callable[[str], Awaitable[None]],
         typed: Callable[[], None],
     ) -> None:
-        """`item`: None for a new one; `typed` is told of each change of a field."""
+        """`item`: None for a new one; `delete` is given its id; `typed` is told of each change."""
         self._save = save
         self._typed = typed
         self._limits = limits
@@ -71,7 +72,7 @@ class ItemForm:
             )  # fmt: skip
         with box("actions"):
             if item is not None:
-                button("Delete …", delete, kind="danger")
+                button("Delete …", partial(delete, item.item_id), kind="danger")
             self._button = button("Add …" if item is None else "Change …", self._do, kind="main")
         self._check()
 

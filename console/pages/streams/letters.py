@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import msgspec
 
 from console import formats
+from console.errors import is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Field, Moment
-from console.widgets.shared import Panel, badge, facts, opened
+from console.widgets.shared import AGAIN_S, Panel, badge, facts, opened
 from headrace_client import Conflict, HeadraceError
 from headrace_client.types import DeadLetter, DeadLetterList, ResendRequest
 
@@ -195,38 +196,39 @@ class Mender:
             with box("actions"):
                 button("Cancel", self._closed.set, kind="quiet", autofocus=True)
                 self._send = button("Send again", self._do, kind="main")
-        self._send.attribute("disabled", True)
-        check = self._visit.run(self._check())
+        self._begin_check()
         try:
             async with opened(self._visit, dialog):
                 await self._closed.wait()
         finally:
-            check.cancel()
+            self._checking.cancel()
 
-    async def _type(self, value: str) -> None:
+    def _type(self, value: str) -> None:
         self._typed = value
-        self._send.attribute("disabled", True)
-        await asyncio.sleep(_TYPED_S)
-        if value == self._typed:
-            await self._check()
+        self._checking.cancel()
+        self._begin_check(_TYPED_S)
 
-    async def _check(self) -> None:
-        """Ask the server whether a worker would take it."""
-        typed = self._typed
-        try:
-            would = await self._visit.api.resend(self._letter.id, self._request(dry_run=True))
-        except HeadraceError as error:
-            if self._warn(error):
-                await self._check()
-            elif typed == self._typed:
-                self._refuse(self._visit.trouble(error).what)
-            return
-        if typed == self._typed:
-            self._verdict.set_text(
-                f"A worker would take it: it goes to {would.topic}, {would.key}."
-            )
-            self._verdict.classes(replace="verdict good")
-            self._send.attribute("disabled", None)
+    def _begin_check(self, after_s: float = 0.0) -> None:
+        self._send.attribute("disabled", True)
+        self._checking = self._visit.run(self._check(after_s))
+
+    async def _check(self, after_s: float) -> None:
+        """Ask the server whether a worker would take it, until it has said so."""
+        await asyncio.sleep(after_s)
+        while True:
+            try:
+                would = await self._visit.api.resend(self._letter.id, self._request(dry_run=True))
+                break
+            except HeadraceError as error:
+                if self._warn(error):
+                    continue
+                self._refuse(self._visit.trouble(error).words)
+                if is_final(error):
+                    return
+            await asyncio.sleep(AGAIN_S)
+        self._verdict.set_text(f"A worker would take it: it goes to {would.topic}, {would.key}.")
+        self._verdict.classes(replace="verdict good")
+        self._send.attribute("disabled", None)
 
     async def _do(self) -> None:
         self._send.attribute("disabled", True)
@@ -236,7 +238,7 @@ class Mender:
             if self._closed.is_set():
                 self._visit.toast(self._visit.failure(error).words, "bad")
             elif self._warn(error):
-                await self._check()
+                self._begin_check()
             else:
                 self._refuse(self._visit.failure(error).words)
                 self._send.attribute("disabled", None)

@@ -12,6 +12,8 @@ ANEW = "Begin anew: delete a shadow that is there"
 _LIVE = "the live state"
 _KNOWN = "What workers have applied already changes nothing."
 _STAYS = "What is applied to the live state stays."
+_DELETED = "once what an earlier replay left there is deleted"
+_FOR_GOOD = "What is deleted cannot be brought back."
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ def before_replay(request: ReplayRequest, dry: ReplayTask) -> Question:
     if request.into is None:
         consequence, undo = f"{counted} {_KNOWN}", _STAYS
     else:
-        deleted = ", once what an earlier replay left there is deleted" if request.anew else ""
+        deleted = f", {_DELETED}" if request.anew else ""
         consequence = f"{counted} They are replayed into {into}{deleted}."
-        undo = "What is deleted cannot be brought back. " if request.anew else ""
+        undo = f"{_FOR_GOOD} " if request.anew else ""
         undo += (
             f"{into} is not served until it is promoted; a replay with “{ANEW}” begins it "
             "from nothing."
@@ -68,6 +70,9 @@ def before_cancel(replay: ReplayTask) -> Question:
     elif replay.into is None:
         consequence = f"{ends} What was applied stays."
         undo = f"Resume begins again, and what was applied changes nothing. {_STAYS}"
+    elif replay.total is None and replay.status == "QUEUED":
+        consequence = f"It has not begun; {replay.into} stays as it is."
+        undo = "Resume asks for it again."
     else:
         consequence = f"{ends} What was applied stays."
         undo = "Resume goes on where it was left."
@@ -78,24 +83,28 @@ def before_resume(replay: ReplayTask) -> Question:
     """Return what is asked before a replay that was cancelled or has failed is queued again."""
     if replay.action == "promote":
         return before_promotion(replay.into, "Go on with this promotion?", "Resume the promotion")
-    into = place(replay.into)
+    into, undo = place(replay.into), "It can be cancelled again."
+    deletes = False
     if replay.dry_run:
         title, consequence = "Count again?", "The dry run begins again; nothing is written."
-        undo = "It can be cancelled again."
     elif replay.into is None:
         title = "Begin this replay again?"
         consequence = f"It begins again, into {into}. {_KNOWN}"
-        undo = f"It can be cancelled again. {_STAYS}"
-    else:
-        begun = replay.total is not None
+        undo = f"{undo} {_STAYS}"
+    elif replay.total is not None:
         title = "Go on with this replay?"
+        consequence = f"It goes on into {into} where it was left."
+    elif replay.anew:
+        title, deletes = "Begin this replay?", True
+        consequence = f"It had not begun; it begins to fill {into}, {_DELETED}."
+        undo = f"{_FOR_GOOD} {undo}"
+    else:
+        title = "Begin this replay?"
         consequence = (
-            f"It goes on into {into} where it was left."
-            if begun
-            else f"It had not begun; it begins to fill {into}."
+            f"It had not begun; it begins to fill {into}, or goes on with what the same replay "
+            "left there."
         )
-        undo = "It can be cancelled again."
-    return Question(title, consequence, "Resume", undo, "It is queued again.")
+    return Question(title, consequence, "Resume", undo, "It is queued again.", danger=deletes)
 
 
 def before_promotion(into: str | None, title: str = "", verb: str = "Promote") -> Question:

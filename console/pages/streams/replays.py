@@ -254,7 +254,7 @@ class _Row:
 
 
 async def ask(visit: Visit, question: Question, do: Callable[[], Awaitable[object]]) -> bool:
-    """Ask, and do it if that is wanted; return whether it was."""
+    """Ask, and do it if that is wanted; return whether it was done."""
     if not await confirmed(
         visit,
         question.title,
@@ -264,8 +264,7 @@ async def ask(visit: Visit, question: Question, do: Callable[[], Awaitable[objec
         undo=question.undo,
     ):
         return False
-    await attempt(visit, do(), lambda _: question.done)
-    return True
+    return await attempt(visit, do(), lambda _: question.done) is not None
 
 
 def _words(replay: ReplayTask) -> str:
