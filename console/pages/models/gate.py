@@ -33,7 +33,7 @@ def _draw_interval(verdict: Mapping[str, Any]) -> None:
 
     kind = "good" if low > 0 else "bad" if high < 0 else ""
     picture = Tag("svg", f"interval {kind}", role="img", aria_label=_said(verdict))
-    picture.attribute("viewBox", f"-22 0 {_WIDTH + 44:.0f} 36")
+    picture.attribute("viewBox", f"-32 0 {_WIDTH + 64:.0f} 36")
     with picture:
         Tag("line", "axis", x1=0, x2=_WIDTH, y1=10, y2=10)
         Tag("line", "axis", x1=x(0), x2=x(0), y1=2, y2=18)
