@@ -305,6 +305,7 @@ async def test_a_server_is_ready_when_redis_and_kafka_answer(
         "model": None,
         "loading": False,
         "refused": None,
+        "refusals": {},
         "arms": {},
     }
     models = (await client.get("/v1/models")).json()
