@@ -16,6 +16,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from headrace.aggregates import AggregateKeys
 from headrace.backup_file import BackupWriter, Entry, Header, check, entries_of, writing
 from headrace.errors import HeadraceError
 from headrace.exchange import (
@@ -32,7 +33,8 @@ from headrace.positions import PositionStore
 from headrace.sessions import session_keys
 from headrace.settings import Settings
 from headrace.state import delete_keys, scan
-from headrace.store import connect, text
+from headrace.store import connect, read_together, text
+from headrace.topics import Place
 
 Progress = Callable[[int, int], None]
 """Is told how many keys of how many are done."""
@@ -179,8 +181,28 @@ async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[b
             group.add(key)
             # Of a user who is new while keys are listed, some were passed already.
             group.update(session_keys(key))
+    for state in settings.states:
+        for partition, of_partition in (await _keys_of_places(redis, state)).items():
+            groups.setdefault(b"%d" % partition, set()).update(of_partition)
     alone = groups.pop(b"", set()) - {*_positions_keys(settings)}
     return {**{tag: sorted(keys) for tag, keys in groups.items()}, b"": sorted(alone)}
+
+
+async def _keys_of_places(redis: Redis, state: Settings) -> dict[int, set[bytes]]:
+    """Return by partition number the streams and counts that its marks may tell of when read.
+
+    Those of topics that get their first events there while keys are listed, too.
+    """
+    keys = AggregateKeys(state)
+    places = [Place.parse(text(name)) for name in await redis.smembers(keys.streams)]
+    [applied] = await read_together(redis, PositionStore(redis, state).reading())
+    topics = {*applied.topic_ids.items(), *((each.topic, each.topic_id) for each in places)}
+    found: dict[int, set[bytes]] = {}
+    for number in {*range(state.topics.partitions), *(place.partition for place in places)}:
+        streams = {keys.stream(Place(topic, topic_id, number)) for topic, topic_id in topics}
+        counts = {keys.trending(topic, number) for topic, _ in topics}
+        found[number] = {key.encode() for key in streams | counts}
+    return found
 
 
 def _together(groups: Mapping[bytes, Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
