@@ -8,19 +8,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 from headrace.artifact_store import ArtifactStore
 from headrace.errors import ArtifactInvalid
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys
-from headrace.versions import Manifest
+from headrace.versions import Check, Manifest
 from models.retrieval.artifact import Artifact, load_artifact
 from models.retrieval.item_map import ItemMap, read_map
 from models.retrieval.probes import check_probes, load_probes
 from models.retrieval.ranker import Ranker
 from models.retrieval.ranker_probes import check_ranker_probes, load_ranker_probes
 from models.retrieval.retriever import Retriever
+
+_Read = TypeVar("_Read", Artifact, Ranker)
 
 
 class VersionLoader:
@@ -44,12 +49,14 @@ class VersionLoader:
 
     def check_files(self, model_id: str, version: str) -> None:
         """Raise what `check` raises, but for the probes: enough for one that was served before."""
-        ranks = self._ranks(model_id, version)
-        (self._read_ranker if ranks else self.read)(model_id, version)
+        if self._ranks(model_id, version):
+            self._read(model_id, version, Ranker)
+        else:
+            self.read(model_id, version)
 
     def load_ranker(self, model_id: str, version: str) -> Ranker:
         """Return a version of the kind `ranking`, checked. Raises what `load` raises."""
-        ranker = self._read_ranker(model_id, version)
+        ranker = self._read(model_id, version, Ranker)
         try:
             check_ranker_probes(ranker, load_ranker_probes(ranker))
         except ArtifactInvalid:
@@ -85,27 +92,19 @@ class VersionLoader:
 
     def read(self, model_id: str, version: str) -> Artifact:
         """Return the version's files, checked. Raises what `load` does."""
+        return self._read(model_id, version, load_artifact)
+
+    def _read(self, model_id: str, version: str, load: Callable[[Path, Check], _Read]) -> _Read:
         check = partial(self._trusted.check, version)
         folder = self._store.fetch(model_id, version, check)
         try:
-            artifact = load_artifact(folder, check)
-            _check_name(artifact.manifest, model_id, version)
+            found = load(folder, check)
+            _check_name(found.manifest, model_id, version)
         except ArtifactInvalid:
             # It may have been mended where it came from when it is asked for again.
             self._store.discard(model_id, version)
             raise
-        return artifact
-
-    def _read_ranker(self, model_id: str, version: str) -> Ranker:
-        check = partial(self._trusted.check, version)
-        folder = self._store.fetch(model_id, version, check)
-        try:
-            ranker = Ranker(folder, check)
-            _check_name(ranker.manifest, model_id, version)
-        except ArtifactInvalid:
-            self._store.discard(model_id, version)
-            raise
-        return ranker
+        return found
 
     def _ranks(self, model_id: str, version: str) -> bool:
         manifest = self._store.manifest(model_id, version)
