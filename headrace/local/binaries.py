@@ -74,6 +74,9 @@ def redis_command(binary: str, port: int, folder: Path) -> tuple[str, ...]:
         "daemonize": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        # A rewrite of the file takes a core for half a second and more: seldom, and uncompressed.
+        "auto-aof-rewrite-min-size": "256mb",
+        "rdbcompression": "no",
         # The append-only file alone brings the data back.
         "save": "",
         # A session that is evicted is lost; a write that is refused is tried again.

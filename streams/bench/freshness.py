@@ -23,7 +23,7 @@ from streams.bench.workers import Workers, child, shipped_workers
 
 _APART_S = (0.02, 0.06)
 """Between two probes: drawn from this range, so that they fall into step with nothing."""
-_LOOK_S = 0.001
+_LOOK_S = 0.002
 _PATIENCE_S = 60.0
 _LEVEL_S = 3
 """For so many seconds in a row the worker does as many events as come."""
