@@ -162,8 +162,13 @@ class VersionStore:
         await self._change(model_id, "create-model", "", now, reason)
 
     async def forget(self, model_id: str, versions: Iterable[str]) -> None:
-        """Forget deleted versions whose files are gone."""
-        names = list(versions)
+        """Forget deleted versions whose files are gone, but for those that have been live.
+
+        Else a rollback would lead to them again.
+        """
+        names = set(versions)
+        if names:
+            names -= {each.version for each in await self.history(model_id, _HISTORY)}
         if names:
             await self._redis.srem(self._key(model_id, "gone"), *names)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
@@ -22,6 +22,9 @@ from headrace.version_store import VersionStore
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
+_MARKED_S = 600.0
+"""For which a mark outlasts its version's files: whoever checked the version before puts it live
+within that time, if at all, and is refused."""
 
 
 class Retention:
@@ -39,6 +42,8 @@ class Retention:
         self._versions = versions
         self._store = store
         self._clock = clock
+        self._gone_since: dict[str, dict[str, float]] = {}
+        """By model and version that is marked, since when its files are known to be gone."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -60,7 +65,7 @@ class Retention:
         names = await asyncio.to_thread(self._store.versions, model_id)
         state = await self._versions.state(model_id)
         if state.deleted:
-            gone = set(names)
+            gone = {*names, *state.gone}
         else:
             # 1. Mark those too old: a mark keeps them from going live from then on.
             there = [name for name in names if name not in state.gone]
@@ -70,10 +75,17 @@ class Retention:
                 if await self._retire(model_id, version):
                     logger.info("version %s of model %s is not kept any more", version, model_id)
             gone = set((await self._versions.state(model_id)).gone)
-        # 2. Delete the files of those marked, and the mark last.
+        # 2. Delete the files of those marked, and long after them the mark.
         for version in gone & set(names):
             await asyncio.to_thread(self._store.delete, model_id, version)
-        await self._versions.forget(model_id, gone)
+        await self._forget(model_id, gone)
+
+    async def _forget(self, model_id: str, gone: Iterable[str]) -> None:
+        now, known = self._clock(), self._gone_since.get(model_id, {})
+        since = {version: known.get(version, now) for version in gone}
+        old = [version for version in gone if now - since[version] >= _MARKED_S]
+        await self._versions.forget(model_id, old)
+        self._gone_since[model_id] = since
 
     async def _retire(self, model_id: str, version: str) -> bool:
         try:

@@ -11,11 +11,13 @@ from object_store import small_version
 from redis.asyncio import Redis
 
 from headrace.artifact_store import ArtifactStore
+from headrace.errors import ChangeRefused
 from headrace.producer import Producer
 from headrace.settings import ExperimentSettings, Settings, VersionSettings
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
 from headrace.versions import (
+    ROLLED_BACK,
     Manifest,
     Verdict,
     read_manifest,
@@ -49,13 +51,19 @@ async def test_the_newest_stay_with_what_is_live_and_what_was_before_it(
         small_version(files.local, "default", name)
     for name in (NAMES[0], NAMES[1], NAMES[2]):
         await store.activate("default", name, now=NOW, reason="a test")
-    retention = Retention(settings, store, files)
+    times = [NOW]
+    retention = Retention(settings, store, files, lambda: times[-1])
     await retention.sweep()
     kept = [*reversed(NAMES[5:]), NAMES[3], NAMES[2], NAMES[1]]
     assert files.versions("default") == kept
-    assert (await store.state("default")).gone == frozenset()
+    # Whoever has just checked one of them cannot put it live.
+    with pytest.raises(ChangeRefused, match="was deleted"):
+        await store.activate("default", NAMES[4], now=NOW, reason="a test")
+    times.append(NOW + 600)
     await retention.sweep()
     assert files.versions("default") == kept
+    # Of those that have never been live nothing is remembered then.
+    assert (await store.state("default")).gone == {NAMES[0]}
     # One that somebody deletes goes, the rollback's target too; the live one goes with its model.
     await store.delete("default", NAMES[1], now=NOW, reason="deleted")
     await retention.sweep()
@@ -63,6 +71,35 @@ async def test_the_newest_stay_with_what_is_live_and_what_was_before_it(
     await store.delete_model("default", now=NOW, reason="deleted")
     await retention.sweep()
     assert files.versions("default") == []
+
+
+async def test_no_rollback_leads_to_what_was_deleted(
+    store: VersionStore, settings: Settings
+) -> None:
+    settings = msgspec.structs.replace(settings, versions=VersionSettings(keep=1))
+    files, times = ArtifactStore(settings), [NOW]
+    retention = Retention(settings, store, files, lambda: times[-1])
+    v1, v2, v3 = NAMES[:3]
+
+    async def sweep() -> list[str]:
+        for _ in range(2):
+            await retention.sweep()
+            times.append(times[-1] + 3_600)
+        return files.versions("default")
+
+    for name in (v1, v2, v3):
+        small_version(files.local, "default", name)
+        await store.activate("default", name, now=NOW, reason="a test")
+    await store.delete("default", v2, now=NOW, reason="deleted")
+    # What a rollback leads to by now outlasts its age.
+    assert await sweep() == [v3, v1]
+    assert (await store.state("default")).before == v1
+    await store.activate("default", v1, now=NOW, reason=ROLLED_BACK, expected=v3)
+    await store.delete("default", v3, now=NOW, reason="deleted")
+    assert await sweep() == [v1]
+    assert (await store.state("default")).before is None
+    with pytest.raises(ChangeRefused, match="was deleted"):
+        await store.activate("default", v3, now=NOW, reason=ROLLED_BACK)
 
 
 def judged(folder: Path, *, accepted: bool, live: str | None) -> Manifest:
