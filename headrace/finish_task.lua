@@ -6,14 +6,14 @@
 --       open       sorted set: ids of the tasks that have not ended
 --       active     hash: model id -> the id of its task that has not ended
 --       trained    hash: model id -> when it was last trained, in Unix seconds
---       succeeded  hash: model id -> what its last success was, as JSON
+--       successes  hash: model id -> what its last success was, as JSON
 --       kinds      hash: model id -> of which kind its versions are
 --       deleted    set: ids of models that are deleted, or being deleted
 -- ARGV  task id, number, model id, the task as JSON, when the model was trained ('': it was not),
 --       the success as JSON ('': it is none), the task's kind
 -- Returns whether it was ended.
 
-local fences, leases, marks, attempts, task, open, active, trained, succeeded, kinds,
+local fences, leases, marks, attempts, task, open, active, trained, successes, kinds,
   deleted = unpack(KEYS)
 local id, number, model, value, trained_at, success, kind = unpack(ARGV)
 
@@ -30,5 +30,5 @@ if trained_at ~= '' and redis.call('SISMEMBER', deleted, model) == 0 then
   redis.call('HSET', trained, model, trained_at)
   redis.call('HSET', kinds, model, kind)
 end
-if success ~= '' then redis.call('HSET', succeeded, model, success) end
+if success ~= '' then redis.call('HSET', successes, model, success) end
 return 1

@@ -13,6 +13,8 @@ from headrace.errors import TaskNotFound
 from headrace.settings import Settings
 from headrace.store import text
 from headrace.tasks import Status, Task
+from headrace.training_kinds import Mode
+from headrace.versions import TrainingData
 
 _PAGE = 200
 """Tasks read at once."""
@@ -22,10 +24,11 @@ class Success(Struct, frozen=True, kw_only=True):
     """The last training of a model that succeeded."""
 
     version: str
-    fingerprint: str
-    """Of the data."""
+    """It may have been deleted since."""
     made_with: str
-    """Digest of everything else that the version depends on."""
+    """Digest of everything that the version depends on besides the data."""
+    mode: Mode = "full"
+    data: TrainingData
 
 
 class TaskReader:
@@ -77,7 +80,7 @@ class TaskReader:
 
     async def last_success(self, model_id: str) -> Success | None:
         """Return the model's last training that succeeded."""
-        raw = await self._redis.hget(self._key("succeeded"), model_id)
+        raw = await self._redis.hget(self._key("successes"), model_id)
         return None if raw is None else msgspec.json.decode(raw, type=Success)
 
     async def _stored(self, task_id: str) -> Task:

@@ -321,7 +321,7 @@ class TaskStore(TaskReader):
             keys=[
                 *self._keys("fences", "leases", "marks", "attempts"),
                 self._key("task", task.id),
-                *self._keys("open", "active", "trained", "succeeded", "kinds", "deleted"),
+                *self._keys("open", "active", "trained", "successes", "kinds", "deleted"),
             ],
             args=[
                 task.id, fence, task.model_id, msgspec.json.encode(task),

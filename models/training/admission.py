@@ -56,6 +56,8 @@ async def admit(
 
 async def chosen_since(versions: VersionStore, live: LiveVersion, last: str) -> str | None:
     """Return in words that ops put the live version in the place of `last`; None: they did not."""
+    if live.version == last:
+        return None
     history = await versions.history(live.model_id)
     # One that a pin has kept out is none that they went back from.
     if not live.is_by_hand or all(each.version != last for each in history):

@@ -92,26 +92,23 @@ def base_of(
         return f"version {job.base} cannot be read: {exc}"
 
 
-def nothing_new(
-    store: ArtifactStore, job: Job, asked: str, erasures: str = "", *, goes_on: bool = False
-) -> bool:
+def nothing_new(job: Job, asked: str, erasures: str = "", *, goes_on: bool = False) -> bool:
     """Return whether the last success knows the log to its end already, asked for the same.
 
     An incremental version's fingerprint is of its base's and of what was read. So it would not tell
     where the last success has one, whatever is live since, nor where this training would: then
     `goes_on`. `asked`: `made_with` of the request; `erasures`: see `base_of`.
     """
-    if job.last is None or job.last.made_with != asked:
-        return False
-    manifest = store.manifest(job.model_id, job.last.version)
+    last = job.last
     return (
-        manifest is not None
-        and (goes_on or manifest.mode == "incremental")
-        and manifest.data.whole
-        and manifest.data.erasures == erasures
+        last is not None
+        and last.made_with == asked
+        and (goes_on or last.mode == "incremental")
+        and last.data.whole
+        and last.data.erasures == erasures
         and job.data is None
         and (job.request.from_, job.request.to) == (None, None)
-        and (manifest.data.through, manifest.data.topic_ids) == (job.through, job.topic_ids)
+        and (last.data.through, last.data.topic_ids) == (job.through, job.topic_ids)
     )
 
 

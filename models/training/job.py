@@ -89,7 +89,7 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     asked = made_with(job.request, parameters)
     erasures = read_erasures(settings).digest
     base = base_of(settings, store, job, parameters, erasures)
-    if nothing_new(store, job, asked, erasures, goes_on=isinstance(base, Base)):
+    if nothing_new(job, asked, erasures, goes_on=isinstance(base, Base)):
         tell(Report(step="nothing is new", fraction=READING, unchanged=True))
         return
 
@@ -112,10 +112,8 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
         notes = (*notes, feedback.note)
 
     # 2. Whether they are those that the last success was made from, or too few.
-    unchanged = job.last is not None and (job.last.fingerprint, job.last.made_with) == (
-        found,
-        asked,
-    )
+    last = job.last
+    unchanged = last is not None and (last.data.fingerprint, last.made_with) == (found, asked)
     of_data = {"events": len(columns), "fingerprint": found}
     if feedback is not None:
         of_data["feedback"] = msgspec.to_builtins(feedback.data)

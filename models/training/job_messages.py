@@ -37,7 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
     distributed: bool = False
     """Whether the processes that TF_CONFIG names run this job together."""
     last: Success | None = None
-    """The model's last success whose version is still there, unless it is to be trained anyway."""
+    """The model's last success, unless it is to be trained anew from the same."""
 
     @property
     def kind(self) -> Kind:

@@ -31,7 +31,7 @@ from headrace.task_store import Claim, LeaseLost, TaskStore
 from headrace.tasks import Status
 from headrace.unfinished import delete_unfinished
 from headrace.version_store import VersionStore
-from headrace.versions import Manifest
+from headrace.versions import LiveVersion, Manifest
 from models.retrieval.versions import check_version
 from models.training.admission import Outcome, admit, chosen_since
 from models.training.fingerprint import made_with
@@ -124,6 +124,11 @@ class Runner:
     async def _manifest(self, version: str) -> Manifest | None:
         return await asyncio.to_thread(self._store.manifest, self.task.model_id, version)
 
+    async def _if_kept(self, version: str) -> Manifest | None:
+        """Return the manifest of a version, None where it was deleted."""
+        gone = (await self._versions.state(self.task.model_id)).gone
+        return None if version in gone else await self._manifest(version)
+
     def _check_attempt(self) -> None:
         if self._attempt > _ATTEMPTS:
             raise HeadraceError(
@@ -166,12 +171,16 @@ class Runner:
             await cancel_until_done(sharing)
 
     async def _last_success(self) -> Success | None:
-        """Return the model's last success, if its version is still there."""
+        """Return the model's last success, if its version is there, or ops went back from it."""
         last = await self._tasks.last_success(self.task.model_id)
-        if last is None or await self._manifest(last.version) is None:
-            return None
-        gone = (await self._versions.state(self.task.model_id)).gone
-        return None if last.version in gone else last
+        if last is None or await self._if_kept(last.version) is not None:
+            return last
+        # What they went back from, and deleted, would be made anew, and go live.
+        live = await self._versions.live(self.task.model_id)
+        return last if await self._chosen_since(last, live) else None
+
+    async def _chosen_since(self, last: Success, live: LiveVersion | None) -> str | None:
+        return None if live is None else await chosen_since(self._versions, live, last.version)
 
     async def _run(self, job: Job) -> bool:
         """Follow the training's process to its end; return whether there was nothing to train.
@@ -279,23 +288,28 @@ class Runner:
         await self._finish(outcome, manifest)
 
     async def _keep_last(self) -> None:
-        """End a training that had nothing to train, with the last version live again."""
-        model_id = self.task.model_id
-        last = await self._tasks.last_success(model_id)
-        manifest = None if last is None else await self._manifest(last.version)
+        """End a training that had nothing to train, with the last version live again.
+
+        Unless ops have put another one live since.
+        """
+        last = await self._tasks.last_success(self.task.model_id)
+        if last is None:
+            raise HeadraceError("What was trained last is not known any more. Ask again.")
+        manifest = await self._if_kept(last.version)
+        live = await self._versions.live(self.task.model_id)
+        chosen = await self._chosen_since(last, live)
+        step = f"nothing new since version {last.version}"
         if manifest is None:
-            raise HeadraceError("The version of the last training was just deleted. Ask again.")
-        nothing_new = f"nothing new since version {manifest.version}"
-        live = await self._versions.live(model_id)
-        if live is not None and live.version == manifest.version:
-            step = nothing_new
-        elif live is not None and (
-            chosen := await chosen_since(self._versions, live, manifest.version)
-        ):
-            step = f"{nothing_new}; {chosen}, and it stays so"
-        else:
+            if not chosen:
+                raise HeadraceError("The version of the last training was just deleted. Ask again.")
+            step = f"{step}, which was deleted; {chosen}, and it stays so"
+            await self._end("SUCCEEDED", step, progress=1.0)
+            return
+        if chosen:
+            step = f"{step}; {chosen}, and it stays so"
+        elif live is None or live.version != manifest.version:
             again = await self._live_again(manifest.version, live.version if live else None)
-            step = f"{nothing_new}, which {again}"
+            step = f"{step}, which {again}"
         await self._finish(Outcome(step=step), manifest, trained=False)
 
     async def _live_again(self, version: str, instead_of: str | None) -> str:
@@ -330,8 +344,9 @@ class Runner:
         offsets = data.pop("through")
         success = Success(
             version=manifest.version,
-            fingerprint=manifest.data.fingerprint,
             made_with=made_with(self.task.request, self.task.request.parameters(self._settings)),
+            mode=manifest.mode,
+            data=manifest.data,
         )
         await self._end(
             outcome.status,

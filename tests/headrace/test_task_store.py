@@ -24,6 +24,7 @@ from headrace.task_store import (
 )
 from headrace.tasks import Task
 from headrace.training_requests import TrainingRequest
+from headrace.versions import TrainingData
 
 NOW = 1_704_060_026.0
 
@@ -416,7 +417,10 @@ async def test_a_log_and_the_last_success_are_kept(store: TaskStore) -> None:
     await store.save_log(running.task, running.fence, "fitted ✓".encode())
     assert await store.log(running.task.id) == "fitted ✓"
     assert await store.last_success("default") is None
-    success = Success(version="v", fingerprint="f", made_with="m")
+    data = TrainingData(
+        through={}, events=1, users=1, items=1, fingerprint="f", from_timestamp=0, to_timestamp=0
+    )
+    success = Success(version="v", made_with="m", data=data)
     await end(store, running, success=success)
     assert await store.last_success("default") == success
     assert await store.log(running.task.id) == "fitted ✓"

@@ -315,3 +315,15 @@ async def test_a_training_that_was_killed_ends_and_the_same_data_are_not_trained
         live = await versions.live("shop")
         assert live is not None
         assert live.version == other
+
+        # 6. Nor is what they went back from and deleted made anew.
+        await versions.delete("shop", done.version, now=0.0, reason="deleted")
+        kept = await reaches(tasks, await ask(tasks, "shop", with_feedback=True), "SUCCEEDED")
+        assert kept.step == (
+            f"nothing new since version {done.version}, which was deleted; ops rolled it back, "
+            "and it stays so"
+        )
+        assert kept.version is None
+        live = await versions.live("shop")
+        assert live is not None
+        assert live.version == other
