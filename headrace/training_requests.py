@@ -145,6 +145,8 @@ _LIMITS: Mapping[str, str] = {
 }
 """By field, what it may be."""
 
+_SHORT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+"""Rather a date (`20261101`) than Unix seconds, which have had ten digits since 2001."""
 _PARTITION = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _decoder = msgspec.json.Decoder(TrainingRequest)
 
@@ -165,7 +167,10 @@ def parse_request(raw: bytes | None) -> TrainingRequest:
 
 def request_of(fields: Mapping[str, Any]) -> TrainingRequest:
     """Return the request of these fields, which may all be text. Raises `InvalidEvent`."""
-    typed = {name: value if name in _TEXTS else _typed(value) for name, value in fields.items()}
+    typed = {
+        name: value if name in _TEXTS or _is_short(name, value) else _typed(value)
+        for name, value in fields.items()
+    }
     return parse_request(msgspec.json.encode(typed))
 
 
@@ -282,6 +287,8 @@ def _seconds(bound: float | str | Offsets | None) -> float | None:
     """Return a bound that is a time in Unix seconds. Raises `ValueError` for what is none."""
     if isinstance(bound, dict) or bound is None:
         return None
+    if isinstance(bound, str) and _SHORT.fullmatch(bound):
+        raise ValueError(f"{bound} may be a date")
     try:
         seconds = float(bound)
     except ValueError:
@@ -313,6 +320,10 @@ def _in_words(error: InvalidEvent, raw: bytes) -> InvalidEvent:
 
 _SHOWN = 100
 """Characters of a value that an error repeats."""
+
+
+def _is_short(name: str, value: Any) -> bool:
+    return name in ("from", "to") and isinstance(value, str) and bool(_SHORT.fullmatch(value))
 
 
 def _typed(value: Any) -> Any:

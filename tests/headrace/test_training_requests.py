@@ -40,6 +40,9 @@ def test_a_form_says_the_same_in_text() -> None:
         from_=request.from_, schema=DataSchema(type="rating"),
     )  # fmt: skip
     assert request.between() == (1_704_060_026.5, None)
+    # What may be a date is not taken for a number.
+    assert request_of({"to": "20261101"}).to == "20261101"
+    assert request_of({"to": "0"}).to == 0
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,9 @@ def test_a_time_is_unix_seconds_or_iso_8601_and_utc_if_it_does_not_say(
         ({"from": {"clicks": {"0": 9}}, "to": {"clicks": {"0": 8}}}, "to.clicks.0", "`from`, 9"),
         ({"from": "nan"}, "from", "is 'nan'; it must be Unix seconds"),
         ({"to": "inf"}, "to", "is 'inf'; it must be Unix seconds"),
+        # It is no second of the year 1970 that is meant.
+        ({"from": "20261101"}, "from", "is '20261101'; it must be Unix seconds, a time like"),
+        ({"to": "2026"}, "to", "is '2026'; it must be Unix seconds, a time like"),
         ({"from": "-5"}, "from", "is '-5'; it must be Unix seconds"),
         ({"from": "1969-12-31"}, "from", "is '1969-12-31'; it must be Unix seconds"),
         ({"params": {"width": "32"}}, "params", '{"width":"32"}; it must be numbers by the names'),
