@@ -140,11 +140,11 @@ def unfit(
         return f"version {version} was trained on a part of the log"
     if manifest.data.through == through:
         return f"nothing is new since version {version}"
-    anew = [
-        topic for topic, known in manifest.data.topic_ids.items() if topic_ids.get(topic) != known
-    ]
-    if anew:
-        return f"topics were made anew since version {version}: {', '.join(sorted(anew))}"
+    known = manifest.data.topic_ids
+    if others := sorted(known.keys() - topic_ids.keys()):
+        return f"version {version} was trained on other topics, too: {', '.join(others)}"
+    if anew := sorted(topic for topic in known if topic_ids[topic] != known[topic]):
+        return f"topics were made anew since version {version}: {', '.join(anew)}"
     for topic, by_partition in manifest.data.through.items():
         for partition, offset in by_partition.items():
             if through.get(topic, {}).get(partition, 0) < offset:

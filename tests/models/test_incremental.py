@@ -173,6 +173,8 @@ def test_what_is_nothing_to_go_on_from(toy_manifest: Manifest, tmp_path: Path) -
     assert unfit(manifest, "retrieval", TOY, through, {"ratings": "a", "clicks": "b"}) is None
     anew = unfit(manifest, "retrieval", TOY, through, {"ratings": "other"})
     assert anew == f"topics were made anew since version {manifest.version}: ratings"
+    fewer = unfit(manifest, "retrieval", TOY, through, {"clicks": "b"})
+    assert fewer == f"version {manifest.version} was trained on other topics, too: ratings"
     wider = msgspec.structs.replace(TOY, width=32)
     assert "width is 32" in str(unfit(manifest, "retrieval", wider, through, {"ratings": "a"}))
     behind = {"ratings": {"0": 1}}
