@@ -141,6 +141,7 @@ def train_ranking(
     calibration = _calibrated(scores, judged)
     since = float(columns.timestamp[judged_from - 1])
     verdict = None if gate is None else gate.judge(scorer, judged, since)
+    metrics |= {} if verdict is None else verdict.figures()
 
     # 4. Write the version.
     manifest = Manifest(

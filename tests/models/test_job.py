@@ -192,5 +192,6 @@ def test_a_second_stage_is_measured_beside_the_live_one(settings: Settings) -> N
     assert verdict is not None
     assert (verdict.against, verdict.live) == (first, first)
     assert verdict.events
+    assert manifest.metrics.items() >= verdict.figures().items()
     # The live one leaves retrieval's order as it is.
     assert verdict.baseline_ndcg_at_10 == pytest.approx(manifest.metrics["without_ndcg_at_10"])
