@@ -179,21 +179,20 @@ class VersionStore:
         at the next call, and what was cut off may be told twice.
         """
         untold, token = self._key(model_id, "untold"), secrets.token_hex(8)
-        if not await self._redis.exists(untold):
-            return
         lock = self._key(model_id, "telling")
-        if not await self._redis.set(lock, token, nx=True, px=_TELLING_MS):
-            return
         topic = Topics(self._settings).name(MODEL_VERSIONS)
-        try:
-            while raws := await self._redis.lrange(untold, 0, _TOLD_AT_ONCE - 1):
-                messages = [text(raw).encode() for raw in raws]
+        while await self._redis.exists(untold):
+            # For each sending anew: it must not lapse before what was sent is taken out.
+            if not await self._redis.set(lock, token, nx=True, px=_TELLING_MS):
+                return
+            try:
+                raws = await self._redis.lrange(untold, 0, _TOLD_AT_ONCE - 1)
                 await self._producer.send(
-                    [Outgoing(topic, model_id.encode(), message) for message in messages]
+                    [Outgoing(topic, model_id.encode(), text(raw).encode()) for raw in raws]
                 )
                 await self._redis.ltrim(untold, len(raws), -1)
-        finally:
-            await self._delete_own(keys=[lock], args=[token])
+            finally:
+                await self._delete_own(keys=[lock], args=[token])
 
     async def _change(
         self,

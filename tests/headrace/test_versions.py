@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ from kafka_tools import read_topic
 from redis.asyncio import Redis
 
 from headrace.errors import ChangeRefused, VersionNotFound
-from headrace.producer import Producer
+from headrace.producer import Outgoing, Position, Producer
 from headrace.settings import Settings
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
@@ -154,6 +154,32 @@ async def test_a_change_does_not_wait_for_kafka_and_is_told_when_it_is_back(
     assert [(each.sequence, each.live) for each in told(settings, "default")] == [(1, V1), (2, V2)]
     for producer in producers:
         await producer.close()
+
+
+async def test_whoever_tells_many_changes_keeps_others_from_it_to_the_end(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.version_store._TOLD_AT_ONCE", 1)
+    ensure_topics(settings)
+    away = Producer(msgspec.structs.replace(settings, kafka="127.0.0.1:9"), timeout_s=0.5)
+    await VersionStore(redis, settings, away).activate("default", V1, now=NOW, reason="a test")
+    lock = settings.key("live", "{default}", "telling")
+    left: list[int] = []
+
+    class SlowProducer(Producer):
+        async def send(self, records: Sequence[Outgoing]) -> list[Position]:
+            left.append(await redis.pttl(lock))
+            await redis.pexpire(lock, 5_000)
+            return await super().send(records)
+
+    producer = SlowProducer(settings)
+    await VersionStore(redis, settings, producer).activate("default", V2, now=NOW, reason="a test")
+    assert len(left) == 2
+    assert min(left) > 5_000
+    assert [each.live for each in told(settings, "default")] == [V1, V2]
+    assert not await redis.exists(lock)
+    for each in (away, producer):
+        await each.close()
 
 
 async def test_of_many_changes_at_once_each_sees_what_the_one_before_left(
