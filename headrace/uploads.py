@@ -6,8 +6,10 @@ store, from which a trainer fetches a file for as long as it reads it.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,20 +78,23 @@ class Uploads:
             whole = [path.name for path in self._folder.glob("[!.]*")]
         else:
             whole = self._remote.files(_FOLDER)
-        cut_off = [path.name[1 : -len(_ASIDE)] for path in self._folder.glob(f".*{_ASIDE}")]
+        asides = (path.name[1 : -len(_ASIDE)] for path in self._folder.glob(f".*{_ASIDE}"))
+        cut_off = [aside.rpartition(".")[0] for aside in asides]
         return sorted({*whole, *cut_off})
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there, and what was cut off of it."""
-        shutil.rmtree(self._aside(name), ignore_errors=True)
+        for aside in self._folder.glob(f".{glob.escape(name)}.*{_ASIDE}"):
+            shutil.rmtree(aside, ignore_errors=True)
         if self._remote is None:
             (self._folder / name).unlink(missing_ok=True)
         else:
             self._remote.delete(_FOLDER, name)
 
     def _aside(self, name: str) -> Path:
-        # A server's, in its cache, is cleared away with what was cut off of versions.
-        return self._folder / f".{name}{_ASIDE}"
+        # Another one each time: processes of one machine may fetch the same file at once. A
+        # server's, in its cache, is cleared away with what was cut off of versions.
+        return self._folder / f".{name}.{secrets.token_hex(4)}{_ASIDE}"
 
 
 def _named(data: DataFile) -> str:

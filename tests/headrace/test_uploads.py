@@ -38,10 +38,14 @@ def test_what_a_server_keeps_a_trainer_elsewhere_reads(address: str, tmp_path: P
     size, sha256 = server.keep(io.BytesIO(CONTENT), NAME)
     data = DataFile(name=NAME, bytes=size, sha256=sha256, schema=DataSchema())
     assert size == len(CONTENT)
-    for _ in range(2):
-        with trainer.fetched(data) as path:
-            assert path.read_bytes() == CONTENT
-            assert path.name == NAME
+    with trainer.fetched(data):
+        pass
+    # As two processes of a training do that is distributed.
+    with trainer.fetched(data) as path:
+        with trainer.fetched(data) as other_path:
+            assert other_path.read_bytes() == CONTENT
+        assert path.read_bytes() == CONTENT
+        assert path.name == other_path.name == NAME
     if address.startswith("s3"):
         # What was fetched was there for the reading alone.
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
