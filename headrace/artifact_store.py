@@ -64,6 +64,16 @@ class ArtifactStore:
         names = self._remote.folders(model_id) if self._remote else _names(self.local / model_id)
         return sorted(filter(is_version_name, names), reverse=True)
 
+    def cut_off(self, model_id: str) -> list[str]:
+        """Return of which versions there are files without a manifest: nobody brought it there.
+
+        As long as a version is being brought there it is among them. In a folder none ever is.
+        """
+        remote = self._remote
+        if remote is None:
+            return []
+        return [v for v in self.versions(model_id) if MANIFEST not in remote.files(model_id, v)]
+
     def models(self) -> list[str]:
         """Return the names of the folders in which a model's versions may lie."""
         names = self._remote.folders() if self._remote else _names(self.local)

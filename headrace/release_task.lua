@@ -4,16 +4,17 @@
 --       leases    sorted set: task id -> when its lease runs out
 --       attempts  hash: task id -> how often it was claimed
 --       pauses    sorted set: task id -> until when it is not to be taken, in Unix milliseconds
+--       marks     hash: task id -> 'cancel' once it is to be cancelled: it is taken at once for that
 -- ARGV  task id, number, '1' if this counts as an attempt that was broken off, the pause in
 --       milliseconds
 
-local fences, leases, attempts, pauses = unpack(KEYS)
+local fences, leases, attempts, pauses, marks = unpack(KEYS)
 local id, number, counts, pause = unpack(ARGV)
 
 if redis.call('HGET', fences, id) ~= number then return 0 end
 redis.call('ZREM', leases, id)
 redis.call('HDEL', fences, id)
-if tonumber(pause) > 0 then
+if tonumber(pause) > 0 and redis.call('HGET', marks, id) ~= 'cancel' then
   local time = redis.call('TIME')
   redis.call('ZADD', pauses, time[1] * 1000 + math.floor(time[2] / 1000) + pause, id)
 end

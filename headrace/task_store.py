@@ -210,6 +210,9 @@ class TaskStore(TaskReader):
     async def refuse_model(self, model_id: str) -> None:
         """Take no more requests for a model: it is deleted, or being deleted."""
         await self._redis.sadd(self._key("deleted"), model_id)
+        # What was claimed up to now says nothing of the model that may be created again.
+        last = int(await self._redis.get(self._key("fence")) or 0)
+        await self._redis.hset(self._key("refused"), model_id, str(last))
         for known in ("kinds", "trained"):
             await self._redis.hdel(self._key(known), model_id)
 
@@ -321,7 +324,8 @@ class TaskStore(TaskReader):
             keys=[
                 *self._keys("fences", "leases", "marks", "attempts"),
                 self._key("task", task.id),
-                *self._keys("open", "active", "trained", "successes", "kinds", "deleted"),
+                *self._keys("open", "active", "trained", "successes", "kinds"),
+                *self._keys("deleted", "refused"),
             ],
             args=[
                 task.id, fence, task.model_id, msgspec.json.encode(task),
@@ -341,7 +345,7 @@ class TaskStore(TaskReader):
         `counts`: as an attempt at it that was broken off.
         """
         await self._release(
-            keys=self._keys("fences", "leases", "attempts", "pauses"),
+            keys=self._keys("fences", "leases", "attempts", "pauses", "marks"),
             args=[task.id, fence, "1" if counts else "", int(pause_s * 1000)],
         )
 

@@ -92,6 +92,7 @@ class Runner:
         try:
             # 1. From here on no trainer that had the task before puts anything live.
             await self._versions.fence(self.task.model_id, self._fence)
+            await self._hold_lease()
             self._check_attempt()
 
             # 2. Say what is trained on, which stays so whoever goes on with the task.
@@ -260,7 +261,12 @@ class Runner:
 
     async def _store_log(self) -> None:
         """Store the log's end where every server can read it, if there is more of it."""
-        size, end = await asyncio.to_thread(end_of, self._log)
+        try:
+            size, end = await asyncio.to_thread(end_of, self._log)
+        except OSError as exc:
+            # Which says nothing of the lease.
+            logger.warning("the log of task %s cannot be read: %s", self.task.id, exc)
+            return
         if size != self._logged:
             shown = without_secrets(end, self._settings).encode()
             await self._tasks.save_log(self.task, self._fence, shown)

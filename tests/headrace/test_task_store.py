@@ -341,6 +341,11 @@ async def test_a_task_that_is_given_back_for_later_takes_no_place_and_is_cancell
     again = await claimed_in_time(store)
     assert (again.task.id, again.attempt) == (later.id, 2)
     assert await redis.zcard(settings.key("{tasks}", "pauses")) == 0
+    # Whoever cancels it while it is given back does not wait for the pause.
+    assert (await store.cancel(later.id, now=NOW)).status == "RUNNING"
+    await store.release(again.task, again.fence, counts=True, pause_s=600.0)
+    again = await claimed(store)
+    assert await store.hold(again.task, again.fence) == "cancelled"
 
 
 async def test_a_queued_task_is_cancelled_at_once(store: TaskStore) -> None:
@@ -477,3 +482,12 @@ async def test_a_model_that_is_deleted_while_it_trains_may_be_another_kind_at_on
     await end(store, claim, trained=True)
     await store.admit_model("books")
     assert (await ask(store, "books", kind="items")).kind == "items"
+    # It may be created again before the training has ended, too.
+    claim = await claimed(store)
+    await store.refuse_model("books")
+    await store.admit_model("books")
+    await end(store, claim, trained=True)
+    assert (await ask(store, "books", kind="retrieval")).kind == "retrieval"
+    await end(store, await claimed(store), trained=True)
+    with pytest.raises(InvalidEvent, match="of the kind retrieval"):
+        await ask(store, "books", kind="items")

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import msgspec
 import pytest
+from object_store import BUCKET, s3_server, small_version
 from parts import eventually
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -163,6 +165,15 @@ async def test_a_version_that_has_been_live_outlasts_its_cancelled_task(shop: Sh
     store = ArtifactStore(shop.settings)
     await delete_unfinished(shop.versions, store, shop.claim.task, now=NOW)
     assert not (await shop.versions.state("default")).gone
+
+
+async def test_a_log_that_cannot_be_read_costs_no_lease(shop: Shop) -> None:
+    runner = shop.runner()
+    assert not runner._log.exists()
+    await runner._hold()
+    await shop.tasks.cancel(shop.claim.task.id, now=NOW)
+    with pytest.raises(TaskCancelled):
+        await runner._hold()
 
 
 @asynccontextmanager
@@ -347,6 +358,31 @@ async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
     assert [path.name for path in kept.iterdir()] == uploads.names()
 
 
+async def test_a_version_that_was_cut_off_on_its_way_to_the_store_goes_with_its_task(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server(monkeypatch):
+        versions = VersionSettings(cache=str(tmp_path))
+        settings = msgspec.structs.replace(
+            shop.settings, artifacts=f"s3://{BUCKET}/x", versions=versions
+        )
+        store, leftovers = ArtifactStore(settings), Leftovers(settings, shop.tasks)
+        store.put(small_version(tmp_path, "default", BEFORE))
+        client = boto3.client("s3")
+        for version in (OTHER, shop.version):
+            client.put_object(Bucket=BUCKET, Key=f"x/default/{version}/items.json", Body=b"[")
+        for _ in range(2):
+            assert store.versions("default") == [shop.version, OTHER, BEFORE]
+            await leftovers.clear()
+        # The task of the newest one is open, and may go on with it.
+        assert store.versions("default") == [shop.version, BEFORE]
+        await shop.tasks.cancel(shop.claim.task.id, now=NOW)
+        await shop.runner(settings).run()
+        for _ in range(2):
+            await leftovers.clear()
+        assert store.versions("default") == [BEFORE]
+
+
 async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,6 +514,14 @@ async def test_a_kafka_that_is_away_for_a_moment_fails_no_task(
     with pytest.raises(KafkaUnavailable):
         await runner.run()
     assert (await tasks.get(task.id)).status == "RUNNING"
+    # Nor is it asked before a task is cancelled, whichever attempt that is.
+    await tasks.cancel(task.id, now=NOW)
+    await tasks.release(runner.task, runner._fence, counts=True, pause_s=600.0)
+    await redis.hset(settings.key("{tasks}", "attempts"), task.id, 5)
+    await (await attempt()).run()
+    assert (await tasks.get(task.id)).status == "CANCELLED"
+    task = await ask(tasks, "default")
+    runner = await attempt()
     await tasks.release(runner.task, runner._fence, counts=True)
     await redis.hset(settings.key("{tasks}", "attempts"), task.id, 4)
     await (await attempt()).run()
