@@ -142,6 +142,31 @@ async def test_what_ops_put_live_stands_against_the_same_data(shop: Shop) -> Non
     )
 
 
+async def test_what_ops_went_back_from_and_deleted_is_not_made_anew(shop: Shop) -> None:
+    await shop.runner().run()
+    await shop.went_live(BEFORE, ROLLED_BACK)
+    await shop.versions.delete("default", shop.version, now=NOW, reason="deleted")
+    await ask(shop.tasks, "default")
+    claim = await shop.tasks.claim(now=NOW)
+    assert claim is not None
+    shop.claim = claim
+    last = await shop.runner()._last_success()
+    assert last is not None
+    assert last.version == shop.version
+    await shop.runner()._keep_last()
+    task = await shop.task()
+    assert (task.status, task.version) == ("SUCCEEDED", None)
+    assert task.step == (
+        f"nothing new since version {shop.version}, which was deleted; ops rolled it back, and it "
+        "stays so"
+    )
+    assert await shop.live() == BEFORE
+    assert await shop.tasks.last_success("default") == last
+    # What a training has put live is no choice of theirs.
+    await shop.went_live(OTHER)
+    assert await shop.runner()._last_success() is None
+
+
 @pytest.mark.parametrize("by", ["the trainer", "the request"])
 async def test_a_task_that_is_cancelled_leaves_no_version(
     shop: Shop, by: str, monkeypatch: pytest.MonkeyPatch
