@@ -70,7 +70,7 @@ class ErasureFollower:
 
     async def _left(self) -> list[Erasure]:
         """Return what nobody may have carried out, and of whom one that died may have written."""
-        places = await self._patience.wait_out(self._done.read, "positions cannot be read")
+        places = await self._patience.wait_out(self._done.read, "erasures cannot be carried out")
         done = {
             place.partition: offset
             for place, offset in places.items()
@@ -95,5 +95,5 @@ class ErasureFollower:
             for partition, offset in self._log.positions.items()
         }
         await self._patience.wait_out(
-            partial(self._done.advance, reached), "Redis cannot be written to"
+            partial(self._done.advance, reached), "erasures cannot be carried out"
         )
