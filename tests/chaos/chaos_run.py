@@ -32,6 +32,8 @@ PROGRESS = 0.05
 """Share of the events by which the workers get on between two faults."""
 _WATCHED = 50
 """Users whose dictionaries are read again and again meanwhile."""
+_STOPPED_WITHIN_S = 3.0
+"""From SIGTERM to the end of a worker."""
 _PATIENCE_S = 180.0
 """Only there against hanging: nothing is measured by it."""
 _HUNG_BEYOND_S = 3.0
@@ -313,3 +315,6 @@ def check(summary: Summary) -> None:
     assert summary.differences == [], "\n".join(summary.differences)
     assert summary.went_back == [], summary.went_back[:10]
     assert [status for status, _ in summary.stops] == [0] * len(summary.stops)
+    # The one time that a test measures, for it is promised: a worker that has committed all, and
+    # has not taken leave of its broker 2.5 s after it began to stop, ends without.
+    assert max(seconds for _, seconds in summary.stops) < _STOPPED_WITHIN_S, summary
