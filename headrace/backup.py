@@ -170,11 +170,12 @@ async def _groups(redis: Redis, settings: Settings) -> Mapping[bytes, Sequence[b
     The keys without braces come last: the list of streams names all that were read.
     """
     groups: dict[bytes, set[bytes]] = {}
-    # What was served is many keys for a day, and stands in its topic.
-    served = settings.key("impressions", "").encode()
+    # What was served is many keys for a day, and stands in its topic. A replay or promotion that
+    # waits was asked for of the state as it was, and would begin once that is restored.
+    left_out = tuple(settings.key(name, "").encode() for name in ("impressions", "{replays}"))
     async for keys in scan(redis, settings):
         for key in _lasting(settings, keys):
-            if key.startswith(served):
+            if key.startswith(left_out):
                 continue
             tag = _TAG.search(key)
             group = groups.setdefault(tag[1] if tag else b"", set())

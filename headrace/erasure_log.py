@@ -8,7 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +44,8 @@ _AGAIN_S = 1.0
 _METADATA_MS = 10_000
 """How soon a partition is noticed that the topic did not have."""
 
-CarryOut = Callable[[Erasure], Awaitable[None]]
+CarryOut = Callable[[Sequence[Erasure]], Awaitable[None]]
+"""Is told of all erasures that were read together, when the log knows them."""
 
 
 class ErasureLog:
@@ -47,6 +56,18 @@ class ErasureLog:
         self.erasures = Erasures() if erasures is None else erasures
         self.positions: dict[int, int] = {}
         """By partition, the offset to read next."""
+        self._newest: dict[tuple[str, int], int] = {}
+        """By user and partition, the offset of the newest record that was read."""
+
+    def beyond(self, done: Mapping[int, int]) -> list[Erasure]:
+        """Return the erasures of users with a record at these offsets, by partition, or after."""
+        users = {
+            user_id
+            for (user_id, partition), offset in self._newest.items()
+            if offset >= done.get(partition, 0)
+        }
+        of_user = self.erasures.by_user
+        return [of_user[user_id] for user_id in users if user_id in of_user]
 
     def take(self, record: Any) -> Erasure | None:
         """Take a record of either Kafka client's; return the erasure, if it is one.
@@ -70,6 +91,7 @@ class ErasureLog:
             )
             return None
         self.erasures.add(erasure)
+        self._newest[erasure.user_id, record.partition] = record.offset
         return erasure
 
 
@@ -107,8 +129,8 @@ async def known_erasures(settings: Settings) -> AsyncIterator[Erasures]:
         await cancel_until_done(following)
 
 
-async def _take_note(_: Erasure) -> None:
-    """Do nothing more: that the log has taken the erasure is all."""
+async def _take_note(_: Sequence[Erasure]) -> None:
+    """Do nothing more: that the log has taken the erasures is all."""
 
 
 def _archived(settings: Settings) -> Iterator[Erasure]:
@@ -192,7 +214,7 @@ def _read_to_end(
 
 
 async def follow_erasures(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> None:
-    """Read on, and carry each erasure out once it is known, until cancelled.
+    """Read on, and carry erasures out once they are known, until cancelled.
 
     A broker that is away is waited for. Raises what `carry_out` raises.
     """
@@ -218,9 +240,8 @@ async def _follow(settings: Settings, log: ErasureLog, carry_out: CarryOut) -> N
             _assign(consumer, name, log)
             polled = await consumer.getmany(timeout_ms=_WAIT_MS)
             taken = [log.take(record) for records in polled.values() for record in records]
-            # All of them are known before the first is waited for.
-            for erasure in filter(None, taken):
-                await carry_out(erasure)
+            if erasures := [erasure for erasure in taken if erasure is not None]:
+                await carry_out(erasures)
     finally:
         # With a broker away, aiokafka lets its own cancelling of a fetch out of `stop`.
         with suppress(asyncio.CancelledError):

@@ -122,8 +122,11 @@ async def sole_writer(settings: Settings) -> AsyncIterator[Redis]:
         await writer.aclose()
 
 
-async def check_no_other(store: ExchangeStore, command: str) -> None:
-    """Raise `HeadraceError` when the exchange of another command was not brought to its end."""
+async def check_no_other(store: ExchangeStore, command: str | None = None) -> None:
+    """Raise `HeadraceError` when the exchange of another command was not brought to its end.
+
+    Without a command of one's own any exchange is another's.
+    """
     found = await store.read()
     if found is not None and found.command != command:
         raise HeadraceError(

@@ -23,9 +23,11 @@ from headrace.kafka_clients import client_options
 from headrace.kafka_reader import unreachable
 from headrace.settings import Settings
 from headrace.topic_figures import read_extents
-from headrace.topics import BOOTSTRAP_MS, DEAD_LETTERS, Topics
+from headrace.topics import BOOTSTRAP_MS, DEAD_LETTERS, ITEMS, MODEL_VERSIONS, RETRAIN, Topics
 
 _PATIENCE_S = 30.0
+_OF_NO_USER = frozenset({ITEMS, RETRAIN, MODEL_VERSIONS})
+"""Topics whose key is no user's, though it may read like one's."""
 _ID = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
 
 
@@ -48,15 +50,16 @@ class Letter(Struct, frozen=True):
     value: bytes | None
 
     @property
-    def origin(self) -> tuple[str, int, int, bytes]:
+    def origin(self) -> tuple[str, str, int, int, bytes]:
         """What is the same when a worker has buried a record twice.
 
-        The contents are in it, for a topic made anew has the same offsets once more.
+        A topic made anew has the same offsets once more; where its id is not known the contents
+        tell, as far as they can.
         """
         contents = hashlib.sha256()
         for part in (self.key, self.value):
             contents.update(b"-" if part is None else b"+%d:%b" % (len(part), part))
-        return self.topic, self.partition, self.offset, contents.digest()
+        return self.topic, self.topic_id, self.partition, self.offset, contents.digest()
 
 
 class Mark(Struct, frozen=True):
@@ -102,9 +105,16 @@ def letters(settings: Settings) -> Generator[Letter | Mark, None, None]:
             key=None if NO_KEY in headers else record.key,
             value=record.value,
         )
-        users = users_of(letter.key, letter.value)
+        users = _users(letter, topics)
         if not any(is_erased(letter, user_id, erasures, topics) for user_id in users):
             yield letter
+
+
+def _users(letter: Letter, topics: Topics) -> set[str]:
+    """Return whose the letter may be."""
+    if topics.plain(letter.topic) in _OF_NO_USER:
+        return set()
+    return users_of(letter.key, letter.value)
 
 
 def is_erased(letter: Letter, user_id: str, erasures: Erasures, topics: Topics) -> bool:
@@ -131,7 +141,7 @@ def find_letters(
     One that was buried twice is there once, as it was buried first, with the id that it got then;
     `wanted` is asked of it under each of its ids.
     """
-    ids: dict[tuple[str, int, int, bytes], str] = {}
+    ids: dict[tuple[str, str, int, int, bytes], str] = {}
     first_id: dict[str, str] = {}
     marks: set[str] = set()
     kept: list[tuple[float, str, Letter]] = []

@@ -34,9 +34,10 @@ class Applied(Struct, frozen=True):
 class PositionStore:
     """The positions in Redis, one hash: `<topic>/<topic id>/<partition>` to an offset."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, of: str = "positions") -> None:
+        """`of`: what has been done up to there, where that is not the applying of events."""
         self._redis = redis
-        self._key = settings.state_key("positions")
+        self._key = settings.state_key(of)
         self._topics_key = settings.state_key("positions", "topics")
         self._script: AsyncScript = redis.register_script(load_script("advance_positions.lua"))
 

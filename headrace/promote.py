@@ -57,10 +57,11 @@ async def promote(
     finally:
         await redis.aclose()
     await read_erasures()  # Nobody has to give way when they cannot be told.
-    # Whoever may still replay into the shadow gives way, too.
     async with (
-        sole_writer(shadow_settings(settings, namespace)),
         exchanging(settings, command, DELETING) as redis,
+        # Whoever may still replay into the shadow gives way, too. Only now: who comes later finds
+        # the record of the exchange.
+        sole_writer(shadow_settings(settings, namespace)),
     ):
         shadow, exchange = Shadow(redis, settings, namespace), ExchangeStore(redis, settings)
         under_way = await exchange.read()

@@ -31,7 +31,7 @@ from headrace.redis_eraser import RedisEraser
 from headrace.sessions import SessionStore
 from headrace.settings import Settings
 from headrace.store import DiscreetRedis, connect
-from headrace.topics import IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
+from headrace.topics import ERASURES, IMPRESSIONS, ITEMS, Place, TopicId, Topics, TopicWatch
 from headrace.tracing import start_tracing
 from headrace.trending import TrendingStore
 from streams.agents import EventsAgent, ItemsAgent
@@ -127,9 +127,11 @@ def create_app(
     erasing = ErasureFollower(
         settings,
         erasure_log,
+        known_topics[topics.name(ERASURES)].id,
         (*events_agent.in_hand, impressions_agent.in_hand),
         # Who keeps what was served writes of all models.
         RedisEraser(redis, *(settings.states if reads_common else [settings])),
+        PositionStore(redis, settings, of=ERASURES),
         patience,
     )
     items_agent = ItemsAgent(

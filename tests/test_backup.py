@@ -29,6 +29,7 @@ from headrace.erasures import Erasure, Erasures
 from headrace.errors import HeadraceError
 from headrace.exchange import ExchangeStore
 from headrace.positions import PositionStore
+from headrace.replaying.queue import ReplayQueue, ReplayTask
 from headrace.sessions import SessionStore
 from headrace.settings import Settings, WorkerSettings
 from headrace.state import scan
@@ -214,6 +215,11 @@ async def test_killed_in_the_middle_a_restore_is_run_again(
             await all_done(settings, redis)
 
 
+PROMOTION = ReplayTask(
+    id="1", action="promote", model_id="default", into="shadow", created_at=0.0, updated_at=0.0
+)
+
+
 async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
@@ -221,6 +227,8 @@ async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
     # What was served stands in its topic, and is not of the backup.
     served = settings.key("impressions", "list", "x")
     await redis.set(served, "a list")
+    queue = ReplayQueue(redis, settings)
+    await queue.add(PROMOTION)
     file = tmp_path / "backup.gz"
     await succeeds(settings, "backup", str(file))
     await ExchangeStore(redis, settings).store("headrace promote lost", "renaming")
@@ -229,6 +237,8 @@ async def test_what_was_not_brought_to_its_end_is_replaced_by_a_backup(
     await succeeds(settings, "restore", str(file), "--replace")
     assert await redis.get(settings.key("there")) == b"before"
     assert not await redis.exists(served)
+    # It is asked for again by whoever still wants it.
+    assert await queue.newest() == []
     assert await ExchangeStore(redis, settings).read() is None
 
 

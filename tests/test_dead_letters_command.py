@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from command_line import headrace
-from kafka_tools import read_topic, send_raw
+from kafka_tools import delete_topic, read_topic, send_raw
 from parts import Part, eventually
 from redis.asyncio import Redis
 
@@ -159,6 +159,11 @@ def test_a_record_that_was_buried_twice_is_one_letter(settings: Settings) -> Non
     sent = headrace("dead-letters", "send", twice, "--value=-", stdin=value, **settings.environ())
     assert sent.returncode == 0
     assert [each["id"] for each in listed(settings) if each["resent"]] == [once]
+    # The very same, of a topic made anew: another record, which nobody has sent again.
+    delete_topic(settings, "clicks")
+    bury(settings, "clicks", [(b"ann", b"{", "anew")])
+    assert [each["reason"] for each in listed(settings) if not each["resent"]].count("anew") == 1
+    assert len(listed(settings)) == 4
 
 
 def test_letters_are_chosen_by_reason_topic_and_age(settings: Settings) -> None:
@@ -293,11 +298,15 @@ def test_a_kafka_that_is_away_is_named() -> None:
 
 def test_letters_of_an_erased_user_are_neither_shown_nor_sent(settings: Settings) -> None:
     bury(settings, "clicks", [(b"ann", b"{", "before"), (b"bob", b"{", "another's")])
+    # Whose id is the user's, too.
+    bury(settings, "items", [(b"ann", b"{", "of an item")])
     [letter] = [each["id"] for each in listed(settings) if each["reason"] == "before"]
     erasure = Erasure(user_id="ann", at=time.time(), topic_ids={"clicks": "c"}, through={})
     send_raw(settings, "erasures", [(b"ann", msgspec.json.encode(erasure))])
     bury(settings, "clicks", [(b"ann", b"{{", "after")])
-    assert sorted(each["reason"] for each in listed(settings)) == ["after", "another's"]
+    assert sorted(each["reason"] for each in listed(settings)) == [
+        *("after", "another's", "of an item"),
+    ]
     ended = run(settings, "send", letter)
     assert ended.returncode == 1
     assert letter in ended.stderr

@@ -195,6 +195,30 @@ def test_json_lines_of_every_kind(settings: Settings, tmp_path: Path) -> None:
     assert written[4]["data"] == "no JSON"
 
 
+def test_what_a_row_says_itself_is_not_set_be_it_nothing_or_false(
+    settings: Settings, tmp_path: Path
+) -> None:
+    base = {"user_id": "ann", "item_id": "tea", "timestamp": NOW}
+    rows: list[dict[str, Any]] = [
+        {**base, "rating": 0, "context": {"mobile": False, "shop": ""}},
+        {**base, "rating": None, "context": {"mobile": None}},
+        {**base, "context": "at home"},
+        base,
+    ]
+    file, refused = tmp_path / "ratings.jsonl", tmp_path / "refused.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    given = ("--set=rating=5", "--set=context.mobile=yes", "--set=context.shop=b")
+    ended = run(settings, file, "--kind=rating", "--refused", refused, *given)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert [(each["rating"], each["context"]) for each in values(settings, "ratings")] == [
+        (0, {"mobile": False, "shop": ""}),
+        (5, {"mobile": "yes", "shop": "b"}),
+        (5, {"mobile": "yes", "shop": "b"}),
+    ]
+    [row] = map(json.loads, refused.open())
+    assert (row["row"], row["field"]) == (3, "context")
+
+
 def test_what_is_no_row_is_named_with_its_line_and_the_rest_goes(
     settings: Settings, tmp_path: Path
 ) -> None:

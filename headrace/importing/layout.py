@@ -143,9 +143,7 @@ class Shaper:
             for place in self._places.get(column) or self._places_of(column):
                 _put(fields, place, place.convert(value))
         for place, value in self._constants:
-            if not (fields.get(place.field, {}) if place.inner else fields).get(
-                place.inner or place.field
-            ):
+            if _lacks(fields, place):
                 _put(fields, place, value)
         return fields
 
@@ -191,6 +189,14 @@ class Shaper:
         if name == "categories":
             return partial(_texts, separator=self._layout.separator)
         return _CONVERSIONS.get(name, _text)
+
+
+def _lacks(fields: Mapping[str, Any], place: _Place) -> bool:
+    """Return whether a row says nothing there; 0, false and an empty text in an object do."""
+    if not place.inner:
+        return place.field not in fields
+    inside = fields.get(place.field, {})
+    return isinstance(inside, dict) and inside.get(place.inner) is None
 
 
 def _put(fields: dict[str, Any], place: _Place, value: Any) -> None:

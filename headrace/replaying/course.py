@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from headrace.erasure_log import known_erasures, read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
-from headrace.exchange import give_way, sole_writer
+from headrace.exchange import ExchangeStore, check_no_other, give_way, sole_writer
 from headrace.identity import IdentityGuard
 from headrace.log import log_spans, offsets_at
 from headrace.positions import PositionStore
@@ -98,6 +98,8 @@ async def _into_live(
     window = await asyncio.to_thread(_window, settings, options)
     redis = connect(settings, on_connect=IdentityGuard(settings, give_way))
     try:
+        # Over this connection: one that begins from now on has the replay give way.
+        await check_no_other(ExchangeStore(redis, settings))
         window = _up_to(window, await PositionStore(redis, settings).read())
         oldest_s = time.time() - EXPIRES_AFTER * settings.sessions.ttl_s
         limits = Limits(erasures, oldest_s, options.rate)
@@ -120,7 +122,7 @@ async def _into_shadow(
     limits = Limits(erasures, rate=options.rate)
     async with _reader(of_shadow) as redis:
         # What is refused is refused before anybody has to give way, and by a dry run, too.
-        record, goes_on = await _plan(Shadow(redis, settings, namespace), settings, options)
+        record, goes_on = await _plan(redis, settings, options, namespace)
         if options.dry_run:
             # Of what was applied already nothing would be applied.
             record = msgspec.structs.replace(record, counts={})
@@ -128,7 +130,7 @@ async def _into_shadow(
             return await run_replay(settings, record, NoTarget(), limits, listener.moved)
     async with sole_writer(of_shadow) as redis:
         shadow = Shadow(redis, settings, namespace)
-        record, goes_on = await _plan(shadow, settings, options)
+        record, goes_on = await _plan(redis, settings, options, namespace)
         # From here on what an earlier replay left is no whole shadow, and is not taken for one.
         await shadow.store(record)
         listener.begun(record, goes_on)
@@ -147,13 +149,15 @@ async def _reader(settings: Settings) -> AsyncIterator[Redis]:
 
 
 async def _plan(
-    shadow: Shadow, settings: Settings, options: ReplayOptions
+    redis: Redis, settings: Settings, options: ReplayOptions, namespace: str
 ) -> tuple[ReplayRecord, bool]:
     """Return where the replay into the shadow begins, and whether that is where it was left.
 
     Changes nothing. Raises `HeadraceError` when there can be no such replay.
     """
-    namespace = shadow.settings.namespace
+    # A promotion that was begun needs all of the shadow that it has not moved yet.
+    await check_no_other(ExchangeStore(redis, settings))
+    shadow = Shadow(redis, settings, namespace)
     asked = _asked(settings, options)
     before = await shadow.read()
     if before is not None and not options.anew:

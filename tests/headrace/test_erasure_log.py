@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -56,6 +57,29 @@ def test_the_topic_is_read_to_its_end_and_of_a_user_the_last_counts(made: Settin
     }
 
 
+def test_it_is_told_who_was_erased_from_an_offset_on_in_whichever_partition(made: Settings) -> None:
+    def write(partition: int, *users: str) -> None:
+        rows = [(user.encode(), msgspec.json.encode(erasure(user))) for user in users]
+        send_raw(made, ERASURES, rows, partition=partition)
+
+    write(0, "ann", "bob", "cid", "dan")
+    # As of a topic that has grown: a user's older erasure stands in another partition.
+    write(3, "ann", "eve")
+    send_raw(made, ERASURES, [(b"dan", None)], partition=0)
+    log = read_erasure_log(made, made.topics.partitions)
+
+    def beyond(**done: int) -> list[str]:
+        by_partition = {int(name.removeprefix("p")): offset for name, offset in done.items()}
+        return sorted(each.user_id for each in log.beyond(by_partition))
+
+    assert beyond() == ["ann", "bob", "cid", "eve"]
+    assert beyond(p0=2) == ["ann", "cid", "eve"]
+    assert beyond(p0=5, p3=1) == ["eve"]
+    assert beyond(p0=1, p3=2) == ["bob", "cid"]
+    assert beyond(p0=0, p3=2) == ["ann", "bob", "cid"]
+    assert beyond(p0=5, p3=2) == []
+
+
 def test_what_is_no_erasure_is_told_and_passed_over(
     made: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,9 +122,9 @@ async def test_who_follows_hears_of_each_once_and_goes_on_after_what_is_no_erasu
     log = await asyncio.to_thread(read_erasure_log, made)
     heard: list[Erasure] = []
 
-    async def hear(each: Erasure) -> None:
-        assert log.erasures.by_user[each.user_id] == each
-        heard.append(each)
+    async def hear(erasures: Sequence[Erasure]) -> None:
+        assert all(log.erasures.by_user[each.user_id] == each for each in erasures)
+        heard.extend(erasures)
 
     follower = asyncio.create_task(follow_erasures(made, log, hear))
     try:
@@ -132,7 +156,7 @@ async def test_who_follows_waits_for_a_broker_that_is_away(
     log = await asyncio.to_thread(read_erasure_log, made)
     away = msgspec.structs.replace(made, kafka="127.0.0.1:9")
 
-    async def hear(_: Erasure) -> None:
+    async def hear(_: Sequence[Erasure]) -> None:
         raise AssertionError
 
     follower = asyncio.create_task(follow_erasures(away, log, hear))

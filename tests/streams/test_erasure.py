@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from headrace.log import end_offsets
 from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
-from headrace.sessions import LoggedEvent, Session, SessionStore
+from headrace.sessions import ERASED_S, LoggedEvent, Session, SessionStore
 from headrace.settings import Settings, WorkerSettings
 from headrace.topics import ERASURES, EVENT_TOPICS, ensure_topics
 from serving.eraser import Eraser
@@ -33,9 +33,11 @@ NOW = 1_704_060_026.0
 
 
 @asynccontextmanager
-async def eraser_of(settings: Settings, redis: Redis) -> AsyncIterator[Eraser]:
+async def eraser_of(
+    settings: Settings, redis: Redis, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Eraser]:
     producer = Producer(settings)
-    eraser = Eraser(settings, producer, RedisEraser(redis, settings), time.time)
+    eraser = Eraser(settings, producer, RedisEraser(redis, settings), clock)
     yield eraser
     await eraser.close()
     await producer.close()
@@ -256,7 +258,7 @@ async def test_what_a_server_could_not_erase_from_redis_a_worker_does_on_hearing
 ) -> None:
     await asyncio.to_thread(ensure_topics, settings)
     sessions = SessionStore(redis, settings)
-    for user in ("ann", "bob", "cid"):
+    for user in ("ann", "bob", "cid", "dan"):
         await asyncio.to_thread(send_to_all, settings, user, [f"{user}-1", f"{user}-2"])
 
     async def erased(user: str) -> bool:
@@ -273,8 +275,13 @@ async def test_what_a_server_could_not_erase_from_redis_a_worker_does_on_hearing
             await eventually(lambda: erased("ann"), "the worker erases on hearing of it")
             worker.end(signal.SIGKILL)
             await eraser.announce("bob")
+        # So long ago that no mark in Redis would keep what is older away.
+        long_ago = time.time() - 2 * ERASED_S
+        async with eraser_of(settings, redis, lambda: long_ago) as eraser:
+            await eraser.announce("dan")
         worker.start()
         await eventually(lambda: erased("bob"), "the worker erases when it starts")
+        await eventually(lambda: erased("dan"), "it erases what nobody did while none was up")
         assert len((await sessions.read("cid")).item_ids) == 2
 
         async def well() -> bool:
