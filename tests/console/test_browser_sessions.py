@@ -40,6 +40,36 @@ def test_a_session_is_in_use_while_a_page_of_it_is_open(monkeypatch: pytest.Monk
     assert (kept.find(first), told) == (None, ["first"])
 
 
+def test_a_browser_has_one_session_and_no_key_outlives_its_own() -> None:
+    now = 1_000.0
+    sessions = Sessions(lambda: now, "cookie")
+    told: list[str] = []
+
+    def come_in(cookies: dict[str, str], key: str) -> dict[str, str]:
+        return {"cookie": sessions.come_in(cookies, key=key, name="", scopes=frozenset())}
+
+    first = come_in({}, "one")
+    # At another door of the same browser, with the same key.
+    assert come_in(first, "one") == first
+    found = sessions.find(first)
+    assert found is not None
+    ending = partial(told.append, "one")
+    found.page_opened(ending)
+    second = come_in(first, "two")
+    # Pages with the key before are told: none of them goes on with it.
+    assert (sessions.find(first), told) == (None, ["one"])
+    other = come_in({"cookie": "guessed"}, "two")
+    assert other not in (second, {"cookie": "guessed"})
+
+    kept = sessions.find(second)
+    assert kept is not None
+    kept.endings.add(partial(told.append, "two"))
+    now += IDLE_S + 1
+    sessions.end_idle()
+    # Nobody has come meanwhile.
+    assert list(sessions._by_id.values()) == [kept]
+
+
 def test_a_session_ends_with_leaving_and_by_itself() -> None:
     now = 1_000.0
     sessions = Sessions(lambda: now, "cookie")
