@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from parts import eventually
 from playwright.async_api import Browser, Dialog, expect
-from system import KEY, MARKUP, OTHERS, RING, STEPS, WALKERS, System, key_with, ring, title
+from system import (
+    KEY,
+    MARKUP,
+    OTHERS,
+    RING,
+    STEPS,
+    TOGETHER,
+    WALKERS,
+    System,
+    key_with,
+    ring,
+    title,
+)  # fmt: skip
 
 from headrace_client import AsyncClient, Item, NotFound
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
 expect.set_options(timeout=PATIENCE_MS)
+
+
+OPTION = """async (chart, name) => {
+    const { echarts } = await import("nicegui-echart");
+    return echarts.getInstanceByDom(chart).getOption()[name];
+}"""
+POINT = """async (element, id) => {
+    const { echarts } = await import("nicegui-echart");
+    const chart = echarts.getInstanceByDom(element);
+    const points = chart.getOption().series.flatMap(({ data }, seriesIndex) => data.map(
+        ({ id, value }) => ({ id, at: chart.convertToPixel({ seriesIndex }, value) })));
+    const [x, y] = points.find((each) => each.id === id).at;
+    const isNear = ({ at }) => Math.hypot(at[0] - x, at[1] - y) < 8;
+    return { x, y, near: points.filter(isNear).map((each) => each.id) };
+}"""
+"""Where an item's point is in the map, and which items' points are there."""
 
 
 async def test_ten_thousand_items_are_searched_and_turned_over(visitor: Visitor) -> None:
@@ -122,7 +152,7 @@ async def test_an_item_s_neighbours_popularity_and_place_are_shown(visitor: Visi
     similar = page.get_by_role("region", name="Like it")
     await expect(similar.locator(".found-item")).to_have_count(8)
     together = page.get_by_role("region", name="Bought together")
-    # Nobody buys anything here.
+    # Nobody buys it.
     nothing = together.locator(".none")
     await expect(nothing).to_contain_text("bought together")
     await expect(nothing).not_to_contain_text("404")
@@ -132,10 +162,91 @@ async def test_an_item_s_neighbours_popularity_and_place_are_shown(visitor: Visi
     words = await chart.get_attribute("aria-label")
     assert words is not None
     assert int(words.split()[1].replace(",", "")) >= met
+    # A day is one of UTC, wherever the browser is.
+    for step, is_utc in (("hour", False), ("day", True)):
+        await page.get_by_label("By", exact=True).select_option(step)
+        stepped = page.get_by_role("img", name=re.compile(rf"^Popularity: .* over \d+ {step}s$"))
+        assert await stepped.evaluate(OPTION, "useUTC") == is_utc
     await expect(page.get_by_role("img", name=re.compile("^Map of [0-9,]+ items"))).to_be_visible()
     first = await similar.locator(".found-title").first.inner_text()
     await similar.locator(".found-item").first.click()
     await expect(page.locator(".item-title")).to_have_text(first)
+
+
+async def test_what_is_bought_together_and_a_click_on_the_map_lead_to_an_item(
+    visitor: Visitor,
+) -> None:
+    page, (one, other) = visitor.page, TOGETHER
+    await visitor.go(f"/items?id={ring(one)}")
+    together = page.get_by_role("region", name="Bought together").locator(".found-item")
+    # Whoever bought one bought the other one.
+    await expect(together).to_have_text([re.compile(rf"{re.escape(title(other))}\s*100\.0")])
+    await together.click()
+    await expect(page.locator(".item-title")).to_have_text(title(other))
+
+    await visitor.go("/items")
+    chart = page.get_by_role("img", name=re.compile("^Map of"))
+    await expect(chart).to_be_visible()
+    found = await chart.evaluate(POINT, ring(one))
+    await chart.click(position={"x": found["x"], "y": found["y"]})
+    shown = await page.locator(".item-title + .mono").inner_text()
+    assert shown in found["near"]
+    await expect(page).to_have_url(re.compile(f"id={shown}$"))
+
+
+async def test_what_is_typed_or_chosen_while_a_change_is_on_its_way_stays(
+    system: System, visitor: Visitor
+) -> None:
+    page, dialog = visitor.page, visitor.page.get_by_role("dialog")
+    field, price = page.get_by_label("Title"), page.get_by_label("Price")
+
+    async def change(wanted: str) -> None:
+        """Ask for a change, and stop the server before it hears of it."""
+        await field.fill(wanted)
+        await page.get_by_role("button", name="Change …").click()
+        await expect(dialog).to_contain_text(f"{wanted} counts")
+        os.kill(system.server.pid, signal.SIGSTOP)
+        await dialog.get_by_role("button", name="Change").click()
+        await expect(dialog).to_have_count(0)
+
+    async with AsyncClient(system.settings.url, KEY) as api:
+
+        async def are_there() -> bool:
+            return (await api.items("of the set")).count == 2
+
+        pair = [Item(item_id=each, title=f"{each} of the set") for each in ("cup", "mug")]
+        await api.put_items(pair)
+        await eventually(are_there, "both are found")
+        await visitor.go("/items?query=of+the+set&id=cup")
+        await expect(field).to_have_value("cup of the set")
+        try:
+            await change("Large cup of the set")
+            await field.fill("Largest cup of the set")
+            await price.fill("much")
+            # The page knows of it.
+            await expect(page.get_by_text("'much' is not a number")).to_be_visible()
+        finally:
+            os.kill(system.server.pid, signal.SIGCONT)
+        undo = page.locator(".undo")
+        await expect(undo).to_contain_text("Large cup of the set was changed")
+        await expect(page.locator(".item-title")).to_have_text("Large cup of the set")
+        await expect(field).to_have_value("Largest cup of the set")
+        await expect(price).to_have_value("much")
+
+        await price.fill("")
+        mug = page.locator(".found-item[data-item=mug]")
+        try:
+            await change("Largest cup of the set")
+            await mug.click()
+            await dialog.get_by_role("button", name="Leave").click()
+            await expect(page).to_have_url(re.compile("id=mug$"))
+        finally:
+            os.kill(system.server.pid, signal.SIGCONT)
+        await expect(undo).to_contain_text("Largest cup of the set was changed")
+        await expect(field).to_have_value("mug of the set")
+        await expect(page).to_have_url(re.compile("id=mug$"))
+        for each in pair:
+            await api.delete_item(each.item_id)
 
 
 async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(

@@ -43,6 +43,22 @@ async def test_an_item_that_was_changed_is_read_anew() -> None:
     assert [*shown, titles.known["tea"].title] == ["Tea", "Tea", "Mate"]
 
 
+async def test_a_list_of_items_keeps_its_names_when_too_many_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("console.titles._MOST", 2)
+
+    class Catalogue:
+        async def items(self, ids: list[str]) -> FoundItems:
+            items = [Item(item_id=each, title=each) for each in ids]
+            return FoundItems(items=items, count=len(items), offset=0, categories={})
+
+    titles = Titles(cast("AsyncClient", Catalogue()))
+    await titles.find(["a", "b"])
+    await titles.find(["b", "c"])
+    assert sorted(titles.known) == ["b", "c"]
+
+
 @pytest.mark.parametrize(
     ("count", "words"),
     [
