@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from nicegui import ElementFilter
 from nicegui.testing import user_simulation
 from nicegui.testing.user_interaction import UserInteraction
 from parts import eventually
 from parts_tools import AWAY, buttons, can_click, is_said, opened_visit
 
 from console.pages.streams import letters
-from console.pages.streams.questions import before_cancel, before_resume, promotable
+from console.pages.streams.questions import (
+    before_cancel,
+    before_promotion,
+    before_resume,
+    promotable,
+)
 from console.pages.streams.replays import Replays
 from console.pages.streams.topics import partition_rows, topic_row
 from console.visit import Visit
+from console.widgets.parts import Field
 from headrace_client import Unreachable
 from headrace_client.types import (
     DeadLetter,
+    Model,
+    ModelList,
     PartitionInfo,
     ReplayList,
     ReplayRequest,
@@ -102,6 +111,9 @@ class Faint:
     def __init__(self, failures: int) -> None:
         self.failures = failures
 
+    async def models(self) -> ModelList:
+        return ModelList(models=[])
+
     async def replays(self) -> ReplayList:
         return ReplayList(replays=[replay("dry", dry_run=True)])
 
@@ -152,6 +164,45 @@ async def test_a_replay_that_could_not_be_asked_for_needs_no_other_dry_run() -> 
                 assert await can_click("Replay …") == again
 
 
+async def test_of_several_models_with_topics_the_one_is_named_whose_log_is_replayed() -> None:
+    asked: list[ReplayRequest] = []
+
+    class Two(Faint):
+        async def models(self) -> ModelList:
+            own = [
+                Model(id=each, live=None, topics=[f"{each}-clicks"]) for each in ("shop", "books")
+            ]
+            return ModelList(models=[*own, Model(id="gone", live=None, deleted=True)])
+
+        async def start_replay(self, request: ReplayRequest) -> ReplayTask:
+            asked.append(request)
+            return await super().start_replay(request)
+
+    def page() -> None:
+        visit = opened_visit()
+        visit.api = Two(0)  # type: ignore[assignment]
+        Replays(visit)
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+            [model] = [each for each in ElementFilter(kind=Field) if each.props["label"] == "Model"]
+
+            async def are_offered() -> bool:
+                return [each["value"] for each in model.props["options"]] == ["", "shop", "books"]
+
+            await eventually(are_offered, "the models are offered")
+            assert model.visible
+            UserInteraction(user, {model}, None).trigger("change", "books")
+            UserInteraction(user, set(buttons("Dry run")), None).click()
+            await eventually(lambda: can_click("Replay …"), "it is counted")
+            assert [each.model_id for each in asked] == ["books"]
+            UserInteraction(user, set(buttons("Replay …")), None).click()
+            await eventually(lambda: is_said("replayed into shadow of model books."), "it is said")
+    promotion = before_promotion(replay("a", model_id="books")).consequence
+    assert "all sessions and counts there are of model books." in promotion
+
+
 async def test_a_letter_that_could_not_be_checked_is_checked_again_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -163,7 +214,7 @@ async def test_a_letter_that_could_not_be_checked_is_checked_again_by_itself(
 
     def page() -> None:
         visit = faint_visit(1)
-        visit.run(letters.Mender(visit, letter).ask())
+        visit.run(letters.Mender(visit, letter, None, lambda _, __: None).ask())
 
     async with user_simulation(page) as user:
         await user.open("/")
