@@ -28,7 +28,6 @@ from console.pages.models.train_form import read_parameters, read_time
         (formats.plain(0.000123), "0.000123"),
         (formats.plain(True), "yes"),
         (formats.points(-0.0001), "+0.0"),
-        (formats.change(-0.0001), "+0.000"),
         (formats.exact(12.99), "12.99"),
         (formats.exact(1234567.89), "1234567.89"),
         (formats.exact(0.0012345), "0.0012345"),
