@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
+from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from console.sessions import Sessions
 from console.shell import frame
 from console.visit import Page, Visit
 
+_LOOK_FOR_IDLE_S = 60.0
 _RECONNECT_S = 30.0
 """A page is kept so long for a browser whose connection broke off."""
 
@@ -42,6 +44,7 @@ def create_app(url: str, *, cookie: str) -> FastAPI:
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
     ui.add_head_html('<script src="/static/focus.js" type="module"></script>', shared=True)
     _add_first(sessions)
+    nicegui_app.timer(_LOOK_FOR_IDLE_S, sessions.end_idle)
     for page in PAGES:
         _add(page, PAGES, server, watch, sessions)
     ui.run_with(

@@ -62,8 +62,11 @@ class Door:
         self._needed = frozenset(pages.values())
 
     async def ask(self, request: Request) -> Response:
-        """Ask for the key."""
-        return self._page(request.query_params.get("to", ""))
+        """Ask for the key, unless the browser is in already."""
+        to = request.query_params.get("to", "")
+        if self._sessions.find(request.cookies) is not None:
+            return RedirectResponse(self._where(to))
+        return self._page(to)
 
     async def enter(self, request: Request) -> Response:
         """Try the key; a good one opens the session and leads to the page."""
@@ -87,7 +90,9 @@ class Door:
         if self._needed.isdisjoint(found.scopes):
             has, needs = (" or ".join(sorted(each)) for each in (found.scopes, self._needed))
             return self._page(to, f"This key is for {has} alone; a page needs {needs}.", 403)
-        session_id = self._sessions.open(key=key, name=found.name, scopes=frozenset(found.scopes))
+        session_id = self._sessions.come_in(
+            request.cookies, key=key, name=found.name, scopes=frozenset(found.scopes)
+        )
         answer = RedirectResponse(self._where(to), 303)
         # No lifetime: the browser forgets it at its end.
         answer.set_cookie(
@@ -110,7 +115,10 @@ class Door:
 
     def _where(self, to: str) -> str:
         """Return the page that was asked for, the first one if it is none of ours."""
-        at = urlsplit(to)
+        try:
+            at = urlsplit(to)
+        except ValueError:
+            return "/"
         # Without a host, which `//host/page` has, and without what browsers leave out.
         is_ours = not (at.scheme or at.netloc) and at.path in self._pages and to.isprintable()
         return to if is_ours else "/"
@@ -144,4 +152,9 @@ def _not_own(request: Request) -> Response:
 def is_own(request: Request) -> bool:
     """Return whether a form was sent from a page of this console."""
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False

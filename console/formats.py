@@ -30,11 +30,6 @@ def score(value: float | None) -> str:
     return NO_DATA if value is None else _signed(f"{value:.3f}")
 
 
-def change(value: float) -> str:
-    """Return a difference of two measures, always with its sign: `+0.012`."""
-    return _signed(f"{_rounded(value, 3):+.3f}")
-
-
 def milliseconds(value: float | None) -> str:
     """Return a duration that is given in milliseconds: `0.84 ms`, `43 ms`, `1.20 s`."""
     if value is None:

@@ -67,6 +67,19 @@ class Sessions:
         self._by_id[session_id] = Session(key, name, scopes, self._clock(), self._clock)
         return session_id
 
+    def come_in(
+        self, cookies: Mapping[str, str], *, key: str, name: str, scopes: frozenset[str]
+    ) -> str:
+        """Return the id of a browser's session with this key: its own, or one in place of that.
+
+        A browser has one session, so that leaving reaches every page that it has open.
+        """
+        own = self.find(cookies)
+        if own is not None and (own.key, own.scopes) == (key, scopes):
+            return cookies[self.cookie]
+        self.close(cookies)
+        return self.open(key=key, name=name, scopes=scopes)
+
     def find(self, cookies: Mapping[str, str]) -> Session | None:
         """Return the session of a request's cookies."""
         session_id = cookies.get(self.cookie, "")
@@ -83,6 +96,11 @@ class Sessions:
         """End the session of a request's cookies, if there is one."""
         self._end(cookies.get(self.cookie, ""))
 
+    def end_idle(self) -> None:
+        """End the sessions that are over, so that no key outlives its session in memory."""
+        for session_id in [each for each, of in self._by_id.items() if self._is_over(of)]:
+            self._end(session_id)
+
     def _end(self, session_id: str) -> None:
         """End a session wherever it is still looked at: no page keeps its key."""
         session = self._by_id.pop(session_id, None)
@@ -94,7 +112,7 @@ class Sessions:
 
     def _make_room(self) -> None:
         """End what is over, and what was idle longest where there are too many."""
+        self.end_idle()
         by_use = sorted(self._by_id.items(), key=lambda row: (bool(row[1].endings), row[1].used_at))
-        for place, (session_id, session) in enumerate(by_use):
-            if len(by_use) - place >= _MOST or self._is_over(session):
-                self._end(session_id)
+        for session_id, _ in by_use[: max(0, len(by_use) + 1 - _MOST)]:
+            self._end(session_id)

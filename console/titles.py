@@ -33,16 +33,14 @@ class Titles:
         One that cannot be read stays nameless: pages show its id.
         """
         now = time.monotonic()
-        missing = [
-            each
-            for each in dict.fromkeys(item_ids)
-            if now - self._read_at.get(each, -_KEPT_S) >= _KEPT_S
-        ]
+        wanted = list(dict.fromkeys(item_ids))
+        missing = [each for each in wanted if now - self._read_at.get(each, -_KEPT_S) >= _KEPT_S]
         if not missing:
             return
         if len(self._read_at) + len(missing) > _MOST:
             self._read_at.clear()
             self.known.clear()
+            missing = wanted
         with contextlib.suppress(HeadraceError):
             for first in range(0, len(missing), _AT_ONCE):
                 some = missing[first : first + _AT_ONCE]

@@ -31,7 +31,7 @@ function dressed(options, unit) {
     ...given,
     axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: plain } : {}), ...given?.axisLabel },
   });
-  const { at, still, ...rest } = options;
+  const { at, still, counts, ...rest } = options;
   const series = (options.series ?? []).map((each) => ({
     ...each,
     // Seconds once for all series, and a value a step in each.
@@ -60,6 +60,7 @@ function dressed(options, unit) {
       pageIconColor: text,
       pageIconInactiveColor: line,
       pageTextStyle: { color: text },
+      formatter: (name) => (counts?.[name] ? `${name}: ${counts[name]}` : name),
       ...options.legend,
     },
     // Drawn on the canvas: names come from data, and are never markup.

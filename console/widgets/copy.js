@@ -16,10 +16,14 @@ export default {
     },
   },
   render() {
-    return h(
-      "button",
-      { type: "button", class: "button quiet small", "aria-label": `Copy ${this.name}`, onClick: this.copy },
-      this.said || "Copy",
-    );
+    return h("div", { class: "copy" }, [
+      h(
+        "button",
+        { type: "button", class: "button quiet small", "aria-label": `Copy ${this.name}`, onClick: this.copy },
+        this.said || "Copy",
+      ),
+      // The button's name hides what it says.
+      h("span", { class: "unseen", role: "status" }, this.said),
+    ]);
   },
 };

@@ -1,14 +1,15 @@
 import { h } from "vue";
 
 const LONG_AGO_S = 60 * 86400;
-const STEPS = [["d", 86400], ["h", 3600], ["min", 60]];
+const STEPS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
+/** How long ago; of what is to come by this browser's clock, in how long. */
 function ago(seconds) {
-  if (seconds < 5) return "just now";
-  for (const [name, size] of STEPS) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${name} ago`;
-  }
-  return `${Math.floor(seconds)} s ago`;
+  const apart = Math.abs(seconds);
+  if (apart < 5) return "just now";
+  const [name, size] = STEPS.find((step) => apart >= step[1]);
+  const words = `${Math.floor(apart / size)} ${name}`;
+  return seconds < 0 ? `in ${words}` : `${words} ago`;
 }
 
 export default {
@@ -16,6 +17,12 @@ export default {
   data: () => ({ now: Date.now() / 1000 }),
   mounted() {
     this.timer = setInterval(() => (this.now = Date.now() / 1000), 5000);
+  },
+  watch: {
+    at() {
+      // A time that has just come is not ahead of a clock that was read before it.
+      this.now = Date.now() / 1000;
+    },
   },
   beforeUnmount() {
     clearInterval(this.timer);
@@ -30,7 +37,7 @@ export default {
     const day = date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
     const full = today ? clock : `${day}, ${clock}`;
     const since = this.now - this.at;
-    const words = this.ago && since < LONG_AGO_S ? `${full} · ${ago(since)}` : full;
+    const words = this.ago && Math.abs(since) < LONG_AGO_S ? `${full} · ${ago(since)}` : full;
     return h("time", { datetime: date.toISOString(), title: date.toISOString() }, words);
   },
 };

@@ -46,7 +46,9 @@ class Panel:
         self.root.attribute("aria-label", title)
 
     def reset(self) -> None:
-        """Forget what was drawn: it is no longer what this is about."""
+        """Forget what was drawn, and what is being loaded: this is no longer about that."""
+        if self._loading is not None:
+            self._loading.cancel()
         self._shown = None
         self.tell(None)
         self.body.clear()
@@ -73,6 +75,9 @@ class Panel:
             except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self.tell(self._visit.trouble(error))
                 if is_final(error):
+                    # Nothing is being loaded any more.
+                    if self._shown is None:
+                        self.body.clear()
                     return
                 await asyncio.sleep(AGAIN_S)
             else:

@@ -189,6 +189,12 @@ async def test_the_rest_of_the_calls(call: Call, user: str) -> None:
     assert (await call("hidden", user)).items == {}
     assert (await call("delete_item", item)).accepted == 1
 
+    # No steps up in a path.
+    for dots in (".", ".."):
+        await call("put_item", dots, ItemBody(title=dots))
+        assert (await call("item", dots)).title == dots
+        await call("delete_item", dots)
+
     token = await call("create_token", user, TokenRequest(scopes=["recommend"], expires_s=60))
     assert token.user_id == user
     await call("erase", user)

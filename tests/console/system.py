@@ -25,12 +25,14 @@ from headrace.settings import (
 from headrace.store import connect
 from headrace.topics import ensure_topics
 from headrace.training_settings import TrainingSettings
-from headrace_client import Client, Item, Rating
+from headrace_client import Client, Item, Purchase, Rating
 from headrace_client.types import Task, TrainingRequest
 
 KEY = "a key of the console's own tests"
 RING, WALKERS, STEPS = 12, 20, 8
 """Who met item n of the ring meets item n + 1 next."""
+TOGETHER, BUYERS = (9, 10), 5
+"""Items of the ring that some have bought together."""
 MARKUP = "<img src=x onerror=\"document.title='hacked'\"><b>bold</b>"
 """The title of item 0."""
 OTHERS = 10_000
@@ -95,6 +97,16 @@ def fill(settings: Settings) -> None:
             )
             for step in range(STEPS)
             for user in range(WALKERS)
+        )
+        client.send_events(
+            Purchase(
+                event_id=f"bought-{user}-{number}",
+                user_id=f"buyer-{user}",
+                item_id=ring(number),
+                timestamp=start + number,
+            )
+            for user in range(BUYERS)
+            for number in TOGETHER
         )
         wait_for_task(client, client.train(settings.model_id).id)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
 
 import httpx
 import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from feed_tools import act
+from parts import eventually
 from playwright.async_api import Browser, expect
 from system import KEY, System, key_with, ring, title
 
 from console.pages import PAGES
-from headrace.keys import KeyStore, Scope
+from headrace.keys import KeyStore
 from headrace.store import connect
+from headrace_client import AsyncClient, Item
 
 PATHS = [page.path for page in PAGES]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(280)]
@@ -46,27 +47,30 @@ async def test_a_wrong_key_stays_outside(system: System, browser: Browser) -> No
         assert "/door" in page.url
 
 
-@pytest.mark.parametrize(
-    ("scopes", "offered"), [(["recommend"], ["Feed"]), (["train"], ["Live", "Models", "Streams"])]
-)
-async def test_what_the_scopes_forbid_is_not_offered(
-    scopes: Sequence[Scope], offered: list[str], system: System, browser: Browser
+async def test_leaving_reaches_every_page_that_the_browser_has_open(
+    system: System, browser: Browser
 ) -> None:
-    key = await key_with(system, scopes)
     async with visiting(browser, system.console) as someone:
-        await someone.come_in(key)
-        links = await someone.page.locator("nav a").all_inner_texts()
-        assert [each for each in links if each in ("Feed", "Models")] == [
-            each for each in offered if each in ("Feed", "Models")
-        ]
-        if scopes == ["recommend"]:
-            await someone.page.wait_for_selector(".card")
-            assert await someone.page.get_by_role("button", name="Open").count() == 0
-            assert await someone.page.get_by_role("button", name="Forget me").count() == 0
-        else:
-            await someone.go("/models")
-            await someone.page.wait_for_selector(".version")
-            assert await someone.page.get_by_role("button", name="Activate").count() == 0
+        context = someone.page.context
+        first, second, third = (
+            someone,
+            *[Visitor(system.console, await context.new_page()) for _ in range(2)],
+        )
+        doors = [(first, "/models"), (second, "/items")]
+        for each, path in doors:
+            await each.page.goto(f"{system.console}/door?to={path}")
+        # Each tab comes in at its own door.
+        for each, path in doors:
+            await each.page.fill("#key", KEY)
+            await each.page.get_by_role("button", name="Come in").click()
+            await each.shown()
+            assert each.page.url == system.console + path
+        # Who is in is not asked.
+        await third.go("/door?to=/live")
+        assert third.page.url == f"{system.console}/live"
+        await second.page.get_by_role("button", name="Leave").click()
+        for each in (first, second, third):
+            await each.page.wait_for_url("**/door")
 
 
 async def test_a_feed_says_that_its_key_was_revoked(system: System, browser: Browser) -> None:
@@ -172,6 +176,45 @@ async def test_pages_are_for_everybody(colours: str, system: System, browser: Br
         assert someone.faults == []
 
 
+@pytest.mark.parametrize("width", [375, 1_280])
+async def test_the_longest_ids_widen_no_page(width: int, system: System, browser: Browser) -> None:
+    item, user, category = "i" * 256, "u" * 256, "c" * 64
+    async with (
+        visiting(browser, system.console, width=width) as someone,
+        AsyncClient(system.settings.url, KEY) as api,
+    ):
+        page = someone.page
+
+        async def fits() -> bool:
+            scrolled = await page.evaluate("document.documentElement.scrollWidth")
+            return int(scrolled) <= width
+
+        async def is_there() -> bool:
+            return (await api.items(category=category)).count == 1
+
+        await api.put_items([Item(item_id=item, categories=[category])])
+        await eventually(is_there, "the item is found")
+        await someone.come_in(KEY, f"/items?id={item}%26category={category}")
+        await expect(page.locator("p.mono")).to_have_text(item)
+        await expect(page.locator(f".found-item[data-item={item}]")).to_be_visible()
+        assert await fits()
+        await page.get_by_label("Price").fill("1")
+        await page.get_by_role("button", name="Change …").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Change").click()
+        await expect(page.locator(".undo")).to_contain_text(item)
+        assert await fits()
+        await someone.go(f"/feed?category={category}")
+        await page.get_by_label("User", exact=True).fill(user)
+        await page.get_by_role("button", name="Be this user").click()
+        await expect(page.locator(".counts")).to_contain_text(user)
+        await expect(page.locator(f".card[data-item={item}]")).to_be_visible()
+        await act(page, "Open")
+        await expect(page.locator(".interactions li")).to_have_count(1)
+        assert await fits()
+        await api.erase(user)
+        await api.delete_item(item)
+
+
 async def test_the_colours_are_chosen_and_stay_chosen(visitor: Visitor) -> None:
     page = visitor.page
     button = page.get_by_label("Colours: ")
@@ -185,12 +228,30 @@ async def test_the_colours_are_chosen_and_stay_chosen(visitor: Visitor) -> None:
     await expect(button).to_have_text("As the system")
 
 
+BELOW = """element => element.getBoundingClientRect().top
+    >= document.querySelector('.top').getBoundingClientRect().bottom"""
+
+
 async def test_the_keyboard_alone_is_enough(visitor: Visitor) -> None:
     page = visitor.page
     await page.wait_for_selector(".card")
     await page.evaluate("document.body.focus()")
     await page.keyboard.press("Tab")
     assert await page.evaluate("document.activeElement.textContent") == "Skip to the page"
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#main")).to_be_focused()
+    for width in (1_280, 700):
+        await page.set_viewport_size({"width": width, "height": 500})
+        heading, last = page.locator("h1"), page.locator(".card").last.get_by_label("Buy")
+        for up in (heading, page.locator(".limits select").first):
+            # Scrolled down, then up to what is above: as with Shift and Tab, or the skip link.
+            await last.focus()
+            if up is heading:
+                await page.locator(".skip").press("Enter")
+            else:
+                await up.focus()
+            assert await up.evaluate(BELOW), (width, await up.inner_text())
+    await page.set_viewport_size({"width": 1_280, "height": 900})
     button = page.locator(".card").nth(1).get_by_role("button", name="Rate 4 of 5")
     await button.focus()
     await page.keyboard.press("Enter")
@@ -213,12 +274,17 @@ async def test_every_answer_carries_the_strict_policy(system: System) -> None:
 
 async def test_the_door_leads_to_no_other_place(system: System) -> None:
     async with httpx.AsyncClient(base_url=system.console, trust_env=False) as client:
+        # No address at all, and no origin.
+        assert (await client.get("/door?to=//[")).status_code == 200
+        answer = await client.post("/door", data={"key": KEY}, headers={"origin": "https://["})
+        assert answer.status_code == 403
         for to, page in (
             ("/models", "/models"),
             ("/items?query=tea+pot&id=a%2Fb", "/items?query=tea+pot&id=a%2Fb"),
             ("//evil.example/feed", "/"),
             ("/\t/evil.example/feed", "/"),
             ("https://evil.example/feed", "/"),
+            ("//[", "/"),
             ("feed", "/"),
         ):
             answer = await client.post("/door", data={"key": KEY, "to": to})

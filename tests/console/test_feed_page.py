@@ -71,6 +71,11 @@ async def test_calls_are_shown_as_curl_without_the_key(visitor: Visitor) -> None
     assert line.startswith('curl -s "$HEADRACE_URL/v1/events" -H "Authorization: Bearer $HEADRACE')
     assert '"type":"click"' in line
     assert KEY not in await page.content()
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await call.get_by_role("button", name="Copy the curl line of POST /v1/events").click()
+    # Who does not see the button is told, too.
+    await expect(call.get_by_role("status")).to_have_text("Copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == line
 
 
 async def test_a_double_click_is_one_act(visitor: Visitor) -> None:

@@ -29,6 +29,10 @@ SWAPS = """async (chart) => {
     const swaps = series.find((each) => each.name === "swaps");
     return [legend[0].data, swaps.markLine.data.map((each) => each.xAxis)];
 }"""
+IN_LEGEND = """async (chart) => {
+    const { echarts } = await import("nicegui-echart");
+    return echarts.getInstanceByDom(chart).getOption().legend[0].formatter("popularity");
+}"""
 SELECTED = """async (chart) => {
     const { echarts } = await import("nicegui-echart");
     return echarts.getInstanceByDom(chart).getOption().legend[0].selected.requests;
@@ -73,6 +77,10 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     await expect(events).to_have_role("img")
     quality = page.get_by_label(re.compile(r"^HR@10, rolling\. .*Swaps: .*" + live.version))
     await expect(quality).to_be_visible()
+    # Of few events a number says little, so it says of how many it is.
+    of_events = re.compile(r"^HR@10, rolling\. .*popularity [0-9.,]+ of [0-9,]+ events?\b")
+    await expect(quality).to_have_attribute("aria-label", of_events)
+    assert re.fullmatch("popularity: [0-9,]+ events?", await quality.evaluate(IN_LEGEND))
     # Swaps are no line of the legend's, so hiding a version hides none of them.
     [legend, swaps] = await quality.evaluate(SWAPS)
     assert "swaps" not in legend
@@ -98,6 +106,16 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     await page.get_by_label("Window").select_option("1h")
     await expect(now).to_contain_text("a point each 10 s")
     await expect(page).to_have_url(re.compile("/live$"))
+
+
+async def test_a_browser_whose_clock_is_slow_is_not_told_that_all_is_of_now(
+    visitor: Visitor,
+) -> None:
+    page = visitor.page
+    await page.clock.set_fixed_time(time.time() - 600)
+    await visitor.go("/live")
+    lag = page.get_by_role("region", name="Now").locator(".figure", has_text="Lag")
+    await expect(lag.locator("time")).to_have_text(re.compile(r" · in (9|10) min$"))
 
 
 async def test_what_the_reader_does_outlasts_a_look(system: System, visitor: Visitor) -> None:

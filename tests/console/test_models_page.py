@@ -55,6 +55,10 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     second = await page.locator(".version h3").first.inner_text()
     assert second != first
     await expect(page.locator(".version").first).to_contain_text("NDCG@10")
+    # No difference is made of numbers that are measured on different events.
+    figures = page.locator(".version").first.locator(".version-figures")
+    await expect(figures.get_by_text("on its own hold-out")).to_have_count(2)
+    await expect(figures.locator(".effect")).to_have_count(0)
 
     live = page.locator(".version.is-live h3")
     # What the gate lets through goes live by itself.
@@ -123,6 +127,8 @@ async def test_each_field_of_a_training_is_checked_as_it_is_typed(
         await page.get_by_label(label).fill(right)
         await expect(page.get_by_text(told)).to_have_count(0)
         await expect(train).to_be_enabled()
+    # What is left to the server is the kind that the model has.
+    await expect(page.get_by_label("Kind", exact=True)).to_have_value("")
     await page.get_by_label("Learn from what users did").check()
     await page.get_by_label("Kind", exact=True).select_option("ranking")
     await expect(page.get_by_text("Kind ranking learns from lists")).to_be_visible()
@@ -162,11 +168,13 @@ async def test_a_version_is_pinned_another_one_too_and_what_is_not_live_deleted(
             # The second one takes the pin from the first.
             moves = dialog.get_by_text("the pin moves along")
             await expect(moves).to_have_count(int(name == names[1]))
+            await expect(dialog).to_contain_text("Unpin ends that, and leaves it live.")
             await dialog.get_by_role("button", name="Pin", exact=True).click()
             await expect(live).to_have_text(name)
             await expect(page.locator(".live-head .badge")).to_have_text("pinned")
             await expect(page.get_by_role("button", name=f"Pin {name}")).to_have_count(0)
         await page.get_by_role("button", name="Unpin").click()
+        await expect(dialog).to_contain_text(f"Unpin {names[1]}?")
         await dialog.get_by_role("button", name="Unpin").click()
         await expect(page.locator(".live-head .badge")).to_have_count(0)
 
@@ -206,7 +214,14 @@ async def test_a_model_that_is_deleted_meanwhile_says_so(system: System, visitor
         await api.create_model(other)
         await visitor.go("/models")
         choice = page.get_by_label("Model", exact=True)
-        await choice.select_option(other)
+        await expect(page.locator(".live-head")).to_be_visible()
+        os.kill(system.server.pid, signal.SIGSTOP)
+        try:
+            await choice.select_option(other)
+            # Until it is there, nothing acts on the one before.
+            await expect(page.locator(".live-head, .version")).to_have_count(0)
+        finally:
+            os.kill(system.server.pid, signal.SIGCONT)
         await expect(versions).to_contain_text("The first training makes one.")
         # A link or a reload shows the same model.
         await expect(page).to_have_url(re.compile(rf"/models\?model={other}$"))

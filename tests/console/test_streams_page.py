@@ -14,7 +14,7 @@ import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from kafka_tools import send_raw, sender
 from parts import eventually
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Dialog, expect
 from system import KEY, System, key_with, ring
 
 from console.connection import TIMEOUT_S
@@ -187,6 +187,46 @@ async def test_a_long_letter_is_cut_in_the_list_and_whole_in_its_dialog(
     await letter.get_by_role("button", name="Mend dead letter").click()
     await expect(page.get_by_label("Value")).to_have_value(long)
     await page.keyboard.press("Escape")
+
+
+async def test_what_was_typed_into_a_letter_stays_until_it_is_sent(
+    system: System, visitor: Visitor
+) -> None:
+    page, dialog = visitor.page, visitor.page.get_by_role("dialog")
+    await asyncio.to_thread(send_raw, system.settings, "clicks", [(b"half", b"half mended")])
+    await visitor.go("/streams")
+    letter = page.locator(".letter", has_text="half mended")
+    mend, value = letter.get_by_role("button", name="Mend"), page.get_by_label("Value")
+    await mend.click()
+    as_received = dialog.get_by_role("button", name="As received")
+    await expect(as_received).to_be_hidden()
+    await value.fill('{"event_id": "half"')
+    await expect(as_received).to_be_visible()
+    for close in (lambda: page.keyboard.press("Escape"), dialog.get_by_text("Cancel").click):
+        await close()
+        await expect(dialog).to_have_count(0)
+        await mend.click()
+        await expect(value).to_have_value('{"event_id": "half"')
+    # The browser asks before the page is left with it.
+    asked: list[str] = []
+
+    async def stay(question: Dialog) -> None:
+        asked.append(question.type)
+        await question.dismiss()
+
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    page.once("dialog", stay)
+    await page.get_by_role("link", name="Models").click()
+    assert asked == ["beforeunload"]
+    await mend.click()
+    await as_received.click()
+    await expect(value).to_have_value("half mended")
+    await expect(as_received).to_be_hidden()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    await page.get_by_role("link", name="Models").click()
+    await expect(page).to_have_url(re.compile("/models$"))
 
 
 async def test_a_letter_of_nothing_from_beyond_all_time_is_told(

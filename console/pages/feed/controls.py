@@ -21,6 +21,8 @@ _VISITOR = "visitor-"
 _MET_USERS, _OFFERED_USERS = 100, 5
 _LOOK_S = 5.0
 """Pause between looks at what there is to offer, for as long as that may be too little."""
+_OFTEN = 12
+"""Looks, a minute of them; then one a minute, so that the calls shown are those of the reader."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class Controls:
         self._categories: dict[str, int] = {}
         self._users: list[KnownUser] = []
         self._has_all_categories = self._has_all_users = False
+        self._due, self._looks = 0, 0
         with Tag("section", "panel controls", aria_label="Whose feed, and within which limits"):
             self._draw_users()
             self._draw_limits()
-        visit.every(_LOOK_S, self._offer_categories)
-        visit.every(_LOOK_S, self._offer_users)
+        visit.every(_LOOK_S, self._offer)
 
     def show_user(self, user_id: str) -> None:
         """Show whose feed it is, and what follows from acting in it."""
@@ -127,6 +129,17 @@ class Controls:
         self._on_limits()
 
     # What is offered
+
+    async def _offer(self) -> None:
+        """Offer what there is by now, where that may have been too little."""
+        if self._due:
+            self._due -= 1
+            return
+        await self._offer_categories()
+        await self._offer_users()
+        self._looks += 1
+        if self._looks >= _OFTEN:
+            self._due = _OFTEN - 1
 
     async def _offer_categories(self) -> None:
         """Offer those of the catalogue, until it grows no more: it may be on its way in."""

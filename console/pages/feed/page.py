@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from nicegui.element import Element
@@ -19,7 +21,7 @@ from console.pages.feed.controls import Controls, new_visitor
 from console.titles import Titles
 from console.visit import Page, Visit
 from console.widgets.calls import calls_panel
-from console.widgets.html import Tag, box, button, text
+from console.widgets.html import Tag, box, button, details, text
 from console.widgets.parts import Moment
 from console.widgets.shared import AGAIN_S, Panel, attempt, confirmed, no_data
 from headrace_client import (
@@ -34,6 +36,8 @@ from headrace_client import (
 from headrace_client.types import Interaction, Recommendation, UserInteractions
 
 _SHOWN_INTERACTIONS = 50
+_KEPT_LISTS = 50
+"""Far more than come while an act is on its way."""
 _SCORES = (
     "A score is the estimated chance to be among the user's next ten events, and positive; bars "
     "compare with the best of the list."
@@ -55,6 +59,15 @@ class FeedList(Element, component="feed_list.js"):
         self._props.update(cards=cards, list=list_id, answered=rows)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A list that was shown."""
+
+    answer: RecommendationAnswer
+    moved: int
+    """How many of its cards stood elsewhere in the list before, or not in it."""
+
+
 class Feed:
     """The state of one open feed."""
 
@@ -63,10 +76,10 @@ class Feed:
         self._titles = Titles(visit.api)
         self._user_id = ""
         self._following: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
         self._answer: RecommendationAnswer | None = None
         self._before: dict[str, int] = {}
-        self._changed = 0
+        self._lists: deque[_Shown] = deque(maxlen=_KEPT_LISTS)
+        """The lists there have been, the newest last."""
         self._interactions: Mapping[str, Interaction] = {}
         """Of the session as it was read last, and what was taken since."""
         self._sent: dict[int, tuple[str, Interaction]] = {}
@@ -77,6 +90,8 @@ class Feed:
         """Acts that no list shown knows yet."""
         self._answered: dict[int, str | None] = {}
         """By act, the first list that knows it, until its delay is told; None: there is none."""
+        self._unfolded: set[str] = set()
+        """What of the session is unfolded."""
 
     # What is drawn
 
@@ -125,6 +140,7 @@ class Feed:
     def _begin(self) -> None:
         """Begin with nothing: what was shown is of another user, or of one who is forgotten."""
         self._before, self._answer, self._interactions = {}, None, {}
+        self._lists.clear()
         self._answered |= dict.fromkeys(self._pending)
         self._pending.clear()
         self._sent.clear()
@@ -137,9 +153,8 @@ class Feed:
 
     def _restart(self) -> None:
         self._panel.tell(None)
-        for task in (self._following, self._reading):
-            if task is not None:
-                task.cancel()
+        if self._following is not None:
+            self._following.cancel()
         self._following = self._visit.run(self._follow())
 
     # The live list
@@ -165,7 +180,8 @@ class Feed:
             except Exception as error:  # noqa: BLE001 - it is logged, and told in the panel
                 self._panel.tell(self._visit.trouble(error))
                 if is_final(error):
-                    self._session.body.clear()
+                    # Whether there is a session, it says itself.
+                    self._load_session()
                     return
             await asyncio.sleep(AGAIN_S)
 
@@ -181,15 +197,14 @@ class Feed:
         places = places_of(answer.recommendations)
         if self._answer is not None:
             self._before = places_of(self._answer.recommendations)
-        self._changed = moved(self._before, places) if self._before else 0
+        changed = moved(self._before, places) if self._before else 0
+        self._lists.append(_Shown(answer, changed))
         self._answer = answer
         for serial in [each for each, event in self._pending.items() if _knows(answer, event)]:
             del self._pending[serial]
             self._answered[serial] = answer.id
         self._show()
-        if self._reading is not None:
-            self._reading.cancel()
-        self._reading = self._visit.run(self._show_session())
+        self._load_session()
 
     def _show(self) -> None:
         answer = self._answer
@@ -208,10 +223,8 @@ class Feed:
         self._message.set_visibility(bool(answer.message))
         self._model.set_text(f"model {answer.model.version}" if answer.model else "without a model")
 
-    async def _show_session(self) -> None:
-        await self._session.show(self._read_session, self._draw_session)
-        # What was done with the items is known now.
-        self._show()
+    def _load_session(self) -> None:
+        self._session.load(self._read_session, self._draw_session)
 
     # Acting
 
@@ -237,9 +250,11 @@ class Feed:
         if sent.user_id != self._user_id:
             # No list of this one knows it.
             self._answer_act(serial, None)
-        elif self._answer is not None and _knows(self._answer, outcome):
-            # The list was faster than the answer.
-            self._answer_act(serial, self._answer.id)
+            return
+        # A list may have been faster than the answer, and others may have come after it.
+        knowing = next((each.answer for each in self._lists if _knows(each.answer, outcome)), None)
+        if knowing is not None:
+            self._answer_act(serial, knowing.id)
         else:
             self._pending[serial] = outcome
 
@@ -253,16 +268,13 @@ class Feed:
         self._show()
 
     def _tell_delay(self, event: GenericEventArguments) -> None:
-        self._answered.pop(event.args["serial"], None)
+        list_id = self._answered.pop(event.args["serial"], None)
         kind, item_id = self._acts.pop(event.args["serial"], ("", ""))
         if event.args["ms"] is None or not kind:
             return
         title = title_of(self._titles.known.get(item_id), item_id)
-        cards = (
-            "no card moved"
-            if not self._changed
-            else (f"{self._changed} card{'s' if self._changed > 1 else ''} moved")
-        )
+        changed = next((each.moved for each in self._lists if each.answer.id == list_id), 0)
+        cards = f"{changed or 'no'} card{'s' if changed > 1 else ''} moved"
         verb = {"click": "opening", "rating": "rating", "purchase": "buying"}[kind]
         delay = formats.milliseconds(event.args["ms"])
         self._delay.set_text(f"{delay} after {verb} “{title}” the list knew it; {cards}.")
@@ -275,6 +287,8 @@ class Feed:
         self._interactions = found.interactions
         newest = sorted(found.interactions, key=lambda each: -found.interactions[each].timestamp)
         await self._titles.find(newest[:_SHOWN_INTERACTIONS])
+        # What was done with the items of the list is known now.
+        self._show()
         return found
 
     def _draw_session(self, found: UserInteractions) -> None:
@@ -295,8 +309,8 @@ class Feed:
             "muted",
             tag="p",
         )
-        with Tag("details"):
-            text("Marks: how far each topic's partition has been applied", tag="summary")
+        marks = "Marks: how far each topic's partition has been applied"
+        with details(marks, "marks", self._unfolded):
             text(", ".join(f"{name} {at}" for name, at in sorted(found.marks.items())), "mono")
 
     async def _erase(self, user_id: str) -> bool:

@@ -40,6 +40,7 @@ class ItemView:
         self._titles = Titles(visit.api)
         self._item_id: str | None = None
         self._item: Item | None = None
+        self._title: Tag
         self._limits: Mapping[str, Limit] = {}
         self._step = "day"
         self._panel = Panel(visit, "Item")
@@ -50,7 +51,9 @@ class ItemView:
         self._together = Panel(
             visit, "Bought together", note="With the share of its baskets that hold the other one."
         )
-        self._popularity = Panel(visit, "Popularity", note="Events, by their own time.")
+        self._popularity = Panel(
+            visit, "Popularity", note="Events, by their own time; days are those of UTC."
+        )
         with self._popularity.tools:
             Field(
                 "By", kind="select", options={"day": "day", "hour": "hour"}, value="day",
@@ -160,13 +163,18 @@ class ItemView:
         if item is None:
             self._draw_form()
             return
-        text(item.title or "without a title", "item-title" if item.title else "none", tag="p")
+        self._title = Tag("p")
+        self._draw_title(item)
         text(item.item_id, "mono muted", tag="p")
         if self._visit.allows("admin"):
             self._draw_form()
             return
         for name, value in _fields(item).items():
             text(f"{name}: {value}", tag="p")
+
+    def _draw_title(self, item: Item) -> None:
+        self._title.set_text(item.title or "without a title")
+        self._title.classes(replace="item-title" if item.title else "none")
 
     def _draw_form(self) -> None:
         self._form = ItemForm(self._item, self._limits, self._save, self._delete, self._guard)
@@ -199,6 +207,7 @@ class ItemView:
         options = {
             "still": True,
             "at": found.at,
+            "useUTC": self._step == "day",
             "xAxis": {"type": "time"},
             "yAxis": {"type": "value", "min": 0, "minInterval": 1},
             "tooltip": {"trigger": "axis"},
@@ -210,7 +219,7 @@ class ItemView:
     # Changing
 
     async def _save(self, item: Item) -> None:
-        shown = self._item
+        shown, stood = self._item, self._stands
         try:
             known = await self._known(item.item_id)
         except HeadraceError as error:
@@ -230,9 +239,10 @@ class ItemView:
         if await attempt(self._visit, work, lambda _: f"{item.item_id} is {said}.") is None:
             return
         self._offer_undo(f"{name} was {said}.", item.item_id, known, item)
-        self._show(item.item_id)
+        self._show(item.item_id, item, stood)
 
     async def _delete(self, item_id: str) -> None:
+        stood = self._stands
         try:
             known = await self._known(item_id)
         except HeadraceError as error:
@@ -256,10 +266,7 @@ class ItemView:
         work = self._visit.api.delete_item(item_id)
         if await attempt(self._visit, work, lambda _: f"{item_id} is deleted.") is not None:
             self._offer_undo(f"{name} was deleted.", item_id, known, None)
-            self._titles.forget(item_id)
-            if self._item_id == item_id:
-                self._choose_none()
-            self._changed()
+            self._show(item_id, None, stood)
 
     def _offer_undo(
         self, words: str, item_id: str, before: Item | None, after: Item | None
@@ -273,6 +280,7 @@ class ItemView:
             api = self._visit.api
             if not await self.may_leave():
                 return
+            stood = self._stands
             try:
                 known = await self._known(item_id)
             except HeadraceError as error:
@@ -291,13 +299,7 @@ class ItemView:
             # What is deleted takes no further click.
             self._undo.clear()
             self._undo.set_visibility(False)
-            self._titles.forget(item_id)
-            if before is not None:
-                self._show(item_id)
-                return
-            self._changed()
-            if self._item_id == item_id:
-                self._choose_none()
+            self._show(item_id, before, stood)
 
         self._undo.clear()
         with self._undo:
@@ -305,10 +307,27 @@ class ItemView:
             button("Undo", undo, kind="small")
         self._undo.set_visibility(True)
 
-    def _show(self, item_id: str) -> None:
+    @property
+    def _stands(self) -> object:
+        """What is shown, and what stands in its form: it is the same as long as nobody acts."""
+        return self._item_id, self._form, self._form.texts if self._form is not None else None
+
+    def _show(self, item_id: str, item: Item | None, stood: object) -> None:
+        """Show what an item is after a change of it; None: there is none any more.
+
+        `stood`: what stood here when the change was sent. What was chosen or typed since stays.
+        """
         self._titles.forget(item_id)
         self._changed()
-        self._choose(item_id)
+        if self._stands == stood:
+            if item is not None:
+                self._choose(item_id)
+            elif self._item_id == item_id:
+                self._choose_none()
+        elif self._item_id == item_id and self._form is not None:
+            self._item = item or Item(item_id=item_id)
+            self._draw_title(self._item)
+            self._form.count_from(self._item)
 
     async def _known(self, item_id: str) -> Item | None:
         """Return what the catalogue has under this id now. Raises `HeadraceError`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,25 +49,22 @@ class ItemForm:
         self._limits = limits
         self._item_id = item.item_id if item is not None else ""
         self._parts: dict[str, _Part] = {}
-        given = item or Item(item_id="")
+        self._given = given_of(item or Item(item_id=""))
         with box("form-grid"):
             if item is None:
                 hint = f"Needed; {limits['item_id'].words}"
-                self._add("item_id", "Id", "", "", limits["item_id"].read, hint=hint)
-            self._add("title", "Title", given.title or "", given.title, self._read_words("title"))
-            price = "" if given.price is None else repr(given.price).removesuffix(".0")
+                self._given["item_id"] = ("", "")
+                self._add("item_id", "Id", limits["item_id"].read, hint=hint)
+            self._add("title", "Title", self._read_words("title"))
+            self._add("price", "Price", self._read_words("price"), kind="number")
             self._add(
-                "price", "Price", price, given.price, self._read_words("price"), kind="number"
-            )
-            self._add(
-                "categories", "Categories", "\n".join(given.categories), given.categories,
+                "categories", "Categories",
                 lambda typed: read_categories(typed, limits["categories"]),
                 kind="textarea", hint="One a line",
             )  # fmt: skip
-            attributes = json.dumps(given.attributes, indent=2, ensure_ascii=False)
             self._add(
-                "attributes", "Attributes", attributes if given.attributes else "",
-                given.attributes, lambda typed: read_attributes(typed, limits["attributes"]),
+                "attributes", "Attributes",
+                lambda typed: read_attributes(typed, limits["attributes"]),
                 kind="textarea", hint='A flat JSON object: {"year": 1995}',
             )  # fmt: skip
         with box("actions"):
@@ -81,17 +78,27 @@ class ItemForm:
         """Whether something stands in it that would be lost."""
         return any(str(part.field.value) != part.shown for part in self._parts.values())
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """What stands in it, by field."""
+        return {name: str(part.field.value) for name, part in self._parts.items()}
+
+    def count_from(self, item: Item) -> None:
+        """Keep what stands in it: from now on it is a change of this, which the item is by now."""
+        for name, (shown, given) in given_of(item).items():
+            self._parts[name] = replace(self._parts[name], shown=shown, given=given)
+        self._changed(None)
+
     def _add(
         self,
         name: str,
         label: str,
-        shown: str,
-        given: Any,
         read: Callable[[str], Any],
         *,
         kind: FieldKind = "text",
         hint: str = "",
     ) -> None:
+        shown, given = self._given[name]
         field = Field(label, kind=kind, value=shown, hint=hint, on_change=self._changed)
         self._parts[name] = _Part(field, shown, given, read)
 
@@ -123,6 +130,18 @@ class ItemForm:
     async def _do(self) -> None:
         values = {name: part.value() for name, part in self._parts.items()}
         await self._save(Item(**{**values, "item_id": self._id()}))
+
+
+def given_of(item: Item) -> dict[str, tuple[str, Any]]:
+    """Return by field what stands in it of an item, and the value that this stands for."""
+    price = "" if item.price is None else repr(item.price).removesuffix(".0")
+    attributes = json.dumps(item.attributes, indent=2, ensure_ascii=False)
+    return {
+        "title": (item.title or "", item.title),
+        "price": (price, item.price),
+        "categories": ("\n".join(item.categories), item.categories),
+        "attributes": (attributes if item.attributes else "", item.attributes),
+    }
 
 
 def read_categories(typed: str, limit: Limit) -> list[str]:

@@ -20,6 +20,10 @@ _FEW = 30
 """Points of a line that would hardly be seen without marks."""
 _APART = 0.09
 """Of a chart's width, that the name of a swap takes."""
+_QUALITY = (
+    "Of the lists served, by version, with how many events its newest value is of; dashed lines "
+    "are swaps."
+)
 _PERCENTILES = ("p50", "p95", "p99")
 
 
@@ -37,11 +41,11 @@ class Kind:
 
 KINDS = (
     Kind(
-        "hit_rate", "HR@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.",
+        "hit_rate", "HR@{k}, rolling", _QUALITY,
         swaps=True,
     ),
     Kind(
-        "ndcg", "NDCG@{k}, rolling", "Of the lists served, by version; dashed lines are swaps.",
+        "ndcg", "NDCG@{k}, rolling", _QUALITY,
         swaps=True,
     ),
     Kind("events", "Events by topic", "Applied by workers.", "/s"),
@@ -74,9 +78,11 @@ class TimeChart:
         self._none.show(not there)
         self._chart.set_visibility(bool(there))
         if there:
-            swaps = marks(found.swaps, since, found.at[-1]) if self._kind.swaps else []
-            said = _said(title, there, self._kind.unit, swaps)
-            self._chart.set(_options(found, there, swaps, since), said)
+            of_quality = self._kind.swaps
+            swaps = marks(found.swaps, since, found.at[-1] + found.step_s) if of_quality else []
+            counts = counted(found) if of_quality else {}
+            said = _said(title, there, self._kind.unit, swaps, counts)
+            self._chart.set(_options(found, there, swaps, since, counts), said)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,17 @@ def marks(swaps: Sequence[Swapped], since: float, until: float) -> list[Mark]:
     return found
 
 
+def counted(found: Figures) -> dict[str, str]:
+    """Return by label of how many events its newest values are: of few they say little."""
+    newest = {
+        label: next((n for n in reversed(each.events) if n), 0)
+        for label, each in found.quality.by_label.items()
+    }
+    return {
+        label: f"{formats.count(n)} event{'s' if n != 1 else ''}" for label, n in newest.items()
+    }
+
+
 def begin_of(found: Figures) -> float:
     """Return where charts begin, in Unix seconds: with the first value there is of anything."""
     count = len(found.at)
@@ -119,7 +136,11 @@ def begin_of(found: Figures) -> float:
 
 def series_of(found: Figures) -> dict[str, Mapping[str, Series]]:
     """Return by kind of chart its series by name."""
-    quality = found.quality.by_label
+    # A version's name begins with its time; what is no version keeps its colour when one comes.
+    by_label = found.quality.by_label
+    quality = {
+        label: by_label[label] for label in sorted(by_label, key=lambda at: at[:1].isdigit())
+    }
     return {
         "events": found.events_per_s,
         "lag": found.lag,
@@ -139,16 +160,30 @@ def _percentiles(found: Percentiles) -> Mapping[str, Series]:
     return {name: getattr(found, name) for name in _PERCENTILES}
 
 
-def _said(title: str, series: Mapping[str, Series], unit: str, swaps: Sequence[Mark]) -> str:
+def _said(
+    title: str,
+    series: Mapping[str, Series],
+    unit: str,
+    swaps: Sequence[Mark],
+    counts: Mapping[str, str],
+) -> str:
     """Return what a chart shows for those who do not see it: the newest values, and the swaps."""
     newest = {name: [v for v in each if v is not None][-1] for name, each in series.items()}
-    values = ", ".join(f"{name} {formats.plain(v)} {unit}".strip() for name, v in newest.items())
+    values = ", ".join(
+        f"{name} {formats.plain(value)} {unit}".strip()
+        + (f" of {counts[name]}" if name in counts else "")
+        for name, value in newest.items()
+    )
     swapped = "; ".join(swap.version for swap in swaps)
     return f"{title}. Newest: {values}." + (f" Swaps: {swapped}." if swapped else "")
 
 
 def _options(
-    found: Figures, series: Mapping[str, Series], swaps: Sequence[Mark], since: float
+    found: Figures,
+    series: Mapping[str, Series],
+    swaps: Sequence[Mark],
+    since: float,
+    counts: Mapping[str, str],
 ) -> dict[str, Any]:
     lines: list[dict[str, Any]] = [
         {
@@ -165,9 +200,14 @@ def _options(
     return {
         "still": True,
         "at": list(found.at),
-        "xAxis": {"type": "time", "min": 1_000 * since, "max": 1_000 * found.at[-1]},
+        "xAxis": {
+            "type": "time",
+            "min": 1_000 * since,
+            "max": 1_000 * (found.at[-1] + found.step_s),
+        },
         "yAxis": {"type": "value", "min": 0},
         "legend": {"data": list(series)},
+        "counts": dict(counts),
         "tooltip": {"trigger": "axis"},
         "series": [*lines, _swapped(swaps)],
     }

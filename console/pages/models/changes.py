@@ -51,13 +51,14 @@ def measured(version: Mapping[str, Any]) -> Mapping[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("gate_")}
 
 
-def changed_metric(
-    version: Mapping[str, Any], older: Mapping[str, Any] | None, name: str
-) -> float | None:
-    """Return by how much a metric changed, None if one of the two has it not."""
-    now = version["metrics"].get(name)
+def told_of_metric(older: Mapping[str, Any] | None, name: str) -> str:
+    """Return in words what a metric was of the version before; nothing if that has it not.
+
+    Each version is measured on a hold-out of its own events, so a difference of two says nothing of
+    which one is better: the gate does, on events of both.
+    """
     then = older["metrics"].get(name) if older is not None else None
-    return None if now is None or then is None else now - then
+    return "" if then is None else f"the one before: {formats.score(then)}, on its own hold-out"
 
 
 def changed_data(version: Mapping[str, Any], older: Mapping[str, Any] | None) -> str:

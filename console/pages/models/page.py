@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -71,7 +72,10 @@ class Models:
     async def _choose(self, model_id: str) -> None:
         self._model_id = model_id
         self._address.note({"model": model_id})
+        # Until it is there, nothing acts on the one before, or tells of it.
+        self._live.reset()
         self._versions.reset()
+        self._model, self._answered = None, answered(())
         await self._look()
 
     # Reading
@@ -155,7 +159,7 @@ class Models:
                 back = model.rollback
                 button("Roll back", lambda: self._roll_back(back), kind="danger")
             if model.pinned:
-                button("Unpin", self._unpin)
+                button("Unpin", partial(self._unpin, model.pinned))
 
     def _draw_versions(self, versions: Sequence[Version]) -> None:
         self._served.clear()
@@ -187,7 +191,7 @@ class Models:
             f"{version} answers {self._answered} within a second, without a pause."
             f"{self._told_of_pin(version)}",
             "Activate",
-            undo="Roll back leads to the one before.",
+            undo=self._told_of_way_back(version),
         ):
             work = self._visit.api.activate(model_id, version)
             await attempt(self._visit, work, lambda live: f"{live.version} is live.")
@@ -213,17 +217,18 @@ class Models:
             "Pin this version?",
             f"{version} is put live and stays so, whatever is trained.{self._told_of_pin(version)}",
             "Pin",
-            undo="Unpin ends that.",
+            undo=f"Unpin ends that, and leaves it live. {self._told_of_way_back(version)}".strip(),
         ):
             work = self._visit.api.pin(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is pinned.")
 
-    async def _unpin(self) -> None:
+    async def _unpin(self, version: str) -> None:
         model_id = self._model_id
+        of = f" of model {model_id}" if len(self._ids) > 1 else ""
         if await confirmed(
             self._visit,
-            "Unpin?",
-            "The next version that the gate accepts goes live by itself.",
+            f"Unpin {version}?",
+            f"It stays live until the gate accepts a newer version{of}, which goes live by itself.",
             "Unpin",
             undo="Pinning it again keeps it live.",
         ):
@@ -243,6 +248,13 @@ class Models:
         ):
             work = self._visit.api.delete_version(model_id, version)
             await attempt(self._visit, work, lambda _: f"{version} is deleted.")
+
+    def _told_of_way_back(self, version: str) -> str:
+        """Return how what is live now gets there again once this version is put live instead."""
+        live = None if self._model is None else self._model.live
+        if live is None or live.version == version:
+            return "" if live is not None else "None is live now: there is none to go back to."
+        return f"Roll back leads to {live.version} again."
 
     def _told_of_pin(self, version: str) -> str:
         """Return what becomes of the pin when this version is put live; nothing without a pin."""

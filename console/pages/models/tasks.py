@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from console import formats
+from console.errors import is_final
 from console.visit import Visit
 from console.widgets.html import Tag, box, button, text
 from console.widgets.parts import Dialog, Moment
@@ -121,7 +122,7 @@ async def show_log(visit: Visit, task_id: str, now: Callable[[], Task | None]) -
                 log.set_text(await visit.api.task_log(task_id) or "Nothing is logged yet.")
             except HeadraceError as error:
                 log.set_text(visit.trouble(error).what)
-                goes_on = True
+                goes_on = not is_final(error)
             await asyncio.sleep(_LOG_S)
 
     following = visit.run(follow())

@@ -77,10 +77,10 @@ class TrainForm:
     def _draw(self) -> None:
         with Tag("form", "train-form").on("submit.prevent", one_at_a_time(self._send), []):
             with box("train-fields"):
+                kinds = {_USUAL: "the model's own", **self._options("kind")}
                 self._kind = Field(
-                    "Kind", kind="select", options=self._options("kind"), value="retrieval",
-                    on_change=self._choose_kind,
-                )  # fmt: skip
+                    "Kind", kind="select", options=kinds, value=_USUAL, on_change=self._choose_kind
+                )
                 self._algorithms = box()
                 self._offer_algorithms()
                 modes = {_USUAL: "as the settings say", **self._options("mode")}
@@ -169,7 +169,7 @@ class TrainForm:
         if wrong:
             return
         asked = TrainingRequest(
-            kind=self._kind.value,
+            kind=self._kind.value or None,
             algorithm=self._algorithm.value or None,
             mode=self._mode.value or None,
             force=bool(self._force.value),

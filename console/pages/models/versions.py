@@ -10,9 +10,9 @@ from console import formats
 from console.pages.models.changes import (
     METRICS,
     changed_data,
-    changed_metric,
     changed_parameters,
     measured,
+    told_of_metric,
 )
 from console.pages.models.gate import draw_verdict
 from console.widgets.html import Tag, box, button, details, text
@@ -68,7 +68,7 @@ def draw_version(
             _draw_deeds(version, deeds)
         with box("version-figures"):
             for name, label in METRICS.items():
-                _metric(label, version["metrics"].get(name), changed_metric(version, older, name))
+                _metric(label, version["metrics"].get(name), told_of_metric(older, name))
             served = Served()
             with box("figure"):
                 text("Learnt from", "name", tag="p")
@@ -112,13 +112,12 @@ def _deed(verb: str, kind: str, deed: Callable[[str], Any] | None, version: Vers
         button(verb, lambda: deed(name), kind=f"small {kind}", label=f"{verb} {name}")
 
 
-def _metric(label: str, value: float | None, changed: float | None) -> None:
+def _metric(label: str, value: float | None, before: str) -> None:
     with box("figure"):
         text(f"{label}, hold-out", "name", tag="p")
         text(formats.score(value), "value" if value is not None else "value none", tag="p")
-        if changed is not None:
-            kind = "good" if changed > 0 else "bad" if changed < 0 else ""
-            text(f"{formats.change(changed)} to the one before", f"from effect {kind}", tag="p")
+        if value is not None and before:
+            text(before, "from", tag="p")
 
 
 def _draw_rest(version: Version, older: Version | None, unfolded: set[str]) -> None:

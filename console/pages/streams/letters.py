@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -33,8 +33,12 @@ _MOST_BYTES = 4_096
 class Letters:
     """The dead letters, a page at a time."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: Visit, guard: Callable[[bool], None]) -> None:
+        """`guard` is told whether something is typed that would be lost with the page."""
         self._visit = visit
+        self._guard = guard
+        self._typed: dict[str, str] = {}
+        """By letter, what was typed and is not sent: the next *Mend* goes on with it."""
         self._reason = self._topic = ""
         self._cursors: list[str | None] = [None]
         """Of the page that is shown, after those of the pages before it."""
@@ -147,18 +151,34 @@ class Letters:
             Tag("pre", "log bytes", said, role="region", tabindex="0", aria_label=name)
 
     async def _mend(self, letter: DeadLetter) -> None:
-        await Mender(self._visit, letter).ask()
+        await Mender(self._visit, letter, self._typed.get(letter.id), self._keep).ask()
         await self._look()
+
+    def _keep(self, letter_id: str, typed: str | None) -> None:
+        self._typed.pop(letter_id, None)
+        if typed is not None:
+            self._typed[letter_id] = typed
+        self._guard(bool(self._typed))
 
 
 class Mender:
     """A dialog in which one letter is mended and sent again."""
 
-    def __init__(self, visit: Visit, letter: DeadLetter) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        letter: DeadLetter,
+        typed: str | None,
+        keep: Callable[[str, str | None], None],
+    ) -> None:
+        """`typed`: what was typed before; `keep` is given the letter's id and what is typed now.
+
+        None in place of either: the value is as it was received.
+        """
         self._visit = visit
         self._letter = letter
-        self._typed: str | None = None
-        """In place of the whole value; None: it is as it was received."""
+        self._typed = typed
+        self._keep = keep
         self._again = letter.resent
         """Whether it was sent again already; whoever sends it then has been warned."""
         self._closed = asyncio.Event()
@@ -180,9 +200,12 @@ class Mender:
                 text("These bytes are no text; what you write replaces them.", "muted", tag="p")
                 bytes_ = _hex(letter.value_base64) or "no bytes"
                 Tag("pre", "log", bytes_, role="region", tabindex="0", aria_label="Its bytes")
+            received = _pretty(letter.value or "")
             self._field = Field(
-                "Value", kind="textarea", value=_pretty(letter.value or ""), on_change=self._type
-            )
+                "Value", kind="textarea", on_change=self._type,
+                value=received if self._typed is None else self._typed,
+                hint="Until it is sent, what you type stays here, on this page.",
+            )  # fmt: skip
             self._field.classes("tall")
             self._verdict = Tag("p", "verdict", "Looking at it …", role="status")
             self._warning = Tag("div", "trouble-card", role="alert")
@@ -194,6 +217,8 @@ class Mender:
             self._warning.set_visibility(self._again)
             text("What is sent is an event like any other, and cannot be taken back.", "muted")
             with box("actions"):
+                self._anew = button("As received", lambda: self._restore(received), kind="quiet")
+                self._anew.set_visibility(self._typed is not None)
                 button("Cancel", self._closed.set, kind="quiet", autofocus=True)
                 self._send = button("Send again", self._do, kind="main")
         self._begin_check()
@@ -204,9 +229,19 @@ class Mender:
             self._checking.cancel()
 
     def _type(self, value: str) -> None:
-        self._typed = value
-        self._checking.cancel()
+        self._take(value)
         self._begin_check(_TYPED_S)
+
+    def _restore(self, received: str) -> None:
+        self._field.set(received)
+        self._take(None)
+        self._begin_check()
+
+    def _take(self, typed: str | None) -> None:
+        self._typed = typed
+        self._keep(self._letter.id, typed)
+        self._anew.set_visibility(typed is not None)
+        self._checking.cancel()
 
     def _begin_check(self, after_s: float = 0.0) -> None:
         self._send.attribute("disabled", True)
@@ -243,6 +278,7 @@ class Mender:
                 self._refuse(self._visit.failure(error).words)
                 self._send.attribute("disabled", None)
             return
+        self._keep(self._letter.id, None)
         self._visit.toast(f"Sent again: {sent.token or sent.topic}", "good")
         self._closed.set()
 

@@ -34,21 +34,26 @@ def place(into: str | None) -> str:
     return into or _LIVE
 
 
+def _of(model_id: str) -> str:
+    return f" of model {model_id}" if model_id else ""
+
+
 def before_replay(request: ReplayRequest, dry: ReplayTask) -> Question:
     """Return what is asked before a replay begins. `dry`: its dry run, at its end."""
     into, counted = place(request.into), told_of_dry(dry)
+    of = _of(request.model_id or "")
     if request.into is None:
         consequence, undo = f"{counted} {_KNOWN}", _STAYS
     else:
         deleted = f", {_DELETED}" if request.anew else ""
-        consequence = f"{counted} They are replayed into {into}{deleted}."
+        consequence = f"{counted} They are replayed into {into}{of}{deleted}."
         undo = f"{_FOR_GOOD} " if request.anew else ""
         undo += (
             f"{into} is not served until it is promoted; a replay with “{ANEW}” begins it "
             "from nothing."
         )
     return Question(
-        f"Replay into {into}?",
+        f"Replay into {into}{of}?",
         consequence,
         "Replay",
         undo,
@@ -82,7 +87,7 @@ def before_cancel(replay: ReplayTask) -> Question:
 def before_resume(replay: ReplayTask) -> Question:
     """Return what is asked before a replay that was cancelled or has failed is queued again."""
     if replay.action == "promote":
-        return before_promotion(replay.into, "Go on with this promotion?", "Resume the promotion")
+        return before_promotion(replay, "Go on with this promotion?", "Resume the promotion")
     into, undo = place(replay.into), "It can be cancelled again."
     deletes = False
     if replay.dry_run:
@@ -107,13 +112,13 @@ def before_resume(replay: ReplayTask) -> Question:
     return Question(title, consequence, "Resume", undo, "It is queued again.", danger=deletes)
 
 
-def before_promotion(into: str | None, title: str = "", verb: str = "Promote") -> Question:
-    """Return what is asked before a shadow becomes the live state."""
-    shadow = place(into)
+def before_promotion(replay: ReplayTask, title: str = "", verb: str = "Promote") -> Question:
+    """Return what is asked before the shadow of a replay becomes the live state of its model."""
+    shadow = place(replay.into)
     return Question(
         title or f"Promote {shadow}?",
-        f"{shadow} becomes the live state, in place of all sessions and counts there are. Workers "
-        "wait meanwhile, and go on where the replay ends.",
+        f"{shadow} becomes the live state, in place of all sessions and counts there are"
+        f"{_of(replay.model_id)}. Workers wait meanwhile, and go on where the replay ends.",
         verb,
         "Once it runs it cannot be cancelled. Another replay builds the state from the log again; "
         "take a backup to be sure.",

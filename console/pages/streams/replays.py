@@ -27,7 +27,9 @@ from console.widgets.shared import Nothing, Panel, attempt, badge, confirmed
 from headrace_client import HeadraceError
 from headrace_client.types import ReplayRequest, ReplayTask
 
-_LOOK_S = 1.0
+_LOOK_S, _LOOK_AT_MODELS_S = 1.0, 10.0
+_OWN = ""
+"""The choice of the model that the server has by itself."""
 _OPEN = ("QUEUED", "RUNNING")
 _KINDS = {"SUCCEEDED": "good", "FAILED": "bad", "RUNNING": "live"}
 _LONGEST = 100
@@ -46,6 +48,8 @@ class Replays:
         """What was tried last, and the dry run's id."""
         self._counted: ReplayTask | None = None
         """The dry run at its end."""
+        self._models: list[str] = []
+        """Those that are offered."""
         panel = Panel(
             visit,
             "Replay",
@@ -60,9 +64,12 @@ class Replays:
             self._none = Nothing("Nobody has asked for a replay.")
             self._root = Tag("ol", "tasks")
         visit.every(_LOOK_S, self._look)
+        visit.every(_LOOK_AT_MODELS_S, self._look_at_models)
 
     def _draw_form(self) -> None:
         with box("form-grid"):
+            self._model = Field("Model", kind="select", on_change=self._changed)
+            self._model.set_visibility(False)
             self._into = Field(
                 "Namespace", value="shadow", hint="Of a shadow; empty: the live state",
                 on_change=self._changed,
@@ -105,6 +112,7 @@ class Replays:
     def _request(self) -> ReplayRequest:
         topics = [each.strip() for each in self._topics.value.split(",") if each.strip()]
         return ReplayRequest(
+            model_id=self._model.value or None,
             into=self._into.value.strip() or None,
             from_=self._from.value.strip() or "beginning",
             to=self._to.value.strip() or "now",
@@ -146,6 +154,19 @@ class Replays:
         self._said.classes(replace=f"verdict {kind}".strip())
 
     # Watching
+
+    async def _look_at_models(self) -> None:
+        """Offer the models to choose from, where some have topics of their own."""
+        found = [each for each in (await self._visit.api.models()).models if each.topics]
+        is_one_log = len({tuple(each.topics) for each in found}) < 2
+        models = [] if is_one_log else [each.id for each in found if not each.deleted]
+        if models == self._models:
+            return
+        self._models = models
+        self._model.set_visibility(bool(models))
+        self._model.set_options({_OWN: "the server's own", **{each: each for each in models}})
+        if self._model.value not in models:
+            self._model.set(_OWN)
 
     async def _look(self) -> None:
         try:
@@ -200,6 +221,7 @@ class _Row:
                 with box("head-words"):
                     self._status = badge("")
                     text(f"{what} {place(replay.into)}", "task-kind")
+                    text(replay.model_id, "muted")
                     if replay.action == "replay":
                         text(f"{replay.from_} to {replay.to}", "muted")
                     Moment(replay.created_at)
@@ -249,7 +271,7 @@ class _Row:
         await ask(self._visit, before_resume(self._shown), lambda: api.resume_replay(self._id))
 
     async def _ask_promote(self) -> None:
-        question = before_promotion(self._shown.into)
+        question = before_promotion(self._shown)
         await ask(self._visit, question, lambda: self._visit.api.promote_replay(self._id))
 
 

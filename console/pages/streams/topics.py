@@ -22,9 +22,9 @@ _NOT_KNOWN = "not known"
 class TopicTables:
     """A table of the topics, and one of the partitions of one of them."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: Visit, address: Address) -> None:
         self._visit = visit
-        self._address = Address(visit.query)
+        self._address = address
         self._topic = self._address.query.get("topic", "")
         self._names: list[str] = []
         self._listeners: list[Callable[[Sequence[str]], object]] = []

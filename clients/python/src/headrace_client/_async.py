@@ -676,5 +676,10 @@ class AsyncClient:
         """Return the address of a path, with the names in their places."""
         if self._model_id is not None and path in OF_MODEL:
             path, names = _OF_MODEL + path[3:], {**names, "model_id": self._model_id}
-        quoted = {name: quote(value, safe="") for name, value in names.items()}
+        quoted = {name: _segment(value) for name, value in names.items()}
         return f"{self._url}{path.format(**quoted)}"
+
+
+def _segment(name: str) -> str:
+    """Return a name as a part of a path; dots alone would be taken for steps up in it."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
