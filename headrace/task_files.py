@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.errors import StoreUnavailable
@@ -18,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _WORK = ".work"
 """Beside a model's versions, whose names begin with a digit."""
+_HOLDER = "holder"
+"""In a task's work: on which host the process is that holds the task, and under which number. It is
+locked for as long as that process lives, or one of its own that works at the task."""
 _LOGS = 1_000
 """As many as there are tasks to be looked at."""
 
@@ -54,6 +61,34 @@ class TaskWork:
             if self._there.get(path.name) != written_at:
                 self._remote.put(path, *self._path, path.name)
                 self._there[path.name] = written_at
+
+    @contextlib.contextmanager
+    def held(self, number: int) -> Iterator[int]:
+        """Have it known on this host that the task is held under this number of its claim.
+
+        Yields the file descriptor that a process which is to count as a holder, too, inherits.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _HOLDER).open("w") as file:
+            # Where nothing can be locked, or one that hung holds it still, the lease alone tells.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.write(f"{socket.gethostname()} {number}")
+                file.flush()
+            yield file.fileno()
+
+    def left_by_dead(self) -> int | None:
+        """Return the number under which processes of this host held the task that have died since.
+
+        None where they live, and where the task was held on another host, or on none.
+        """
+        try:
+            with (self.folder / _HOLDER).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                host, _, number = file.read().partition(" ")
+        except OSError:
+            return None
+        return int(number) if host == socket.gethostname() and number.isdecimal() else None
 
     def remove(self) -> None:
         """Delete it, here and there: the task has ended."""

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -58,15 +58,18 @@ class JobProcess:
         *,
         note: Callable[[Report], Awaitable[None]],
         hold: Callable[[], Awaitable[None]],
+        inherits: Sequence[int] = (),
     ) -> None:
         """`note` is told each report; `hold` is called again and again, and renews the lease.
 
-        When `hold` raises, other than for want of Redis, the training is ended.
+        When `hold` raises, other than for want of Redis, the training is ended. `inherits`: file
+        descriptors that the process keeps open.
         """
         self._settings = settings
         self._log = log
         self._note = note
         self._hold = hold
+        self._inherits = inherits
 
     async def run(self, job: Job) -> Report:
         """Run the job to its end; return its last report.
@@ -130,6 +133,7 @@ class JobProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=_LINE_BYTES,
+                pass_fds=self._inherits,
                 env={
                     **os.environ,
                     **self._settings.environ(),

@@ -78,6 +78,9 @@ class Runner:
         self._store = ArtifactStore(settings)
         self._version = version_of(claim.task)
         self._log = log_file(settings, claim.task)
+        self._work = TaskWork(settings, claim.task.model_id, claim.task.id)
+        self._holding = -1
+        """The file descriptor by which others of this host know that the task is held."""
         self._logged = -1
         self._shared: Announced | None = None
         """What the other processes run with this one."""
@@ -86,9 +89,15 @@ class Runner:
     async def run(self) -> None:
         """Run the task; whatever comes of it, the task says so in the end.
 
-        Raises `RedisError` or `KafkaError` when even that cannot be done, and `Away` before the
-        last attempt; it is taken again later.
+        Raises `RedisError` or `KafkaError` when even that cannot be done, `Away` before the last
+        attempt, and `OSError` where nothing can be written; it is taken again later.
         """
+        with contextlib.ExitStack() as until_done:
+            held = self._work.held(self._fence)
+            self._holding = await asyncio.to_thread(until_done.enter_context, held)
+            await self._run_held()
+
+    async def _run_held(self) -> None:
         try:
             # 1. From here on no trainer that had the task before puts anything live.
             await self._versions.fence(self.task.model_id, self._fence)
@@ -146,7 +155,6 @@ class Runner:
     async def _train(self) -> bool:
         """Run the training; return whether there was nothing to train."""
         task, request = self.task, self.task.request
-        work = TaskWork(self._settings, task.model_id, task.id)
         live = await self._versions.live(task.model_id)
         job = Job(
             model_id=task.model_id,
@@ -159,13 +167,13 @@ class Runner:
             # What a second stage learns takes seconds.
             distributed=self._rendezvous is not None and request.kind != "ranking",
             data=data_file(task),
-            work=str(work.folder),
+            work=str(self._work.folder),
             base=live.version if live else None,
             last=None if request.force else await self._last_success(),
         )
         await asyncio.to_thread(make_room_for_log, self._log)
-        await self._while_held(asyncio.to_thread(work.fetch))
-        sharing = asyncio.create_task(_share(work))
+        await self._while_held(asyncio.to_thread(self._work.fetch))
+        sharing = asyncio.create_task(_share(self._work))
         try:
             return await self._run(job)
         finally:
@@ -189,7 +197,13 @@ class Runner:
         Raises `HeadraceError` when it gave up, `Away` where another attempt may do better,
         `TaskCancelled` or `LeaseLost`.
         """
-        process = JobProcess(self._settings, self._log, note=self._note, hold=self._hold)
+        process = JobProcess(
+            self._settings,
+            self._log,
+            note=self._note,
+            hold=self._hold,
+            inherits=(self._holding,),
+        )
         try:
             if self._rendezvous is not None and job.distributed:
                 self._shared = Announced(f"{self.task.id} {self._fence}", job)

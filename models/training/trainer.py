@@ -25,6 +25,7 @@ from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.signatures import TrustedKeys, signer
 from headrace.store import connect
+from headrace.task_files import TaskWork
 from headrace.task_store import Claim, TaskStore
 from headrace.topics import ensure_topics
 from headrace.version_store import VersionStore
@@ -150,10 +151,14 @@ class Trainer:
             await asyncio.sleep(_TICK_S)
 
     async def _work(self) -> None:
+        took_back = self._rendezvous is not None
         while True:
             pause = _LOOK_S
             self._clear()
             try:
+                if not took_back:
+                    await self._take_back()
+                    took_back = True
                 await self._queue_held()
                 if len(self._running) < self._settings.trainer.concurrency:
                     claim = await self._tasks.claim(now=self._clock())
@@ -165,6 +170,18 @@ class Trainer:
                 logger.warning("the queue of tasks cannot be worked on: %r", exc)
                 pause = _AGAIN_S
             await asyncio.sleep(pause)
+
+    async def _take_back(self) -> None:
+        """Give back the tasks that trainers of this host held when they died.
+
+        So after a restart nobody waits for their leases to run out.
+        """
+        for task in await self._tasks.newest(status="RUNNING"):
+            work = TaskWork(self._settings, task.model_id, task.id)
+            number = await asyncio.to_thread(work.left_by_dead)
+            if number is not None:
+                logger.info("task %s was held by a process that has died", task.id)
+                await self._tasks.release(task, number, counts=True)
 
     async def _queue_held(self) -> None:
         for task in await self._tasks.queue_held(now=self._clock()):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -89,3 +91,20 @@ def test_the_oldest_logs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         write(logs / f"{number}.log", b"", float(number))
     make_room_for_log(logs / "4.log")
     assert sorted(path.name for path in logs.iterdir()) == ["2.log", "3.log"]
+
+
+def test_a_task_is_left_by_who_has_died_on_this_host_and_by_nobody_else(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = TaskWork(settings, *OF_TASK)
+    assert work.left_by_dead() is None
+    with work.held(7) as held:
+        assert work.left_by_dead() is None
+        # A training that outlives its trainer for a moment.
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(held,))
+    assert work.left_by_dead() is None
+    child.kill()
+    child.wait()
+    assert work.left_by_dead() == 7
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert work.left_by_dead() is None
