@@ -155,6 +155,15 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     await act(page, "Open")
 
 
+async def test_where_there_is_no_page_it_says_so(visitor: Visitor) -> None:
+    page = visitor.page
+    await page.goto(f"{visitor.url}/<b>nowhere")
+    await expect(page.locator("main")).to_contain_text("The console has no page /<b>nowhere.")
+    assert await violations(page) == []
+    await page.get_by_role("link", name="first page").click()
+    await expect(page.locator("h1")).to_have_text("Feed")
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
 async def test_pages_are_for_everybody(colours: str, system: System, browser: Browser) -> None:
     """No page has what axe finds more than minor, and none is wider than its window."""
