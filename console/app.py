@@ -43,7 +43,8 @@ def create_app(url: str, *, cookie: str) -> FastAPI:
     app.add_api_route("/door", door.enter, methods=["POST"], response_model=None)
     app.add_api_route("/leave", door.leave, methods=["POST"], response_model=None)
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
-    ui.add_head_html('<script src="/static/focus.js" type="module"></script>', shared=True)
+    for script in ("focus.js", "cut_off.js"):
+        ui.add_head_html(f'<script src="/static/{script}" type="module"></script>', shared=True)
     _add_first(sessions)
     # NiceGUI's own page for it has a template, which the policy forbids.
     nicegui_app.add_exception_handler(404, no_such_page)
