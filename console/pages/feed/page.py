@@ -312,8 +312,9 @@ class Feed:
                     Moment(each.timestamp)
         rest = len(newest) - _SHOWN_INTERACTIONS
         older = f", {rest} older ones among them that are not shown" if rest > 0 else ""
+        items = f"{formats.count(len(newest))} item{'' if len(newest) == 1 else 's'}"
         text(
-            f"{formats.count(len(newest))} items from {formats.events(found.applied)}{older}",
+            f"{items} from {formats.events(found.applied)}{older}",
             "muted",
             tag="p",
         )
