@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from console.connection import Server, Watch
 from console.door import Door, door_for
 from console.pages import PAGES
+from console.plain import no_such_page
 from console.security import Secured
 from console.sessions import Sessions
 from console.shell import frame
@@ -42,8 +43,11 @@ def create_app(url: str, *, cookie: str) -> FastAPI:
     app.add_api_route("/door", door.enter, methods=["POST"], response_model=None)
     app.add_api_route("/leave", door.leave, methods=["POST"], response_model=None)
     ui.add_head_html('<link rel="stylesheet" href="/static/console.css">', shared=True)
-    ui.add_head_html('<script src="/static/focus.js" type="module"></script>', shared=True)
+    for script in ("focus.js", "cut_off.js"):
+        ui.add_head_html(f'<script src="/static/{script}" type="module"></script>', shared=True)
     _add_first(sessions)
+    # NiceGUI's own page for it has a template, which the policy forbids.
+    nicegui_app.add_exception_handler(404, no_such_page)
     nicegui_app.timer(_LOOK_FOR_IDLE_S, sessions.end_idle)
     for page in PAGES:
         _add(page, PAGES, server, watch, sessions)

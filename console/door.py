@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from console.connection import Server
 from console.errors import trouble_of
+from console.plain import plain_page
 from console.sessions import Sessions
 from headrace_client import HeadraceError
 
@@ -19,19 +20,7 @@ _NONE_GIVEN = "The server asks for a key, and none was given."
 _UNKNOWN = (
     "The server does not know this key, or it has ended. `headrace keys list` shows what there is."
 )
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Headrace console</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="/static/mark.svg">
-<link rel="stylesheet" href="/static/console.css">
-</head>
-<body class="door">
-<main>
-<form method="post" action="/door" class="door-card">
+_FORM = """<form method="post" action="/door" class="door-card">
 <h1><img src="/static/mark.svg" alt="" width="28" height="28"> Headrace</h1>
 <p class="muted">The console of the server at <strong>{url}</strong>.</p>
 {trouble}
@@ -44,11 +33,7 @@ _PAGE = """<!doctype html>
  that of one whose data lie elsewhere; a server without keys takes an empty one.</p>
 </div>
 <button class="button main" type="submit">Come in</button>
-</form>
-</main>
-</body>
-</html>
-"""
+</form>"""
 
 
 class Door:
@@ -125,13 +110,13 @@ class Door:
 
     def _page(self, to: str, trouble: str = "", status: int = 200) -> Response:
         told = f'<p class="trouble-card" role="alert">{html.escape(trouble)}</p>' if trouble else ""
-        page = _PAGE.format(
+        form = _FORM.format(
             url=html.escape(self._server.url),
             to=html.escape(self._where(to), quote=True),
             trouble=told,
             invalid=' aria-invalid="true"' if trouble else "",
         )
-        return HTMLResponse(page, status, headers={"cache-control": "no-store"})
+        return plain_page(form, status)
 
 
 def door_for(path: str, query: str = "") -> str:

@@ -15,6 +15,11 @@ def count(value: float | None) -> str:
     return NO_DATA if value is None else _signed(f"{value:,.0f}")
 
 
+def events(value: int) -> str:
+    """Return how many events: `1 event`, `12,345 events`."""
+    return f"{count(value)} event{'' if value == 1 else 's'}"
+
+
 def share(value: float | None, digits: int = 1) -> str:
     """Return a share of one in per cent: `41.2 %`."""
     return NO_DATA if value is None else _signed(f"{100 * value:.{digits}f}") + f"{_THIN}%"

@@ -43,6 +43,9 @@ def frame(visit: Visit, here: Page, pages: Sequence[Page]) -> Iterator[None]:
 
 
 def _server_pill(visit: Visit) -> None:
+    with Tag("p", "pill warn cut-off", role="status"):
+        Tag("span", "dot", aria_hidden="true")
+        text("Not connected")
     pill = Tag("p", "pill", role="status")
     with pill:
         Tag("span", "dot", aria_hidden="true")

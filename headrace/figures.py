@@ -2,8 +2,9 @@
 
 Every part adds what it has counted since to the bucket of now, in two resolutions: short buckets
 for the last hour, long ones for the last day. A bucket is a hash that expires; its fields are
-counts, which add up over all parts, and values, of which the last one stays. What is counted here
-is shown, never acted on: a part that is killed takes its last seconds along.
+counts, which add up over all parts, values, of which the last one stays, and peaks, of which the
+highest does. What is counted here is shown, never acted on: a part that is killed takes its last
+seconds along.
 
 Times are counted in bins whose bounds grow by a constant factor, so that every percentile is right
 within `ACCURACY` (DDSketch: Masson, Rim & Lee, VLDB 2019).
@@ -15,13 +16,15 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, Literal
 
 from msgspec import Struct
 from redis.asyncio import Redis
 
 from headrace.settings import Settings
-from headrace.store import text
+from headrace.store import load_script, text
 
 Part = Literal["worker", "server"]
 Window = Literal["1h", "1d"]
@@ -65,6 +68,7 @@ class Bucket(Struct, frozen=True):
 
     counts: Mapping[Field, int] = {}
     values: Mapping[Field, float] = {}
+    peaks: Mapping[Field, float] = {}
 
     def told_at(self, part: Part) -> float | None:
         """Return when a part of this kind told of it last, in Unix seconds; None: none did."""
@@ -77,11 +81,16 @@ class FiguresStore:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._stem = settings.key("{figures}", "")
+        self._raise = load_script("raise_fields.lua")
 
     async def add(
-        self, at: float, counts: Mapping[Field, int], values: Mapping[Field, Any]
+        self,
+        at: float,
+        counts: Mapping[Field, int],
+        values: Mapping[Field, Any],
+        peaks: Mapping[Field, float] = MappingProxyType({}),
     ) -> None:
-        """Add counts to the buckets of this time, in Unix seconds, and set values there.
+        """Add counts to the buckets of this time, in Unix seconds, and set values and peaks there.
 
         Raises `redis.exceptions.RedisError`.
         """
@@ -92,6 +101,9 @@ class FiguresStore:
                     pipeline.hincrby(key, _name("+", field), count)
                 for field, value in values.items():
                     pipeline.hset(key, _name("=", field), value)
+                if peaks:
+                    named = [(_name("^", field), str(peak)) for field, peak in peaks.items()]
+                    pipeline.eval(self._raise, 1, key, *chain.from_iterable(named))
                 pipeline.expire(key, resolution.kept)
             await pipeline.execute()
 
@@ -116,8 +128,8 @@ class Tally:
         self._clock = clock
         self.counts: Counter[Field] = Counter()
         """To be added to."""
-        self.values: dict[Field, float] = {}
-        """To be set."""
+        self.peaks: dict[Field, float] = {}
+        """To be set where they are higher than what was told of the same bucket before."""
         self._untold: dict[float, Counter[Field]] = {}
         """By the time that they are of, counts that Redis has not taken."""
 
@@ -144,8 +156,10 @@ class Tally:
         oldest = now - max(each.kept for each in WINDOWS.values())
         for at in sorted(self._untold):
             if at > oldest:
-                values = {**self.values, ("told", self._part): now} if at > now - TELL_S else {}
-                await self._store.add(at, self._untold[at], values)
+                is_new = at > now - TELL_S
+                values: dict[Field, float] = {("told", self._part): now} if is_new else {}
+                peaks = self.peaks if is_new else {}
+                await self._store.add(at, self._untold[at], values, peaks)
             del self._untold[at]
 
     async def wait(self) -> None:
@@ -181,10 +195,11 @@ def _name(kind: str, field: Field) -> str:
 def _bucket(fields: Mapping[Any, Any]) -> Bucket:
     counts: dict[Field, int] = {}
     values: dict[Field, float] = {}
+    peaks: dict[Field, float] = {}
     for name, value in fields.items():
         kind, *field = text(name).split("\x1f")
         if kind == "+":
             counts[tuple(field)] = int(value)
         else:
-            values[tuple(field)] = float(value)
-    return Bucket(counts, values)
+            (peaks if kind == "^" else values)[tuple(field)] = float(value)
+    return Bucket(counts, values, peaks)

@@ -187,8 +187,9 @@ def _by_topic(steps: Sequence[Mapping[str, float | None]]) -> dict[str, list[flo
 
 
 def _lags(bucket: Bucket) -> Mapping[str, float]:
+    """Return by topic the highest lags of its partitions, added up."""
     lags: dict[str, float] = defaultdict(float)
-    for field, lag in bucket.values.items():
+    for field, lag in bucket.peaks.items():
         if field[0] == "lag":
             lags[field[1]] += lag
     return lags

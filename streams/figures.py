@@ -60,7 +60,7 @@ class WorkerFigures:
             self._tally.counts["scored", label, "events"] += score.events
             self._tally.counts["scored", label, "hits"] += score.hits
             self._tally.counts["scored", label, "gain"] += score.gain
-        self._tally.values = {
+        self._tally.peaks = {
             ("lag", place.topic, str(place.partition)): lag for place, lag in self._lags().items()
         }
         try:

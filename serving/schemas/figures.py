@@ -71,7 +71,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     events_per_s: dict[str, list[float | None]]
     """By topic, events that workers applied."""
     lag: dict[str, list[float | None]]
-    """By topic, records that workers have still to do, as told last in the step."""
+    """By topic, records that workers have still to do: of each partition the highest told in the
+    step, added up."""
     freshness_ms: Percentiles
     """From a record's own time until its effects stood in Redis, the oldest of a batch for all."""
     requests_per_s: list[float | None]

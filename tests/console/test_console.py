@@ -155,6 +155,48 @@ async def test_an_open_page_outlives_the_server(system: System, visitor: Visitor
     await act(page, "Open")
 
 
+async def test_a_page_says_that_the_console_is_away_and_what_that_may_have_cost(
+    system: System, visitor: Visitor
+) -> None:
+    page = visitor.page
+    told = page.get_by_text("The connection to the console was lost at")
+    await expect(page.locator(".pill.good")).to_be_visible()
+    system.console_part.end(signal.SIGTERM)
+    try:
+        # How the server is, nobody knows now.
+        await expect(page.get_by_text("Not connected", exact=True)).to_be_visible()
+        await expect(page.locator(".pill.good")).not_to_be_visible()
+    finally:
+        system.console_part.start()
+    # It knows no session and no page from before.
+    await page.wait_for_url("**/door?to=/feed")
+    await page.fill("#key", KEY)
+    await page.get_by_role("button", name="Come in").click()
+    await visitor.shown()
+    await expect(told).to_contain_text("what was done since then may not have arrived")
+    await expect(page.get_by_text("Not connected", exact=True)).not_to_be_visible()
+    await page.get_by_role("button", name="Close this message").click()
+    await visitor.go("/feed")
+    await page.wait_for_selector(".card")
+    await expect(told).to_have_count(0)
+
+
+async def test_where_there_is_no_page_it_says_so(visitor: Visitor) -> None:
+    page = visitor.page
+    await page.goto(f"{visitor.url}/<b>nowhere")
+    await expect(page.locator("main")).to_contain_text("The console has no page /<b>nowhere.")
+    assert await violations(page) == []
+    await page.get_by_role("link", name="first page").click()
+    await expect(page.locator("h1")).to_have_text("Feed")
+
+
+BROKEN = """links => links.filter((link) => {
+    const range = document.createRange();
+    range.selectNodeContents(link);
+    return new Set([...range.getClientRects()].map((each) => Math.round(each.top))).size > 1;
+}).map((link) => link.textContent)"""
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
 async def test_pages_are_for_everybody(colours: str, system: System, browser: Browser) -> None:
     """No page has what axe finds more than minor, and none is wider than its window."""
@@ -172,6 +214,9 @@ async def test_pages_are_for_everybody(colours: str, system: System, browser: Br
                     "width => document.documentElement.scrollWidth <= width", arg=width
                 )
                 await expect(someone.page.get_by_label("Colours: ")).to_be_visible()
+                names = someone.page.locator("nav a")
+                assert await names.evaluate_all(BROKEN) == [], (path, width)
+                await expect(names.last).to_be_in_viewport(ratio=1)
                 assert await violations(someone.page) == [], (path, width)
         assert someone.faults == []
 

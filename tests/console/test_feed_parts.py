@@ -153,7 +153,7 @@ async def test_a_session_that_could_not_be_read_is_asked_for_again(
             api.give("one", "ab", 4)
             await eventually(lambda: is_said("It is asked again by itself."), "it is said")
             # No other list comes: nothing has happened.
-            await eventually(lambda: is_said("1 items from 1 events"), "the session is shown")
+            await eventually(lambda: is_said("1 item from 1 event"), "the session is shown")
             assert not await is_said("It is asked again by itself.")
 
 

@@ -170,6 +170,12 @@ async def test_items_are_added_changed_and_deleted_and_all_of_it_is_undone(
             await expect(page.locator(".item-title")).to_have_text("Kettle")
             await expect(found).to_be_visible()
 
+    # A link to it says so, and offers what can be done.
+    await visitor.go("/items?id=kettle")
+    await expect(page.get_by_text("Not in the catalogue")).to_be_visible()
+    await expect(page.get_by_role("button", name="Add …")).to_be_visible()
+    await expect(page.get_by_role("button", name="Delete …")).to_have_count(0)
+
 
 async def test_what_no_item_may_be_is_told_as_it_is_typed(visitor: Visitor) -> None:
     page = visitor.page

@@ -15,6 +15,8 @@ from console.pages.models.train_form import read_parameters, read_time
     [
         (formats.count(12_345), "12,345"),
         (formats.count(None), "no data yet"),
+        (formats.events(1), "1 event"),
+        (formats.events(12_345), "12,345 events"),
         (formats.share(0.4123), "41.2\u00a0%"),
         (formats.points(-0.084), "\N{MINUS SIGN}8.4"),
         (formats.milliseconds(0.84), "0.84\u00a0ms"),

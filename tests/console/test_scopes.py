@@ -66,6 +66,15 @@ async def test_what_the_scopes_forbid_is_not_offered(
                 continue
             drawn, acts = OFFERED[each.path]
             await page.wait_for_selector(drawn)
+            if each.path == "/feed":
+                # Above the list, and where the session will be.
+                for may_act, words in (
+                    (True, "Open, rate or buy something"),
+                    (False, re.compile("^The list changes when|An event of this user stands")),
+                ):
+                    invited = page.get_by_text(words)
+                    is_said = may_act == ("events" in scopes)
+                    await expect(invited).to_have_count(2 if is_said else 0)
             for name, scope in acts.items():
                 whole = re.compile(rf"^{re.escape(name)}(\W|$)")
                 there = page.get_by_role("button", name=whole)

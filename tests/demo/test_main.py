@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import DataUnavailable, StackError
+from headrace.local.demo import main
 from headrace.local.demo.main import DemoOptions, run_demo
 from headrace.local.folder import DataFolder
+from headrace.local.parts import PartStatus
 
 
 @pytest.fixture
@@ -51,6 +53,41 @@ def test_a_demo_that_runs_already_is_left_alone(environ: dict[str, str], tmp_pat
         assert running.artifacts.is_dir()
     finally:
         running.release()
+
+
+def test_the_console_is_named_before_the_main_job(
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Stack:
+        """One that is up at once."""
+
+        api_key = "the key"
+        statuses = (
+            PartStatus(name="console", state="ready", since=0, about="http://127.0.0.1:8081"),
+        )
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+    async def work(*_: object) -> None:
+        raise StackError("The main job has begun.")
+
+    monkeypatch.setattr(main, "LocalStack", Stack)
+    monkeypatch.setattr(main, "_work", work)
+    with pytest.raises(StackError, match="has begun"):
+        run_demo(DemoOptions(folder=tmp_path / "demo", port=0, stay=True), environ)
+    told = capsys.readouterr().out
+    assert "See it at http://127.0.0.1:8081" in told
+    assert "the key\n" in told
 
 
 def test_without_data_nothing_is_started(

@@ -41,16 +41,18 @@ class Clock:
         return self.now
 
 
-async def test_counts_of_all_parts_add_up_and_the_last_value_stays(store: FiguresStore) -> None:
-    clicks, lag = ("events", "clicks"), ("lag", "clicks", "0")
-    await store.add(START + 1, {clicks: 3}, {lag: 7})
-    await store.add(START + 9, {clicks: 2, ("ms", "GET", "/v1/a b"): 1}, {lag: 5})
-    await store.add(START + 10, {clicks: 1}, {})
+async def test_counts_add_up_and_the_last_value_and_the_highest_peak_stay(
+    store: FiguresStore,
+) -> None:
+    clicks, told, lag = ("events", "clicks"), ("told", "worker"), ("lag", "clicks", "0")
+    await store.add(START + 1, {clicks: 3}, {told: 7}, {lag: 7})
+    await store.add(START + 9, {clicks: 2, ("ms", "GET", "/v1/a b"): 1}, {told: 5}, {lag: 24})
+    await store.add(START + 10, {clicks: 1}, {}, {lag: 0})
     first, second, empty = await store.read(HOUR, [START, START + 10, START + 20])
-    assert first == Bucket({clicks: 5, ("ms", "GET", "/v1/a b"): 1}, {lag: 5})
-    assert (second, empty) == (Bucket({clicks: 1}), Bucket())
+    assert first == Bucket({clicks: 5, ("ms", "GET", "/v1/a b"): 1}, {told: 5}, {lag: 24})
+    assert (second, empty) == (Bucket({clicks: 1}, {}, {lag: 0}), Bucket())
     [whole] = await store.read(DAY, [START])
-    assert whole.counts[clicks] == 6
+    assert (whole.counts[clicks], whole.peaks[lag]) == (6, 24)
 
 
 async def test_a_bucket_is_kept_as_long_as_it_is_shown(

@@ -146,7 +146,11 @@ class Feed:
         self._sent.clear()
         self._list.show([], "", self._answered)
         self._message.set_visibility(False)
-        self._delay.set_text("Open, rate or buy something: the list answers.")
+        self._delay.set_text(
+            "Open, rate or buy something: the list answers."
+            if self._visit.allows("events")
+            else "The list changes when an event of this user arrives."
+        )
         self._delay.attribute("data-ms", None)
         self._session.reset()
         self._restart()
@@ -293,7 +297,11 @@ class Feed:
 
     def _draw_session(self, found: UserInteractions) -> None:
         if not found.interactions:
-            no_data("Open, rate or buy something, and it stands here.")
+            no_data(
+                "Open, rate or buy something, and it stands here."
+                if self._visit.allows("events")
+                else "An event of this user stands here once it has arrived."
+            )
             return
         newest = sorted(found.interactions.items(), key=lambda each: -each[1].timestamp)
         with Tag("ol", "interactions", tabindex="0", aria_label="Interactions"):
@@ -304,8 +312,9 @@ class Feed:
                     Moment(each.timestamp)
         rest = len(newest) - _SHOWN_INTERACTIONS
         older = f", {rest} older ones among them that are not shown" if rest > 0 else ""
+        items = f"{formats.count(len(newest))} item{'' if len(newest) == 1 else 's'}"
         text(
-            f"{formats.count(len(newest))} items from {formats.count(found.applied)} events{older}",
+            f"{items} from {formats.events(found.applied)}{older}",
             "muted",
             tag="p",
         )

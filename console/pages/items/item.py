@@ -40,6 +40,8 @@ class ItemView:
         self._titles = Titles(visit.api)
         self._item_id: str | None = None
         self._item: Item | None = None
+        self._is_there = False
+        """Whether the catalogue has it: what was met and never described has an id alone."""
         self._title: Tag
         self._limits: Mapping[str, Limit] = {}
         self._step = "day"
@@ -126,16 +128,19 @@ class ItemView:
         self._panel.load(_nothing, _draw_none, always=True)
 
     async def _read(self) -> Item | None:
-        """Return the item; one that was met and is not described has an id alone."""
+        """Return the item, with nothing but an id where the catalogue has none."""
         item_id = self._item_id
         if not self._limits and self._visit.allows("admin"):
             self._limits = await read_limits(self._visit.server, "Item")
         if item_id is None:
             return None
         try:
-            return await self._visit.api.item(item_id)
+            item = await self._visit.api.item(item_id)
         except NotFound:
+            self._is_there = False
             return Item(item_id=item_id)
+        self._is_there = True
+        return item
 
     async def _list(self, asking: Coroutine[Any, Any, ItemList]) -> ItemList:
         try:
@@ -173,11 +178,13 @@ class ItemView:
             text(f"{name}: {value}", tag="p")
 
     def _draw_title(self, item: Item) -> None:
-        self._title.set_text(item.title or "without a title")
+        untitled = "without a title" if self._is_there else "Not in the catalogue"
+        self._title.set_text(item.title or untitled)
         self._title.classes(replace="item-title" if item.title else "none")
 
     def _draw_form(self) -> None:
-        self._form = ItemForm(self._item, self._limits, self._save, self._delete, self._guard)
+        delete = self._delete if self._item is not None and self._is_there else None
+        self._form = ItemForm(self._item, self._limits, self._save, delete, self._guard)
 
     def _guard(self) -> None:
         """Have the browser ask, too, before a page with something typed is left."""
@@ -325,7 +332,7 @@ class ItemView:
             elif self._item_id == item_id:
                 self._choose_none()
         elif self._item_id == item_id and self._form is not None:
-            self._item = item or Item(item_id=item_id)
+            self._item, self._is_there = item or Item(item_id=item_id), item is not None
             self._draw_title(self._item)
             self._form.count_from(self._item)
 

@@ -40,10 +40,13 @@ class ItemForm:
         item: Item | None,
         limits: Mapping[str, Limit],
         save: Callable[[Item], Awaitable[None]],
-        delete: Callable[[str], Awaitable[None]],
+        delete: Callable[[str], Awaitable[None]] | None,
         typed: Callable[[], None],
     ) -> None:
-        """`item`: None for a new one; `delete` is given its id; `typed` is told of each change."""
+        """`item`: None for a new one; `typed` is told of each change.
+
+        `delete`: is given its id; None of what is not in the catalogue.
+        """
         self._save = save
         self._typed = typed
         self._limits = limits
@@ -68,9 +71,9 @@ class ItemForm:
                 kind="textarea", hint='A flat JSON object: {"year": 1995}',
             )  # fmt: skip
         with box("actions"):
-            if item is not None:
+            if item is not None and delete is not None:
                 button("Delete …", partial(delete, item.item_id), kind="danger")
-            self._button = button("Add …" if item is None else "Change …", self._do, kind="main")
+            self._button = button("Add …" if delete is None else "Change …", self._do, kind="main")
         self._check()
 
     @property

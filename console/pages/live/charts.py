@@ -117,9 +117,7 @@ def counted(found: Figures) -> dict[str, str]:
         label: next((n for n in reversed(each.events) if n), 0)
         for label, each in found.quality.by_label.items()
     }
-    return {
-        label: f"{formats.count(n)} event{'s' if n != 1 else ''}" for label, n in newest.items()
-    }
+    return {label: formats.events(n) for label, n in newest.items()}
 
 
 def begin_of(found: Figures) -> float:

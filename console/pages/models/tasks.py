@@ -152,6 +152,6 @@ def _words(task: Task) -> str:
         f"asked for by {task.requested_by}" if task.requested_by else "",
         task.reason,
         f"took {formats.duration(took)}" if took is not None and task.finished_at else "",
-        f"{formats.count(task.data['events'])} events" if "events" in task.data else "",
+        formats.events(task.data["events"]) if "events" in task.data else "",
     ]
     return " · ".join(filter(None, parts))

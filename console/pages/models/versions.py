@@ -49,7 +49,7 @@ class Served:
             return
         self._value.set_text(formats.score(found.ndcg)).classes(replace="value")
         self._more.set_text(
-            f"NDCG@{found.k} of {formats.count(found.events)} events; HR@{found.k} "
+            f"NDCG@{found.k} of {formats.events(found.events)}; HR@{found.k} "
             f"{formats.score(found.hit_rate)}"
         )
 
@@ -72,7 +72,7 @@ def draw_version(
             served = Served()
             with box("figure"):
                 text("Learnt from", "name", tag="p")
-                text(f"{formats.count(version['data']['events'])} events", "value", tag="p")
+                text(formats.events(version["data"]["events"]), "value", tag="p")
                 text(changed_data(version, older), "from", tag="p")
         if version["verdict"] is not None:
             draw_verdict(version["verdict"])

@@ -91,6 +91,7 @@ async def _run(options: DemoOptions, environ: Mapping[str, str]) -> int:
             figures.phase = "starting broker, Redis, worker, trainer and server"
             display.start(show(figures, lambda: stack.statuses, console, redraw=redraw))
             async with stack:
+                _tell_where(stack, console)
                 outcome = await _work(data, options, figures, stack, began)
                 await display.stop()
                 _tell(outcome, figures, options, console)
@@ -154,6 +155,19 @@ def _tell(outcome: Outcome, figures: Figures, options: DemoOptions, console: Con
     report = options.folder / _REPORT
     report.write_text(render(figures, summary, lines), encoding="utf-8")
     console.print(f"{report} draws them over the stream.", highlight=False)
+
+
+def _tell_where(stack: LocalStack, console: Console) -> None:
+    """Print where the demo can be watched in a browser, above what is redrawn."""
+    address = address_of(stack.statuses)
+    if address is not None:
+        console.print(f"See it at {address} already; its door asks for this key:", highlight=False)
+        console.print(stack.api_key, highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            "Be a new visitor there: what is done as a user of the data shows in the summary as a "
+            "difference.",
+            style="dim",
+        )
 
 
 async def _stay(stack: LocalStack, user_id: str, console: Console) -> None:
