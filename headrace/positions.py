@@ -39,7 +39,7 @@ class PositionStore:
         self._redis = redis
         self._key = settings.state_key(of)
         self._topics_key = settings.state_key("positions", "topics")
-        self._script: AsyncScript = redis.register_script(load_script("advance_positions.lua"))
+        self._script: AsyncScript = redis.register_script(load_script("raise_fields.lua"))
 
     async def read(self) -> dict[Place, int]:
         """Return all positions; a place without one has not been begun.

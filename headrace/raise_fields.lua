@@ -1,4 +1,4 @@
--- Sets fields of a hash where they are higher than what is there.
+-- Sets fields of a hash where they are higher than what is there: whoever comes late takes nothing back.
 --
 -- KEYS  hash
 -- ARGV  field, value, and so on
