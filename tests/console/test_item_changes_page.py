@@ -10,13 +10,7 @@ import pytest
 from browser import PATIENCE_MS, Visitor, violations, visiting
 from parts import eventually
 from playwright.async_api import Browser, Dialog, expect
-from system import (
-    KEY,
-    System,
-    key_with,
-    ring,
-    title,
-)  # fmt: skip
+from system import KEY, System, key_with, ring, title
 
 from headrace_client import AsyncClient, Item, NotFound
 
