@@ -103,22 +103,28 @@ async def test_a_task_goes_on_where_it_was_when_its_trainer_was_killed(
     trainers = TrainerSettings(lease_s=600.0, niceness=0)
     settings = msgspec.structs.replace(settings, trainer=trainers)
     task = await ask(tasks, "hangs-once")
+    work = Path(settings.artifacts) / "hangs-once" / ".work" / task.id
     with stand_in(settings, tmp_path) as trainer:
         await fits(tasks, task)
         job = await process_of(tasks, task)
         trainer.end(signal.SIGKILL)
         await ends(job)
+        assert work.exists()
         assert (await tasks.get(task.id)).status == "RUNNING"
         restarted = time.monotonic()
         trainer.start()
         ended = await reaches(tasks, task, "FAILED")
         # The one time that is promised.
         assert time.monotonic() - restarted < 30
+
+        async def is_cleared() -> bool:
+            return not work.exists()
+
+        await eventually(is_cleared, "the task's checkpoints are deleted")
     # The same version, from the same offsets; and the checkpoint that the first attempt left.
     first, second = str(ended.error).split("\n")[:2]
     assert first == second
     assert ended.started_at is not None
-    assert not (Path(settings.artifacts) / "hangs-once" / ".work" / task.id).exists()
 
 
 async def test_a_task_goes_on_on_another_machine_from_what_the_first_one_shared(
