@@ -152,7 +152,8 @@ class Letters:
 
     async def _mend(self, letter: DeadLetter) -> None:
         await Mender(self._visit, letter, self._typed.get(letter.id), self._keep).ask()
-        await self._look()
+        # Beside it: the button takes the next click as soon as the dialog is closed.
+        self._visit.run(self._look())
 
     def _keep(self, letter_id: str, typed: str | None) -> None:
         self._typed.pop(letter_id, None)
