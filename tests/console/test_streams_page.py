@@ -206,6 +206,8 @@ async def test_what_was_typed_into_a_letter_stays_until_it_is_sent(
         await close()
         await expect(dialog).to_have_count(0)
         await mend.click()
+        # It has a value before it is open, and Escape does nothing until then.
+        await expect(dialog).to_be_visible()
         await expect(value).to_have_value('{"event_id": "half"')
     # The browser asks before the page is left with it.
     asked: list[str] = []
