@@ -67,7 +67,7 @@ class LiveModel:
         self._model_id = model_id or settings.model_id
         self._holds_shelf = model_id is None
         self._preparer = Preparer(self._model_id, loader, catalog, transitions)
-        self._taking_up = TakingUp(self._model_id, versions, self._preparer.prepare, self._swap_in)
+        self._taking_up = TakingUp(self._model_id, versions, self._prepare, self._swap_in)
         self._versions = versions
         self._catalog = catalog
         self.experiment = experiment
@@ -243,7 +243,7 @@ class LiveModel:
         if self._live is not None and version == self._live.version:
             self._arms[version] = self._live
             return
-        loaded, aside = await self._preparer.prepare(version)
+        loaded, aside = await self._prepare(version)
         async with self._levelling:
             self._join(loaded, aside, alone=False)
             self._arms[version] = loaded
@@ -320,6 +320,11 @@ class LiveModel:
         self._taking_up.served()
         logger.info("version %s is live here again", live.version)
 
+    async def _prepare(self, version: str) -> Prepared:
+        # A server that starts has nobody to make way for, and is to be ready soon.
+        is_serving = self._live is not None or self._has_looked
+        return await self._preparer.prepare(version, beside=is_serving)
+
     async def _swap_in(self, prepared: Prepared) -> None:
         loaded, aside = prepared
         async with self._levelling:
@@ -335,7 +340,7 @@ class LiveModel:
         before = None if left else (await self._versions.state(self._model_id)).before
         if before is not None and self._at_hand(before) is None:
             try:
-                loaded, aside = await self._preparer.prepare(before)
+                loaded, aside = await self._prepare(before)
             except (ArtifactInvalid, StoreUnavailable, VersionNotFound) as exc:
                 logger.warning("version %s is not at hand for a rollback: %s", before, exc)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from headrace.catalog import CatalogStore, Item
 from headrace.sessions import Session
 from headrace.transitions import TransitionStore
 from models.retrieval.retriever import Retriever
+from models.retrieval.throttle import Rest, Throttle, no_rest
 from serving.deleted import DeletedItems
 from serving.live_rules import RulesFollower
 from serving.version_loader import VersionLoader
@@ -20,7 +20,6 @@ _ITEMS_AT_ONCE = 64
 """Whoever is being answered from another version has its turn after so many."""
 _WARM_UP_CALLS = 20
 """The first calls of an interpreter allocate; they must not be a user's."""
-_PAUSE_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,20 @@ class Preparer:
         self._catalog = catalog
         self._transitions = transitions
 
-    async def prepare(self, version: str) -> Prepared:
+    async def prepare(self, version: str, *, beside: bool) -> Prepared:
         """Load a version aside, and bring it level with the catalogue; return how far that is.
+
+        `beside`: another one answers meanwhile, and is not to be kept from it.
 
         Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
         """
-        retriever = await asyncio.to_thread(self._loader.load, self._model_id, version)
+        retriever = await asyncio.to_thread(
+            self._loader.load, self._model_id, version, _rest(beside)
+        )
         aside = await self._level_aside(retriever)
         rules = RulesFollower(self._transitions, retriever)
         await rules.catch_up()
-        await asyncio.to_thread(_warm_up, retriever)
+        await asyncio.to_thread(_warm_up, retriever, _rest(beside))
         # The garbage collector goes through what was made since, not through the items each time.
         gc.freeze()
         return Loaded(retriever, rules), aside
@@ -86,7 +89,11 @@ def _add(retriever: Retriever, items: Sequence[Item]) -> None:
         retriever.add_items(items[first : first + _ITEMS_AT_ONCE])
 
 
-def _warm_up(retriever: Retriever) -> None:
+def _rest(beside: bool) -> Rest:
+    return Throttle() if beside else no_rest
+
+
+def _warm_up(retriever: Retriever, rest: Rest) -> None:
     retriever.settle()
     item_ids = tuple(retriever.popular[:10])
     session = Session(
@@ -97,5 +104,4 @@ def _warm_up(retriever: Retriever) -> None:
     )
     for _ in range(_WARM_UP_CALLS):
         retriever.recommend(session, 10)
-        # Whoever is being answered from another version has its turn in between.
-        time.sleep(_PAUSE_S)
+        rest()

@@ -24,6 +24,7 @@ from models.retrieval.probes import check_probes, load_probes
 from models.retrieval.ranker import Ranker
 from models.retrieval.ranker_probes import check_ranker_probes, load_ranker_probes
 from models.retrieval.retriever import Retriever
+from models.retrieval.throttle import Rest, no_rest
 
 _Read = TypeVar("_Read", Artifact, Ranker)
 
@@ -64,8 +65,10 @@ class VersionLoader:
             raise
         return ranker
 
-    def load(self, model_id: str, version: str) -> Retriever:
+    def load(self, model_id: str, version: str, rest: Rest = no_rest) -> Retriever:
         """Return the version, checked, and not yet level with the catalogue.
+
+        `rest` is called between steps of some milliseconds to some tens of them.
 
         Raises `VersionNotFound`, `ArtifactInvalid`, which a second stage is here, and
         `StoreUnavailable`.
@@ -76,10 +79,11 @@ class VersionLoader:
                 f"version of model {self._second_stage} alone. Delete model {model_id}, and create "
                 "it anew to train another kind."
             )
-        artifact = self.read(model_id, version)
+        artifact = self.read(model_id, version, rest)
         try:
             retriever = Retriever(artifact)
-            check_probes(retriever, load_probes(artifact))
+            rest()
+            check_probes(retriever, load_probes(artifact), rest)
         except ArtifactInvalid:
             self._store.discard(model_id, version)
             raise
@@ -90,9 +94,9 @@ class VersionLoader:
         check = partial(self._trusted.check, version)
         return read_map(self._store.fetch(model_id, version, check), check)
 
-    def read(self, model_id: str, version: str) -> Artifact:
+    def read(self, model_id: str, version: str, rest: Rest = no_rest) -> Artifact:
         """Return the version's files, checked. Raises what `load` does."""
-        return self._read(model_id, version, load_artifact)
+        return self._read(model_id, version, partial(load_artifact, rest=rest))
 
     def _read(self, model_id: str, version: str, load: Callable[[Path, Check], _Read]) -> _Read:
         check = partial(self._trusted.check, version)

@@ -36,6 +36,7 @@ from models.retrieval.blend import Blend
 from models.retrieval.bought_together import BoughtTogether
 from models.retrieval.calibration import Calibration
 from models.retrieval.rules import Rules
+from models.retrieval.throttle import Rest, no_rest
 
 QUERY_TOWER = "query_tower.tflite"
 CANDIDATE_TOWER = "candidate_tower.tflite"
@@ -89,12 +90,13 @@ class Artifact:
         return _has_folder(self.manifest, INDEX)
 
 
-def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
+def load_artifact(folder: Path, check: Check = lambda *_: None, rest: Rest = no_rest) -> Artifact:
     """Read and check the version in this folder; `check` is asked of its signature first.
 
-    Raises `ArtifactInvalid`, naming the file and what is wrong with it.
+    `rest` is called between steps of some milliseconds to some tens of them. Raises
+    `ArtifactInvalid`, naming the file and what is wrong with it.
     """
-    manifest = read_manifest_of(folder, _REQUIRED, check)
+    manifest = read_manifest_of(folder, _REQUIRED, check, rest)
     item_ids = decode_file(folder, ITEMS, list[str])
     return Artifact(
         folder=folder,
@@ -102,8 +104,8 @@ def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
         query_tower=read_bytes(folder, QUERY_TOWER),
         candidate_tower=read_bytes(folder, CANDIDATE_TOWER),
         item_ids=item_ids,
-        item_vectors=_read_vectors(folder, item_ids),
-        rules=_read_rules(folder, len(item_ids)),
+        item_vectors=_read_vectors(folder, item_ids, rest),
+        rules=_read_rules(folder, len(item_ids), rest),
         blend=decode_file(folder, BLEND, Blend),
         calibration=decode_file(folder, CALIBRATION, Calibration),
         popular=decode_file(folder, POPULAR, list[str]),
@@ -112,14 +114,17 @@ def load_artifact(folder: Path, check: Check = lambda *_: None) -> Artifact:
 
 
 def read_manifest_of(
-    folder: Path, required: Sequence[str], check: Check = lambda *_: None
+    folder: Path,
+    required: Sequence[str],
+    check: Check = lambda *_: None,
+    rest: Rest = no_rest,
 ) -> Manifest:
     """Return the manifest of a version whose files, these among them, are those that it lists.
 
     `check` is asked of its signature first. Raises `ArtifactInvalid`.
     """
     manifest = _signed_manifest(folder, check)
-    _check_files(folder, manifest, required)
+    _check_files(folder, manifest, required, rest)
     return manifest
 
 
@@ -139,13 +144,13 @@ def read_part(
     return manifest
 
 
-def file_digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path, rest: Rest = no_rest) -> dict[str, str]:
     """Return the sha256 of every file under the folder, by relative path.
 
     The manifest, and its signature, are none of them.
     """
     return {
-        path.relative_to(folder).as_posix(): _sha256(path)
+        path.relative_to(folder).as_posix(): _sha256(path, rest)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path not in (folder / MANIFEST, folder / SIGNATURE)
     }
@@ -159,7 +164,7 @@ def _signed_manifest(folder: Path, check: Check) -> Manifest:
     return manifest
 
 
-def _check_files(folder: Path, manifest: Manifest, required: Sequence[str]) -> None:
+def _check_files(folder: Path, manifest: Manifest, required: Sequence[str], rest: Rest) -> None:
     for name in required:
         if name not in manifest.files:
             raise _invalid(folder, name, "is not listed in the manifest")
@@ -169,38 +174,42 @@ def _check_files(folder: Path, manifest: Manifest, required: Sequence[str]) -> N
             raise _invalid(folder, name, "is listed in the manifest but is no file of the version")
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise _invalid(folder, name, "leads out of the version's folder")
-    for name, digest in file_digests(folder).items():
+    for name, digest in file_digests(folder, rest).items():
         if name not in manifest.files:
             raise _invalid(folder, name, "is not listed in the manifest")
         if digest != manifest.files[name]:
             raise _invalid(folder, name, "has not the sha256 that the manifest gives")
 
 
-def _read_vectors(folder: Path, item_ids: list[str]) -> NDArray[np.float32]:
+def _read_vectors(folder: Path, item_ids: list[str], rest: Rest) -> NDArray[np.float32]:
     vectors = read_array(folder, ITEM_VECTORS)
     if vectors.dtype != np.float32 or vectors.ndim != 2:
         raise _invalid(folder, ITEM_VECTORS, "must hold float32 [items, width]")
-    different = _count_different(item_ids)
+    different = _count_different(item_ids, rest)
     if not len(vectors) == len(item_ids) == different:
         raise _invalid(
             folder, ITEM_VECTORS, f"has {len(vectors)} rows for {different} different ids"
         )
     if not len(vectors) or not np.isfinite(vectors).all():
         raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
+    rest()
     return vectors
 
 
-def _count_different(item_ids: list[str]) -> int:
+def _count_different(item_ids: list[str], rest: Rest) -> int:
     """Return how many different ids there are; in pieces, so that other threads run in between."""
     different: set[str] = set()
     for first in range(0, len(item_ids), _IDS_AT_ONCE):
         different.update(item_ids[first : first + _IDS_AT_ONCE])
+        rest()
     return len(different)
 
 
-def _read_rules(folder: Path, items: int) -> Rules:
+def _read_rules(folder: Path, items: int, rest: Rest) -> Rules:
     rules = Rules(*(read_array(folder, name) for name in RULES))
+    rest()
     flaw = rules.flaw()
+    rest()
     if flaw is None and rules.items != items:
         flaw = f"are of {rules.items} items where the version has {items}"
     if flaw is not None:
@@ -250,11 +259,12 @@ def read_bytes(folder: Path, name: str) -> bytes:
         raise _invalid(folder, name, f"cannot be read: {exc.strerror}") from exc
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, rest: Rest) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            rest()
     return digest.hexdigest()
 
 

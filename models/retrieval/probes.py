@@ -7,7 +7,6 @@ machine computes something else: either way it is not to be served.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -20,6 +19,7 @@ from headrace.sessions import Session
 from models.retrieval.artifact import PROBES as PROBES_FILE
 from models.retrieval.artifact import Artifact
 from models.retrieval.retriever import Retriever
+from models.retrieval.throttle import Rest, no_rest
 
 COUNT = 100
 K = 10
@@ -29,7 +29,6 @@ TOLERANCE = 1e-3
 LEAST_FOUND = 0.95
 """Share of all items answered that must be answered again: equal scores change places, and an
 index computes a little otherwise on another processor."""
-_PAUSE_S = 0.001
 _LONGEST = 30
 """Interactions of a made-up session."""
 
@@ -67,8 +66,8 @@ def load_probes(artifact: Artifact) -> Probes:
         ) from exc
 
 
-def check_probes(retriever: Retriever, probes: Probes) -> None:
-    """Ask a version that was just loaded the same again.
+def check_probes(retriever: Retriever, probes: Probes, rest: Rest = no_rest) -> None:
+    """Ask a version that was just loaded the same again; `rest` is called after each question.
 
     Raises `ArtifactInvalid` when it answers otherwise than it did.
     """
@@ -83,8 +82,7 @@ def check_probes(retriever: Retriever, probes: Probes) -> None:
         total += max(len(now.item_ids), len(answer.item_ids))
         again = retriever.score(session, answer.item_ids)
         scores = [0.0] * len(answer.scores) if again is None else again.scores
-        # Whoever is being answered from another version has its turn in between.
-        time.sleep(_PAUSE_S)
+        rest()
         apart = float(np.abs(np.subtract(scores, answer.scores)).max(initial=0.0))
         if not apart <= TOLERANCE:
             raise _invalid(
