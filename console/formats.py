@@ -50,16 +50,22 @@ def rate(value: float | None, unit: str = "/s") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration that is given in seconds: `4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Return a duration that is given in seconds: `4 s`, `5 min`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None:
         return NO_DATA
     whole = max(int(seconds), 0)
     for size, name, below, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min")):
         if whole >= size:
-            return f"{whole // size}{_THIN}{name} {whole % size // below}{_THIN}{small}"
+            return _of_two(whole // size, name, whole % size // below, small)
     if whole >= 60:
-        return f"{whole // 60}{_THIN}min {whole % 60}{_THIN}s"
+        return _of_two(whole // 60, "min", whole % 60, "s")
     return f"{whole}{_THIN}s"
+
+
+def _of_two(large: int, name: str, small: int, unit: str) -> str:
+    """Return a duration of two units; of none of the small one it says nothing."""
+    rest = f" {small}{_THIN}{unit}" if small else ""
+    return f"{large}{_THIN}{name}{rest}"
 
 
 def exact(value: object) -> str:

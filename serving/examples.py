@@ -217,7 +217,13 @@ _ANSWERS: tuple[Struct, ...] = (
     ReplayList([_REPLAY]),
     DeadLetterList(93, [_LETTER], LETTER_CURSOR),
     ResentLetter(
-        id=LETTER_ID, topic="ratings", key=USER_ID, value='{"rating":4.5}', sent=False, token=None
+        id=LETTER_ID,
+        topic="ratings",
+        key=USER_ID,
+        value='{"rating":4.5}',
+        sent=False,
+        token=None,
+        refused=None,
     ),
     TopicList(NOW, 2.1, "", [_TOPIC]),
     FoundItems(1, 0, [_ITEM], {"Animation": 1, "Comedy": 1}),

@@ -3,8 +3,8 @@
  * because it was away for too long, that what was typed or done may not have arrived.
  */
 const KEY = "headrace-cut-off-at";
-// NiceGUI hides its line before it loads a page anew that it no longer knows, too.
-const ANEW_WITHIN_MS = 10_000;
+// NiceGUI hides its line, too, as it begins to load a page anew that it no longer knows: the browser says so at once.
+const ANEW_WITHIN_MS = 2_000;
 
 const line = document.getElementById("popup");
 let forgetting;
@@ -39,4 +39,5 @@ function tell(at) {
 const before = sessionStorage.getItem(KEY);
 sessionStorage.removeItem(KEY);
 if (before) tell(Number(before));
+addEventListener("beforeunload", () => clearTimeout(forgetting));
 new MutationObserver(follow).observe(line, { attributeFilter: ["aria-hidden"] });

@@ -16,6 +16,17 @@ function colour(name) {
   return found;
 }
 
+/** What of a series is not drawn but told, in words, in the tips of some steps: `[step, words]` each. */
+function inTips(told, at, text) {
+  return {
+    data: told.map(([step]) => [at[step] * 1000, 0]),
+    symbol: "none",
+    lineStyle: { opacity: 0 },
+    itemStyle: { color: text },
+    tooltip: { valueFormatter: (_, which) => told[which][1] },
+  };
+}
+
 /** The options with the page's colours; the unit of numbers stands over their axis, and in tips. */
 function dressed(options, unit) {
   const text = colour("--muted");
@@ -31,11 +42,12 @@ function dressed(options, unit) {
     ...given,
     axisLabel: { color: text, hideOverlap: true, ...(isValue ? { formatter: plain } : {}), ...given?.axisLabel },
   });
-  const { at, still, counts, ...rest } = options;
-  const series = (options.series ?? []).map((each) => ({
+  const { at, still, shown, ...rest } = options;
+  const series = (options.series ?? []).map(({ told, ...each }) => ({
     ...each,
     // Seconds once for all series, and a value a step in each.
     data: at ? each.data.map((value, step) => [at[step] * 1000, value]) : each.data,
+    ...(told ? inTips(told, at, text) : {}),
     markLine: each.markLine
       ? { ...each.markLine, lineStyle: { color: text, type: "dashed" }, label: { color: text, ...each.markLine.label } }
       : undefined,
@@ -60,7 +72,7 @@ function dressed(options, unit) {
       pageIconColor: text,
       pageIconInactiveColor: line,
       pageTextStyle: { color: text },
-      formatter: (name) => (counts?.[name] ? `${name}: ${counts[name]}` : name),
+      formatter: (name) => shown?.[name] ?? name,
       ...options.legend,
     },
     // Drawn on the canvas: names come from data, and are never markup.

@@ -56,12 +56,19 @@ def in_words(verdict: Verdict, *, beside: str, events: str) -> str:
     """Return what was measured: beside what, on what sort of events."""
     measured = (
         f"NDCG@10 is {verdict.ndcg_at_10:.4f} beside {verdict.baseline_ndcg_at_10:.4f} of "
-        f"{beside} ({verdict.difference:+.1%}, 95 % interval {verdict.low:+.1%} to "
-        f"{verdict.high:+.1%}) on {verdict.events:,} held-out {events} of {verdict.users:,} users"
+        f"{beside} ({_percent(verdict.difference, '+')}, 95\u00a0% interval "
+        f"{_percent(verdict.low, '+')} to {_percent(verdict.high, '+')}) on {verdict.events:,} "
+        f"held-out {events} of {verdict.users:,} users"
     )
+    tolerance = _percent(verdict.tolerance)
     if verdict.accepted:
-        return f"{measured}: not worse by more than {verdict.tolerance:.1%}."
-    return f"{measured}: worse by more than {verdict.tolerance:.1%}, and not by chance."
+        return f"{measured}: not worse by more than {tolerance}."
+    return f"{measured}: worse by more than {tolerance}, and not by chance."
+
+
+def _percent(share: float, sign: str = "") -> str:
+    """Return a share as people read it; with `sign` a difference, always with its own."""
+    return f"{100 * share:{sign}.1f}\u00a0%".replace("-", "\N{MINUS SIGN}")
 
 
 def _gains(ranks: Ranks) -> NDArray[np.float64]:

@@ -71,7 +71,8 @@ async def get_dead_letter(request: Request) -> Response:
 async def post_resend(request: Request) -> Response:
     """Send a dead letter again to where it came from, mended; the answer comes when Kafka has it.
 
-    422 says why no worker would take it; 409 that it was sent again already.
+    422 says why no worker would take it, as a dry run does with 200, in `refused`; 409 that it was
+    sent again already.
     """
     from headrace.resending import Mending, prepare
 
@@ -86,9 +87,11 @@ async def post_resend(request: Request) -> Response:
     erasures = await server.kafka.erasures()
     try:
         record = prepare(letter, mending, server.topics, erasures, now=server.clock())
-    except InvalidEvent:
-        raise
     except HeadraceError as exc:
+        if asked.dry_run:
+            return json_response(_refused(letter, exc))
+        if isinstance(exc, InvalidEvent):
+            raise
         raise Problem(
             422, f"Dead letter {letter_id} cannot be sent again: {exc}", [_wrong("", str(exc))]
         ) from exc
@@ -124,6 +127,12 @@ def _wrong(field: str, reason: str) -> dict[str, object]:
     return wrong_field(field, reason, None)
 
 
+def _refused(letter: Letter, why: HeadraceError) -> ResentLetter:
+    return ResentLetter(
+        id=letter.id, topic=None, key=None, value=None, sent=False, token=None, refused=str(why)
+    )
+
+
 def _resent(
     letter: Letter, record: Outgoing, position: Position | None, topics: Topics
 ) -> ResentLetter:
@@ -138,6 +147,7 @@ def _resent(
         value=None if record.value is None else record.value.decode(errors="backslashreplace"),
         sent=position is not None,
         token=token,
+        refused=None,
     )
 
 

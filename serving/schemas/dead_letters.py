@@ -65,18 +65,20 @@ class ResendRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     again: bool = False
     """Whether one that was sent again already may be sent once more."""
     dry_run: bool = False
-    """Whether it is only to be told what would be sent."""
+    """Whether it is only to be told what would be sent, or why no worker would take it."""
 
 
 class ResentLetter(Struct, frozen=True, kw_only=True):
     """What was sent for a dead letter, or would be."""
 
     id: str
-    topic: str
-    """Without the prefix."""
+    topic: str | None
+    """Without the prefix; None: it is refused."""
     key: str | None
     value: str | None
-    """None: it deletes an item."""
+    """None: it deletes an item, or is refused."""
     sent: bool
     token: TokenText | None
     """Of an event that was sent."""
+    refused: str | None
+    """Why no worker would take it: what a dry run has found out. None: one would."""

@@ -181,6 +181,29 @@ async def test_a_page_says_that_the_console_is_away_and_what_that_may_have_cost(
     await expect(told).to_have_count(0)
 
 
+CUT_OFF_AT = "sessionStorage.getItem('headrace-cut-off-at')"
+
+
+async def test_after_a_short_cut_a_page_that_is_loaded_again_says_nothing_of_it(
+    visitor: Visitor,
+) -> None:
+    page = visitor.page
+    await page.clock.install()
+    await visitor.go("/models")
+
+    async def was_cut() -> bool:
+        is_back = "document.getElementById('popup').ariaHidden !== 'false'"
+        return bool(await page.evaluate(f"{CUT_OFF_AT} !== null && {is_back}"))
+
+    await page.evaluate("window.socket.io.engine.close()")
+    await eventually(was_cut, "the connection was cut and is there again")
+    await page.clock.fast_forward(3_000)
+    assert await page.evaluate(CUT_OFF_AT) is None
+    await page.reload()
+    await visitor.shown()
+    await expect(page.get_by_text("The connection to the console was lost at")).to_have_count(0)
+
+
 async def test_where_there_is_no_page_it_says_so(visitor: Visitor) -> None:
     page = visitor.page
     await page.goto(f"{visitor.url}/<b>nowhere")

@@ -11,7 +11,8 @@ from parts import eventually
 from parts_tools import opened_visit
 
 from console.pages.items import search
-from console.pages.items.item_map import words_of
+from console.pages.items.item_map import MapPanel, words_of
+from console.pages.items.popularity import draw_popularity
 from console.titles import Titles
 from console.widgets.address import Address
 from console.widgets.html import Tag
@@ -20,7 +21,9 @@ from headrace_client.types import (
     FoundItems,
     Item,
     ItemMap,
+    ItemPopularity,
     ModelInfo,
+    Ready,
 )
 
 
@@ -105,3 +108,52 @@ async def test_a_catalogue_that_was_empty_is_shown_once_it_is_filled(
             await eventually(lambda: says("No data yet. The catalogue is empty"), "it is empty")
             there.append(Item(item_id="tea", title="Tea"))
             await eventually(lambda: says("1 to 1 of 1"), "the item is shown")
+
+
+async def test_a_map_is_not_asked_for_before_there_is_a_model() -> None:
+    class Young:
+        async def ready(self) -> Ready:
+            return Ready(ready=True, redis=True, kafka=True, model_id="shop", model=None)
+
+        async def close(self) -> None: ...
+
+    def page() -> None:
+        visit = opened_visit()
+        # Whatever else is asked fails, and says so.
+        visit.api = Young()  # type: ignore[assignment]
+        MapPanel(visit, lambda _: None)
+
+    async with user_simulation(page) as user:
+        await user.open("/")
+        with user:
+
+            async def says_so() -> bool:
+                told = "No data yet. Model shop has no live version. The first training makes one."
+                return told in [each.text for each in ElementFilter(kind=Tag)]
+
+            await eventually(says_so, "it says why there is none")
+
+
+@pytest.mark.parametrize(
+    ("step_s", "at", "events", "told"),
+    [
+        (
+            86_400, [0, 86_400], [0, 1],
+            "Of the 2 days up to the newest event of any item, 1970-01-01 to 1970-01-02 UTC.",
+        ),
+        (
+            3_600, [3_600], [0],
+            "No data yet. Of the hour of the newest event of any item, 1970-01-01 01:00 UTC: it "
+            "was not met then, or too seldom to be counted.",
+        ),
+        (86_400, [], [], "No data yet. There have been no events yet."),
+    ],
+)  # fmt: skip
+async def test_popularity_says_which_time_it_is_of(
+    step_s: int, at: list[int], events: list[int], told: str
+) -> None:
+    found = ItemPopularity(item_id="tea", step_s=step_s, at=at, events=events)
+    async with user_simulation(lambda: draw_popularity(found)) as user:
+        await user.open("/")
+        with user:
+            assert told in [each.text for each in ElementFilter(kind=Tag)]

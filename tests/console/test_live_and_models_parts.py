@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import httpx
+import msgspec
 import pytest
 from nicegui import ElementFilter
 from nicegui.testing import user_simulation
@@ -13,7 +14,16 @@ from parts import eventually
 from parts_tools import opened_visit
 
 from console import formats
-from console.pages.live.charts import KINDS, TimeChart, counted, marks, series_of
+from console.pages.live.charts import (
+    KINDS,
+    TimeChart,
+    begin_of,
+    counted,
+    legend_of,
+    marks,
+    series_of,
+    short,
+)
 from console.pages.live.newest import newest
 from console.pages.models import tasks
 from console.pages.models.changes import answered, measured, told_of_metric
@@ -52,9 +62,19 @@ def swap(version: str, at: float, model_id: str = "shop") -> Swap:
 def test_swaps_are_named_where_there_is_room_and_by_model_where_there_are_several() -> None:
     near = [swap("2026-old", -5.0), swap("2026-a", 1.0), swap("2026-b", 2.0), swap("2026-c", 50.0)]
     named = [(mark.at, mark.name) for mark in marks(near, 0.0, 100.0)]
-    assert named == [(1.0, ""), (2.0, "b"), (50.0, "c")]
+    assert named == [(2.0, "2 swaps to b"), (50.0, "c")]
     two = [swap("2026-a", 1.0), swap("2026-b", 50.0, "books")]
     assert [mark.name for mark in marks(two, 0.0, 100.0)] == ["shop a", "books b"]
+    # Of many, each close to the next, there is room for a name each so often.
+    many = [swap(f"2026-{at}", float(at)) for at in range(20)]
+    assert [mark.at for mark in marks(many, 0.0, 100.0)] == [5.0, 11.0, 17.0, 19.0]
+    assert marks(many, 0.0, 100.0)[-1].names == ("18", "19")
+
+
+def test_a_legend_has_short_names_and_what_is_of_now_first() -> None:
+    labels = ["20261201T010740Z-1d9b08", "popularity", "20261130T010740Z-03a9f5", "trending"]
+    legend = legend_of(labels)
+    assert [*map(short, legend)] == ["popularity", "trending", "1d9b08", "03a9f5"]
 
 
 def figures(quality: dict[str, QualitySeries], swaps: Sequence[Swap] = ()) -> Figures:
@@ -88,9 +108,24 @@ async def test_quality_says_of_how_many_events_it_is_and_shows_the_newest_swap()
                 "Swaps: 2026-a."
             )
             options = chart.props["options"]
-            assert options["counts"] == counted(found)
+            assert options["shown"] == {
+                "2026-a": "a: 1,200 events",
+                "popularity": "popularity: 1 event",
+            }
+            assert options["legend"]["data"] == ["popularity", "2026-a"]
+            # The tip of the step in which it was names it.
+            assert options["series"][-1]["told"] == [[1, "a"]]
             # The last step is not over: what happens in it is within the chart.
             assert options["xAxis"]["max"] == 120_000.0
+
+
+def test_charts_begin_with_the_first_value_there_is() -> None:
+    none = [None] * 20
+    found = msgspec.structs.replace(
+        figures({}), at=list(range(20)), requests_per_s=[*none[:18], 1.0, None]
+    )
+    assert begin_of(found) == 18
+    assert begin_of(msgspec.structs.replace(found, requests_per_s=none)) == 0
 
 
 def verdict(**fields: object) -> dict[str, object]:

@@ -27,7 +27,8 @@ SWAPS = """async (chart) => {
     const { echarts } = await import("nicegui-echart");
     const { legend, series } = echarts.getInstanceByDom(chart).getOption();
     const swaps = series.find((each) => each.name === "swaps");
-    return [legend[0].data, swaps.markLine.data.map((each) => each.xAxis)];
+    const told = swaps.data.map((_, which) => swaps.tooltip.valueFormatter(0, which));
+    return [legend[0].data, swaps.markLine.data.map((each) => each.xAxis), told];
 }"""
 IN_LEGEND = """async (chart) => {
     const { echarts } = await import("nicegui-echart");
@@ -82,16 +83,19 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
     await expect(quality).to_have_attribute("aria-label", of_events)
     assert re.fullmatch("popularity: [0-9,]+ events?", await quality.evaluate(IN_LEGEND))
     # Swaps are no line of the legend's, so hiding a version hides none of them.
-    [legend, swaps] = await quality.evaluate(SWAPS)
+    [legend, swaps, told] = await quality.evaluate(SWAPS)
     assert "swaps" not in legend
     assert "popularity" in legend
     assert swaps
+    # The tip of each one's step names all that it stands for.
+    assert len(told) == len(swaps)
+    assert live.version.rpartition("-")[2] in told[-1]
     route = page.get_by_role("row", name="POST /v1/recommendations")
     await expect(route.locator("td").first).to_have_text(re.compile(r"^[1-9]"))
 
     await page.get_by_role("link", name="Skip to the page").press("Enter")
     await page.get_by_label("Window").select_option("1d")
-    await expect(now).to_contain_text("a point each 5")
+    await expect(now.get_by_text("a point each 5\u00a0min", exact=True)).to_be_visible()
     # What is of now is of now, however long the window is.
     await expect(now).to_contain_text("Each is of the 10 s")
     await expect(page).to_have_url(re.compile(r"/live\?window=1d$"))

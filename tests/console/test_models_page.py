@@ -141,6 +141,10 @@ async def test_each_field_of_a_training_is_checked_as_it_is_typed(
     await train.click()
     await page.get_by_role("button", name="Train", exact=True).click()
     await expect(page.get_by_text("The training is in the queue.")).to_be_visible()
+    # The next training is another one.
+    for label in ("Reason", "Events from", "Other parameters", "Algorithm", "Kind"):
+        await expect(page.get_by_label(label, exact=True)).to_have_value("")
+    await expect(page.get_by_label("Learn from what users did")).not_to_be_checked()
     async with AsyncClient(system.settings.url, KEY) as api:
         task = (await api.tasks()).tasks[0]
         await api.cancel(task.id)

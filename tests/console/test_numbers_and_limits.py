@@ -25,6 +25,8 @@ from console.pages.models.train_form import read_parameters, read_time
         (formats.milliseconds(None), "no data yet"),
         (formats.duration(200), "3\u00a0min 20\u00a0s"),
         (formats.duration(90_000), "1\u00a0d 1\u00a0h"),
+        (formats.duration(300), "5\u00a0min"),
+        (formats.duration(7_200), "2\u00a0h"),
         (formats.rate(0.25), "0.25/s"),
         (formats.rate(0), "0/s"),
         (formats.plain(0.000123), "0.000123"),

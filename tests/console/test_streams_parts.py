@@ -50,9 +50,9 @@ def test_a_lag_that_is_not_known_is_not_said_to_be_none(
         topic="clicks", name="clicks", id="a", records=9, newest=None, lag=lag, rate_in=0.0,
         rate_out=None, partitions=[partition],
     )  # fmt: skip
-    assert topic_row(topic, is_known)[4] == words
+    assert topic_row(topic, is_known)[1] == words
     [row] = partition_rows(topic, is_known).values()
-    assert (row[3], row[5]) == (words if lag is None else "none done", words)
+    assert (row[5], row[1]) == (words if lag is None else "none done", words)
 
 
 def replay(name: str, **fields: object) -> ReplayTask:
@@ -125,7 +125,13 @@ class Faint:
     async def resend(self, letter_id: str, _: ResendRequest) -> ResentLetter:
         self._fail()
         return ResentLetter(
-            id=letter_id, topic="ratings", key="ann", value="", sent=False, token=None
+            id=letter_id,
+            topic="ratings",
+            key="ann",
+            value="",
+            sent=False,
+            token=None,
+            refused=None,
         )
 
     async def close(self) -> None: ...

@@ -129,7 +129,7 @@ def test_one_that_is_worse_than_popularity_is_rejected(half: Artifact) -> None:
     verdict = Gate(GateSettings(), None, None).judge(spoilt(half), columns, [], TOY)
     assert not verdict.accepted
     assert verdict.high < 0
-    assert "worse by more than 2.0%" in verdict.reason
+    assert "worse by more than 2.0\u00a0%" in verdict.reason
 
 
 def test_a_worse_version_is_rejected_and_a_better_one_is_not(half: Artifact) -> None:

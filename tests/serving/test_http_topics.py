@@ -112,8 +112,16 @@ async def test_a_dead_letter_is_mended_and_sent_again(
     value = json.dumps({**EVENT, "rating": 4.5}, separators=(",", ":"))
     assert dry == {
         "id": letter["id"], "topic": "ratings", "key": "ann", "value": value, "sent": False,
-        "token": None,
+        "token": None, "refused": None,
     }  # fmt: skip
+    # What would be refused is no error of whoever asks for a dry run: that is what it is for.
+    for body, why in (
+        ({}, "colour: is not a field"),
+        ({"drop": ["size"]}, "it has no size to drop"),
+    ):
+        refused = await client.post(send, json={**body, "dry_run": True})
+        assert (refused.status_code, refused.json()["sent"]) == (200, False)
+        assert why in refused.json()["refused"]
     assert read_topic(settings, "ratings") == []
 
     sent = (await client.post(send, json=mended)).json()

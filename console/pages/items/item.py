@@ -10,14 +10,15 @@ from console import formats
 from console.errors import DO_IT_AGAIN
 from console.limits import Limit, read_limits
 from console.pages.items.item_form import ItemForm
+from console.pages.items.popularity import draw_popularity
 from console.titles import Titles
 from console.visit import Visit
 from console.widgets.address import Address
 from console.widgets.html import Tag, box, button, text
-from console.widgets.parts import Chart, Field
-from console.widgets.shared import Panel, attempt, confirmed, no_data
+from console.widgets.parts import Field
+from console.widgets.shared import Panel, attempt, confirmed
 from headrace_client import HeadraceError, NotFound
-from headrace_client.types import Item, ItemBody, ItemList, ItemPopularity
+from headrace_client.types import Item, ItemBody, ItemList
 
 _NEIGHBOURS = 8
 _LIKENESS = (
@@ -54,7 +55,10 @@ class ItemView:
             visit, "Bought together", note="With the share of its baskets that hold the other one."
         )
         self._popularity = Panel(
-            visit, "Popularity", note="Events, by their own time; days are those of UTC."
+            visit,
+            "Popularity",
+            note="Events, by their own time; of older ones than 32 days, or 48 hours, no count is "
+            "kept.",
         )
         with self._popularity.tools:
             Field(
@@ -158,7 +162,7 @@ class ItemView:
         item_id = self._item_id
         if item_id is not None:
             self._popularity.load(
-                lambda: self._visit.api.popularity(item_id, step=self._step), self._draw_popularity
+                lambda: self._visit.api.popularity(item_id, step=self._step), draw_popularity
             )
 
     # Drawing
@@ -206,22 +210,6 @@ class ItemView:
                     with made:
                         text((known.title if known else None) or row.id, "found-title")
                         text(told(row.score), "muted")
-
-    def _draw_popularity(self, found: ItemPopularity) -> None:
-        if not any(found.events):
-            no_data("In the time that is kept it was not met, or too seldom to be counted.")
-            return
-        options = {
-            "still": True,
-            "at": found.at,
-            "useUTC": self._step == "day",
-            "xAxis": {"type": "time"},
-            "yAxis": {"type": "value", "min": 0, "minInterval": 1},
-            "tooltip": {"trigger": "axis"},
-            "series": [{"type": "bar", "name": "events", "data": found.events, "barMaxWidth": 24}],
-        }
-        total = formats.count(sum(found.events))
-        Chart(f"Popularity: {total} events over {len(found.at)} {self._step}s", options)
 
     # Changing
 

@@ -29,8 +29,6 @@ class MapPanel:
     def __init__(self, visit: Visit, choose: Callable[[str | None], object]) -> None:
         self._visit = visit
         self._choose = choose
-        self._model_id: str | None = None
-        """The server's own model, once it is read."""
         self._panel = Panel(
             visit, "Map", note="Of the item vectors: alike is near. A click shows the item."
         )
@@ -41,10 +39,12 @@ class MapPanel:
 
     async def _read(self) -> ItemMap | str:
         """Return the map, or why there is none."""
-        if self._model_id is None:
-            self._model_id = (await self._visit.api.ready()).model_id
+        server = await self._visit.api.ready()
+        if server.model is None and server.refused is None:
+            # What is known not to be there is not asked for: that would count as an error.
+            return f"Model {server.model_id} has no live version. The first training makes one."
         try:
-            return await self._visit.api.item_map(self._model_id, limit=_SHOWN)
+            return await self._visit.api.item_map(server.model_id, limit=_SHOWN)
         except NotFound as error:
             return error.problem.detail
 

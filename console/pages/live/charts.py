@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,11 @@ from console.widgets.shared import Nothing, Panel
 from headrace_client.types import Figures, Percentiles
 from headrace_client.types import Swap as Swapped
 
-_LEAST = 12
-"""Steps that a chart is wide, however short the history is."""
 _FEW = 30
 """Points of a line that would hardly be seen without marks."""
-_APART = 0.09
-"""Of a chart's width, that the name of a swap takes."""
+_APART = 0.05
+"""Of a chart's width, that the name of a swap takes, upright beside its line, on a phone."""
+_SWAPS = "swaps"
 _QUALITY = (
     "Of the lists served, by version, with how many events its newest value is of; dashed lines "
     "are swaps."
@@ -87,28 +87,55 @@ class TimeChart:
 
 @dataclass(frozen=True)
 class Mark:
-    """A swap on a chart."""
+    """A swap on a chart, or some that lie so close that their names would lie on one another."""
 
     at: float
-    """Unix seconds."""
-    version: str
-    name: str
-    """What stands at its line; nothing where the next one's name would lie upon it."""
+    """Of the last of them, in Unix seconds: what it put live is live from then on."""
+    versions: tuple[str, ...]
+    """In the order in which they went live."""
+    names: tuple[str, ...]
+    """Of each what tells it from the others there."""
+
+    @property
+    def name(self) -> str:
+        """What stands at its line: `a4366d`, `3 swaps to a4366d`."""
+        several = len(self.names) > 1
+        return f"{len(self.names)} swaps to {self.names[-1]}" if several else self.names[0]
 
 
 def marks(swaps: Sequence[Swapped], since: float, until: float) -> list[Mark]:
-    """Return the swaps of a time, each with a name that tells it from the others there."""
+    """Return the swaps of a time, those close together as one."""
     shown = [swap for swap in swaps if since <= swap.at]
     several = len({swap.model_id for swap in shown}) > 1
     width = max(until - since, 1.0)
-    found = []
-    for swap, after in zip(shown, [*shown[1:], None], strict=True):
-        # A version's name is long, and all of it stands in the legend.
-        short = swap.version.rpartition("-")[2]
-        is_free = after is None or (after.at - swap.at) / width > _APART
-        name = f"{swap.model_id} {short}" if several else short
-        found.append(Mark(swap.at, swap.version, name if is_free else ""))
-    return found
+    close: list[list[Swapped]] = []
+    for swap in shown:
+        if close and (swap.at - close[-1][0].at) / width <= _APART:
+            close[-1].append(swap)
+        else:
+            close.append([swap])
+
+    def named(swap: Swapped) -> str:
+        return f"{swap.model_id} {short(swap.version)}" if several else short(swap.version)
+
+    return [
+        Mark(of[-1].at, tuple(each.version for each in of), tuple(map(named, of))) for of in close
+    ]
+
+
+def short(label: str) -> str:
+    """Return the end of a version's name, which tells it from others; all of it is in the tips."""
+    return label.rpartition("-")[2] if label[:1].isdigit() else label
+
+
+def legend_of(labels: Collection[str]) -> list[str]:
+    """Return labels as a legend has them: what is no version, then versions, newest first.
+
+    A legend that is cut shows what is of now.
+    """
+    # A version's name begins with its time.
+    versions = {label for label in labels if label[:1].isdigit()}
+    return [*sorted(set(labels) - versions), *sorted(versions, reverse=True)]
 
 
 def counted(found: Figures) -> dict[str, str]:
@@ -122,14 +149,13 @@ def counted(found: Figures) -> dict[str, str]:
 
 def begin_of(found: Figures) -> float:
     """Return where charts begin, in Unix seconds: with the first value there is of anything."""
-    count = len(found.at)
     begins = [
         next(at for at, value in enumerate(each) if value is not None)
         for of_kind in series_of(found).values()
         for each in of_kind.values()
         if any(value is not None for value in each)
     ]
-    return found.at[max(0, min([*begins, count - _LEAST]))]
+    return found.at[min(begins, default=0)]
 
 
 def series_of(found: Figures) -> dict[str, Mapping[str, Series]]:
@@ -172,7 +198,7 @@ def _said(
         + (f" of {counts[name]}" if name in counts else "")
         for name, value in newest.items()
     )
-    swapped = "; ".join(swap.version for swap in swaps)
+    swapped = "; ".join(version for mark in swaps for version in mark.versions)
     return f"{title}. Newest: {values}." + (f" Swaps: {swapped}." if swapped else "")
 
 
@@ -204,26 +230,31 @@ def _options(
             "max": 1_000 * (found.at[-1] + found.step_s),
         },
         "yAxis": {"type": "value", "min": 0},
-        "legend": {"data": list(series)},
-        "counts": dict(counts),
+        "legend": {"data": legend_of(series) if counts else list(series)},
+        "shown": {label: f"{short(label)}: {of_events}" for label, of_events in counts.items()},
         "tooltip": {"trigger": "axis"},
-        "series": [*lines, _swapped(swaps)],
+        "series": [*lines, _swapped(swaps, found.at)],
     }
 
 
-def _swapped(swaps: Sequence[Mark]) -> dict[str, Any]:
-    """Return the swaps as a series of their own: they stay whichever line is hidden."""
+def _swapped(swaps: Sequence[Mark], at: Sequence[float]) -> dict[str, Any]:
+    """Return the swaps as a series of their own: they stay whichever line is hidden.
+
+    `at`: when each step begins. The tips of steps with swaps name all of them.
+    """
     return {
         "type": "line",
-        "name": "swaps",
+        "name": _SWAPS,
         "data": [],
+        "told": [[_step_of(swap.at, at), ", ".join(swap.names)] for swap in swaps],
         "markLine": {
             "symbol": "none",
             "silent": True,
-            "data": [
-                {"xAxis": 1_000 * swap.at, "name": swap.name, "label": {"show": bool(swap.name)}}
-                for swap in swaps
-            ],
+            "data": [{"xAxis": 1_000 * swap.at, "name": swap.name} for swap in swaps],
             "label": {"formatter": "{b}", "position": "insideEndTop", "fontSize": 10},
         },
     }
+
+
+def _step_of(moment: float, at: Sequence[float]) -> int:
+    return max(0, bisect_right(at, moment) - 1)

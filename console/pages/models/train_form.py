@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -168,6 +168,7 @@ class TrainForm:
         values, wrong = self._read()
         if wrong:
             return
+        stood = self._stands
         asked = TrainingRequest(
             kind=self._kind.value or None,
             algorithm=self._algorithm.value or None,
@@ -197,7 +198,26 @@ class TrainForm:
                 trouble_card(self._visit.failure(error))
         else:
             self._visit.toast("The training is in the queue.", "good")
+            # What is typed for the next one already stays.
+            if self._stands == stood:
+                self._empty()
             self._on_task(task)
+
+    @property
+    def _stands(self) -> Sequence[object]:
+        """What stands in the form."""
+        return [field.value for field in self._all]
+
+    @property
+    def _all(self) -> Sequence[Field]:
+        choices = (self._kind, self._algorithm, self._mode, self._force, self._global)
+        return (*choices, *self._fields.values())
+
+    def _empty(self) -> None:
+        """Ask for nothing: the next training is another one."""
+        for field in self._all:
+            field.set(False if isinstance(field.value, bool) else "")
+        self._offer_algorithms()
 
     def _refused(self, error: Invalid) -> None:
         """Say at each field what the server says of it."""

@@ -262,6 +262,9 @@ class Mender:
                 if is_final(error):
                     return
             await asyncio.sleep(AGAIN_S)
+        if would.refused is not None:
+            self._refuse(f"No worker would take it: {would.refused}")
+            return
         self._verdict.set_text(f"A worker would take it: it goes to {would.topic}, {would.key}.")
         self._verdict.classes(replace="verdict good")
         self._send.attribute("disabled", None)

@@ -39,7 +39,7 @@ class TopicTables:
             self._unknown = text("Loading …", "muted", tag="p")
             self._table = LiveTable(
                 "Topics",
-                ("Topic", "Partitions", "Records", "Newest", "Lag", "In", "Out"),
+                ("Topic", "Lag", "In", "Out", "Newest", "Records", "Partitions"),
             )
         self._partitions = Panel(visit, "Partitions")
         with self._partitions.tools:
@@ -49,7 +49,7 @@ class TopicTables:
         with self._partitions.body, box():
             self._of_partition = LiveTable(
                 "Partitions",
-                ("Partition", "First", "End", "Position", "Newest", "Lag", "In", "Out"),
+                ("Partition", "Lag", "In", "Out", "First", "Position", "End", "Newest"),
             )
         visit.every(_LOOK_S, self._look)
 
@@ -104,15 +104,16 @@ class TopicTables:
 def topic_row(of: TopicInfo, is_known: bool) -> Sequence[Cell]:
     """Return the row of a topic. `is_known`: whether it is known how far workers are."""
     if of.id is None:
-        return (of.topic, "missing: `headrace topics make`", "", At(None), "", "", "")
+        return (of.topic, "missing: `headrace topics make`", "", "", At(None), "", "")
+    # What ops look for comes first: of a narrow page the rest is to be scrolled to.
     return (
         of.topic,
-        formats.count(len(of.partitions)),
-        formats.count(of.records),
-        At(of.newest),
         _lag(of.lag, is_known),
         formats.rate(of.rate_in),
         _out(of.rate_out, is_known),
+        At(of.newest),
+        formats.count(of.records),
+        formats.count(len(of.partitions)),
     )
 
 
@@ -121,13 +122,13 @@ def partition_rows(of: TopicInfo, is_known: bool) -> Mapping[str, Sequence[Cell]
     return {
         str(each.partition): (
             str(each.partition),
-            formats.count(each.begin),
-            formats.count(each.end),
-            _position(each, is_known),
-            At(each.newest),
             _lag(each.lag, is_known),
             formats.rate(each.rate_in),
             _out(each.rate_out, is_known),
+            formats.count(each.begin),
+            _position(each, is_known),
+            formats.count(each.end),
+            At(each.newest),
         )
         for each in of.partitions
     }

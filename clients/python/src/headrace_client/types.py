@@ -506,11 +506,12 @@ class ResentLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was sent for a dead letter, or would be."""
 
     id: str
-    topic: str
+    topic: str | None
     key: str | None
     value: str | None
     sent: bool
     token: str | None
+    refused: str | None
 
 
 class RouteFigures(Struct, frozen=True, kw_only=True, omit_defaults=True):
