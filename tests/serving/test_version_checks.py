@@ -30,6 +30,7 @@ from headrace.version_store import VersionStore
 from headrace.versions import ROLLED_BACK, LiveVersion, Manifest
 from models.retrieval.artifact import file_digests
 from models.retrieval.retriever import Retriever
+from models.retrieval.throttle import Rest
 from serving.services import Services, create_services
 from serving.version_loader import VersionLoader
 
@@ -205,9 +206,9 @@ async def test_a_version_that_is_rolled_back_while_it_is_loaded_is_not_taken_up(
         loop = asyncio.get_running_loop()
 
         def meanwhile(change: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-            def loaded(model_id: str, version: str) -> Retriever:
+            def loaded(model_id: str, version: str, rest: Rest) -> Retriever:
                 asyncio.run_coroutine_threadsafe(change(), loop).result()
-                return load(model_id, version)
+                return load(model_id, version, rest)
 
             monkeypatch.setattr(services.loader, "load", loaded)
 
@@ -243,7 +244,7 @@ async def test_a_server_that_has_nothing_asks_again_for_the_version_before(
         async def no_history(*_: object) -> list[LiveVersion]:
             raise RedisConnectionError("away")
 
-        def no_store(model_id: str, version: str) -> Retriever:
+        def no_store(model_id: str, version: str, rest: Rest) -> Retriever:
             # The damaged one is not looked at again.
             assert version == V1
             raise StoreUnavailable("away")
