@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import shutil
 import sys
 import time
@@ -20,11 +19,10 @@ import pytest
 from object_store import BUCKET, s3_server, small_version
 from parts import eventually
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from task_tools import ask, reaches
 
 from headrace.artifact_store import ArtifactStore
-from headrace.errors import Away, KafkaUnavailable, StoreUnavailable
+from headrace.errors import KafkaUnavailable, StoreUnavailable
 from headrace.model_settings import ModelSettings
 from headrace.producer import Producer
 from headrace.settings import Settings, TrainerSettings, VersionSettings
@@ -32,9 +30,7 @@ from headrace.signatures import make_key
 from headrace.task_store import Claim, TaskStore
 from headrace.tasks import Task
 from headrace.topics import ensure_topics
-from headrace.training_requests import TrainingRequest
 from headrace.unfinished import delete_unfinished
-from headrace.uploads import Uploads
 from headrace.version_store import VersionStore
 from headrace.versions import (
     ACTIVATED,
@@ -48,8 +44,7 @@ from models.training import job_process, trainer
 from models.training.admission import admit, chosen_since
 from models.training.cluster_config import ClusterConfig
 from models.training.follower import Follower
-from models.training.job_messages import Job, Report
-from models.training.job_process import JobCrashed, JobProcess, LeftAlone
+from models.training.job_messages import Job
 from models.training.leftovers import Leftovers
 from models.training.rendezvous import Announced, Failure, Rendezvous
 from models.training.runner import PeerLost, Runner, TaskCancelled
@@ -306,83 +301,6 @@ async def test_a_store_that_is_away_for_a_moment_costs_no_training(
         await asyncio.wait({running})
 
 
-async def test_what_ended_tasks_have_left_goes_when_a_trainer_starts(
-    settings: Settings, redis: Redis
-) -> None:
-    await asyncio.to_thread(ensure_topics, settings)
-    tasks = TaskStore(redis, settings)
-    waits = await ask(tasks, "default")
-    # Queued it stays: there is a model whose training runs elsewhere.
-    claim = await tasks.claim(now=NOW)
-    assert claim is not None
-    kept = Path(settings.artifacts) / "default" / ".work"
-    for task_id in (waits.id, "0" * 32):
-        (kept / task_id).mkdir(parents=True)
-    running = asyncio.create_task(Trainer(settings, clock=time.time).run())
-
-    async def is_cleared() -> bool:
-        return not (kept / ("0" * 32)).exists()
-
-    try:
-        await eventually(is_cleared, "what is nobody's is deleted")
-        assert (kept / waits.id).exists()
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-
-
-async def test_work_stays_of_tasks_that_have_not_ended_and_no_other(
-    settings: Settings, redis: Redis
-) -> None:
-    settings = msgspec.structs.replace(settings, models={"books": ModelSettings()})
-    tasks = TaskStore(redis, settings)
-    # One of them runs then, the other is queued.
-    one, other = await ask(tasks, "default"), await ask(tasks, "books")
-    assert await tasks.claim(now=NOW) is not None
-    ended = await ask(tasks, "items")
-    await tasks.cancel(ended.id, now=NOW)
-    artifacts = Path(settings.artifacts)
-    work = {
-        task_id: artifacts / model_id / ".work" / task_id
-        for model_id, task_id in (
-            ("default", one.id),
-            ("books", other.id),
-            ("items", ended.id),
-            # Redis has lost it, and the model is no setting any more.
-            ("films", "0" * 32),
-        )
-    }
-    for folder in work.values():
-        folder.mkdir(parents=True)
-        (folder / "fit.npz").write_bytes(b"x")
-    await Leftovers(settings, tasks).clear()
-    left = {task_id for task_id, folder in work.items() if folder.exists()}
-    assert left == {one.id, other.id}
-
-
-async def test_a_file_that_no_task_needs_at_two_looks_is_deleted(
-    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tasks, uploads = TaskStore(redis, settings), Uploads(settings)
-    needed = await ask(tasks, "default")
-    cut_off = "1" * 32 + ".csv"
-    for name in (f"{needed.id}.csv", "0" * 32 + ".jsonl.gz"):
-        uploads.keep(io.BytesIO(b"x"), name)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
-    with pytest.raises(TypeError):
-        # As by a server that was killed while it copied.
-        uploads.keep(io.StringIO("text"), cut_off)  # type: ignore[arg-type]
-    monkeypatch.undo()
-    leftovers = Leftovers(settings, tasks)
-    # The others may be of requests whose tasks are just being made.
-    await leftovers.clear()
-    assert len(uploads.names()) == 3
-    await leftovers.clear()
-    assert uploads.names() == [f"{needed.id}.csv"]
-    kept = Path(settings.artifacts) / ".uploads"
-    assert [path.name for path in kept.iterdir()] == uploads.names()
-
-
 async def test_a_version_that_was_cut_off_on_its_way_to_the_store_goes_with_its_task(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,44 +324,6 @@ async def test_a_version_that_was_cut_off_on_its_way_to_the_store_goes_with_its_
         for _ in range(2):
             await leftovers.clear()
         assert store.versions("default") == [BEFORE]
-
-
-async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_better(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = Report(step="failed", fraction=1.0, error="the store is away", is_away=True)
-    says = f"import sys; sys.stdin.readline(); print({msgspec.json.encode(report).decode()!r})"
-    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", says))
-
-    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(tmp_path))
-    with pytest.raises(Away, match="the store is away"):
-        await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
-
-
-async def nothing(*_: object) -> None:
-    """Nothing is stored."""
-
-
-@pytest.mark.parametrize(
-    ("program", "words", "killed"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9. So the kernel ends", True),
-        ("raise SystemExit('no')", "ended with status 1. `headrace tasks TASK --log` shows", False),
-    ],
-)
-async def test_a_training_that_ended_unsaid_says_what_to_do(
-    settings: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    program: str,
-    words: str,
-    killed: bool,
-) -> None:
-    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", program))
-    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(tmp_path))
-    with pytest.raises(JobCrashed, match=words) as caught:
-        await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
-    assert caught.value.killed is killed
 
 
 async def test_a_training_that_loses_a_machine_goes_on_and_says_what_that_failed_at(
@@ -554,81 +434,6 @@ async def test_a_kafka_that_is_away_for_a_moment_fails_no_task(
     assert failed.status == "FAILED"
     assert "is HEADRACE_KAFKA right? That was the last of 5 attempts" in str(failed.error)
     await producer.close()
-
-
-async def test_what_a_training_leaves_in_the_temporary_folder_goes_with_it(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also when it is killed, as here by a lease that is lost."""
-    leaves = (
-        "import sys, tempfile, time; sys.stdin.readline();"
-        "print(tempfile.NamedTemporaryFile(delete=False).name, file=sys.stderr, flush=True);"
-        "time.sleep(600)"
-    )
-    monkeypatch.setattr(job_process, "JOB", (sys.executable, "-c", leaves))
-    work, log = tmp_path / "work", tmp_path / "log"
-    work.mkdir()
-    left: list[Path] = []
-
-    async def note(_: Report) -> None:
-        """Nothing is stored."""
-
-    async def hold() -> None:
-        if name := log.read_text().strip():
-            left.append(Path(name))
-            assert left[0].is_file()
-            raise TaskCancelled
-
-    job = Job(model_id="default", version=BEFORE, created_at=NOW, work=str(work))
-    with pytest.raises(TaskCancelled):
-        await JobProcess(settings, log, note=note, hold=hold).run(job)
-    assert left[0].parent.parent == work
-    assert not left[0].exists()
-    assert list(work.iterdir()) == []
-
-
-async def test_the_lease_is_renewed_while_a_step_takes_long(
-    settings: Settings, redis: Redis
-) -> None:
-    """As fetching what another machine has left may."""
-    short = msgspec.structs.replace(settings, trainer=TrainerSettings(lease_s=0.3))
-    tasks, producer = TaskStore(redis, short), Producer(short)
-    await ask(tasks, "default")
-    claim = await tasks.claim(now=NOW)
-    assert claim is not None
-    runner = Runner(short, tasks, VersionStore(redis, short, producer), claim, lambda: NOW)
-    await runner._while_held(asyncio.sleep(1.0))
-    assert await tasks.claim(now=NOW) is None
-    await tasks.cancel(claim.task.id, now=NOW)
-    with pytest.raises(TaskCancelled):
-        await runner._while_held(asyncio.sleep(60))
-    await producer.close()
-
-
-async def test_a_training_ends_before_a_lease_that_cannot_be_renewed_is_anothers(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = Path(__file__).with_name("stand_in_job.py")
-    monkeypatch.setattr(job_process, "JOB", (sys.executable, str(program)))
-    short = msgspec.structs.replace(settings, trainer=TrainerSettings(lease_s=1.0, niceness=0))
-
-    async def note(report: Report) -> None:
-        """Nothing is stored."""
-
-    async def hold() -> None:
-        raise RedisConnectionError("away")
-
-    job = Job(
-        model_id="hangs",
-        version=BEFORE,
-        created_at=NOW,
-        request=TrainingRequest(),
-        through={},
-        topic_ids={},
-        work=str(tmp_path),
-    )
-    with pytest.raises(LeftAlone):
-        await JobProcess(short, tmp_path / "log", note=note, hold=hold).run(job)
 
 
 def _put_in_the_way(path: Path) -> None:
