@@ -34,6 +34,7 @@ from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, SessionSettings, Settings
+from serving.messages import NO_CANDIDATES
 
 
 async def recommend(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
@@ -149,10 +150,17 @@ async def test_candidates_are_ranked_and_unknown_ones_score_nothing(
     assert ids(await recommend(live, user_id="ann", candidate_ids=candidates, k=1)) == [ring(4)]
     seen = await recommend(live, user_id="ann", candidate_ids=candidates, recommend_seen=True)
     assert ring(2) in ids(seen)
-    assert ids(await recommend(live, user_id="ann", candidate_ids=[])) == []
     unknown = await recommend(live, user_id="nobody", candidate_ids=candidates, k=2)
     assert ids(unknown) == ["unheard of", ring(9)]
     assert unknown["message"] == "Nothing is known of this user yet: scores are 0."
+    for user_id, limits in (
+        ("ann", {"candidate_ids": []}),
+        ("ann", {"candidate_ids": [ring(1), ring(2)]}),
+        ("ann", {"candidate_ids": [ring(9)], "exclude_ids": [ring(9)]}),
+        ("nobody", {"candidate_ids": [ring(9)], "filter": {"categories": {"any": ["none"]}}}),
+    ):
+        nothing = await recommend(live, user_id=user_id, **limits)
+        assert (ids(nothing), nothing["message"]) == ([], NO_CANDIDATES)
 
 
 async def test_seen_items_only_when_asked_for(
