@@ -17,6 +17,7 @@ NO_SESSION = "The session store is away: these are popular items."
 UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
 UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
 NO_ITEMS = "There are no items to recommend yet."
+NO_CATALOGUE = "The catalogue cannot be read yet: there are no items to choose from so far."
 NONE_LEFT = "This user has met every item there is to recommend."
 NONE_ALLOWED = "No item is left that the request's filter, exclude_ids and cursor allow."
 NO_CANDIDATES = (

@@ -60,14 +60,24 @@ class Preparer:
 
         Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
         """
+        loaded = await self._load(version)
+        aside = await self._level_aside(loaded.retriever)
+        await loaded.rules.catch_up()
+        await _make_warm(loaded.retriever)
+        return loaded, aside
+
+    async def prepare_alone(self, version: str) -> Loaded:
+        """Load a version without Redis: it knows what it knew when it was trained.
+
+        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`.
+        """
+        loaded = await self._load(version)
+        await _make_warm(loaded.retriever)
+        return loaded
+
+    async def _load(self, version: str) -> Loaded:
         retriever = await asyncio.to_thread(self._loader.load, self._model_id, version)
-        aside = await self._level_aside(retriever)
-        rules = RulesFollower(self._transitions, retriever)
-        await rules.catch_up()
-        await asyncio.to_thread(_warm_up, retriever)
-        # The garbage collector goes through what was made since, not through the items each time.
-        gc.freeze()
-        return Loaded(retriever, rules), aside
+        return Loaded(retriever, RulesFollower(self._transitions, retriever))
 
     async def _level_aside(self, retriever: Retriever) -> DeletedItems:
         """Bring a version that is not served yet level with the catalogue; return how far it is."""
@@ -84,6 +94,12 @@ class Preparer:
 def _add(retriever: Retriever, items: Sequence[Item]) -> None:
     for first in range(0, len(items), _ITEMS_AT_ONCE):
         retriever.add_items(items[first : first + _ITEMS_AT_ONCE])
+
+
+async def _make_warm(retriever: Retriever) -> None:
+    await asyncio.to_thread(_warm_up, retriever)
+    # The garbage collector goes through what was made since, not through the items each time.
+    gc.freeze()
 
 
 def _warm_up(retriever: Retriever) -> None:

@@ -27,6 +27,7 @@ from serving.messages import (
     DIVERSITY_FAILS,
     MODEL_FAILS,
     NO_CANDIDATES,
+    NO_CATALOGUE,
     NO_ITEMS,
     NO_SESSION,
     RANKING_FAILS,
@@ -304,8 +305,9 @@ class Recommender:
             return RankedList(
                 found, without_model(asked.trouble, asked.session, has_model=retriever is not None)
             )
-        some = bool(trending or len(self._live.shelf) or retriever is not None)
-        return RankedList(found, shortage(asked.request, asked.shown, 0) if some else NO_ITEMS)
+        if trending or len(self._live.shelf) or retriever is not None:
+            return RankedList(found, shortage(asked.request, asked.shown, 0))
+        return RankedList(found, NO_ITEMS if self._live.knows_items else NO_CATALOGUE)
 
     def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
         """Return trending items, known to the catalogue or not, then others of the catalogue."""
