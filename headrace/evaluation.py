@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.commands.core import AsyncScript
 
-from headrace.impressions import Impression
+from headrace.impressions import Impression, forgotten_to
 from headrace.sessions import LoggedEvent
 from headrace.settings import Settings
 from headrace.store import call, load_script, pieces, pipelined, text
@@ -166,11 +166,12 @@ class EvaluationStore:
         return dict(scores)
 
     async def forget(self, user_id: str, *, until: float) -> None:
-        """Forget the lists that the user was served up to then, in Unix seconds.
+        """Forget the lists that the user was served until then, in Unix seconds, and shortly after.
 
         The counts do not say whose they are. Raises `redis.exceptions.RedisError`.
         """
-        await self._forget(keys=[self._lists(_shard(user_id), user_id)], args=[repr(until)])
+        keys = [self._lists(_shard(user_id), user_id)]
+        await self._forget(keys=keys, args=[repr(forgotten_to(until))])
 
     async def read(self, now: float) -> dict[str, Score]:
         """Return the scores of the window that ends now, in Unix seconds, by label.

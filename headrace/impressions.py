@@ -148,6 +148,11 @@ def settled_s(served_at: _Time) -> _Time:
     return served_at - _IN_THE_MAKING_S
 
 
+def forgotten_to(erased_at: float) -> float:
+    """Return up to when, in Unix seconds, what was served may have been made of what was erased."""
+    return erased_at + _IN_THE_MAKING_S
+
+
 class ImpressionStore:
     """The impressions in Redis, each for `impressions.ttl_s`."""
 
@@ -192,8 +197,8 @@ class ImpressionStore:
 
         Raises `redis.exceptions.RedisError`.
         """
-        until += _IN_THE_MAKING_S
-        ids = await self._redis.zrange(self._of(user_id), "-inf", until, byscore=True)
+        last = forgotten_to(until)
+        ids = await self._redis.zrange(self._of(user_id), "-inf", last, byscore=True)
         await self._drop(user_id, cast("list[bytes]", ids))
 
     async def _drop(self, user_id: str | None, ids: Sequence[bytes]) -> None:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from headrace.positions import Applied, PositionStore
 from headrace.sessions import Mark, SessionStore
 from headrace.store import read_together
-from headrace.tokens import Token
+from headrace.tokens import Token, newest
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,12 @@ class Seen(Struct, frozen=True):
     marks: Mapping[str, Mark]
     applied: Applied
 
-    def has(self, token: Token) -> bool:
-        """Return whether this event counts in the session, or never will."""
-        topic_id = self.applied.topic_ids.get(token.topic)
+    def has(self, token: Token, topic_ids: Mapping[str, str] | None = None) -> bool:
+        """Return whether this event counts in the session, or never will.
+
+        `topic_ids`: of which topics it is one; None: of those that workers read.
+        """
+        topic_id = (topic_ids or self.applied.topic_ids).get(token.topic)
         mark = self.marks.get(f"{token.topic}/{token.partition}")
         if mark is not None and mark.offset >= token.offset and topic_id in (None, mark.topic_id):
             return True
@@ -71,18 +74,28 @@ class Freshness:
         self._next: asyncio.Task[dict[str, Seen]] | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def unseen(self, user_id: str, tokens: Sequence[Token], within_s: float) -> list[Token]:
+    async def unseen(
+        self,
+        user_id: str,
+        tokens: Sequence[Token],
+        within_s: float,
+        topic_ids: Mapping[str, str] | None = None,
+    ) -> list[Token]:
         """Wait until the user's session has seen these; return those that it has not by then.
 
+        `topic_ids`: the ids of the tokens' topics; None: they are of those that workers read.
         While Redis is away nothing is known to be seen.
         """
+        # Who has seen the newest of a partition has seen the others.
+        last = newest(tokens)
         begin = self._clock()
         while True:
             seen = await self._look(user_id)
-            missing = [token for token in tokens if not seen.has(token)]
             waited = self._clock() - begin
-            if not missing or waited >= within_s:
-                return missing
+            if all(seen.has(token, topic_ids) for token in last):
+                return []
+            if waited >= within_s:
+                return [token for token in tokens if not seen.has(token, topic_ids)]
             pause = min(max(_SHORTEST_S, _SHARE * waited), _LONGEST_S)
             await asyncio.sleep(min(pause, within_s - waited))
 

@@ -53,7 +53,7 @@ class ImpressionLog:
         self._is_on = settings.impressions.log
         self._limit = settings.impressions.buffer
         self._model_id = settings.model_id
-        self._experiment = experiment.name if experiment else None
+        self._experiment = experiment
         self._producer = producer
         self._clock = clock
         self._held: deque[Row] = deque()
@@ -166,11 +166,21 @@ class ImpressionLog:
             message=answer.message,
             model_id=self._model_id,
             version=answer.model.version if answer.model else None,
-            experiment=self._experiment,
+            experiment=self._chosen_by(request, answer),
             ranking=answer.ranking,
             asked=_asked(request, stability),
             session=_state(answer, session),
         )
+
+    def _chosen_by(
+        self, request: RecommendationRequest, answer: RecommendationAnswer
+    ) -> str | None:
+        """Return the A/B test that chose the version, None where none did, or another answered."""
+        if not self._experiment or request.user_id is None or answer.model is None:
+            return None
+        arm = self._experiment.version_for(request.user_id)
+        # Who is of no arm was given to the live version, which the arms are compared with.
+        return self._experiment.name if arm in (None, answer.model.version) else None
 
 
 def _asked(request: RecommendationRequest, stability: int | None) -> Asked:

@@ -33,6 +33,7 @@ from headrace.versions import ROLLED_BACK, LiveVersion
 from models.retrieval.items import ItemTable
 from models.retrieval.retriever import Retriever
 from serving.deleted import DeletedItems
+from serving.last_live import LastLive
 from serving.outage import Outage
 from serving.preparing import Loaded, Prepared, Preparer
 from serving.shared_reads import SharedReads
@@ -72,6 +73,9 @@ class LiveModel:
         self._catalog = catalog
         self.experiment = experiment
         self._live: Loaded | None = None
+        self._last_live = LastLive(self._model_id, loader.store.local, self._preparer)
+        self._makeshift: Loaded | None = None
+        """What was live last, from a start without Redis until that says what is live."""
         self._former: Loaded | None = None
         """The one that was live before, in case of a rollback."""
         self._former_of: int | None = None
@@ -85,6 +89,8 @@ class LiveModel:
         self._levelling = asyncio.Lock()
         self._reads = SharedReads(self._read_now)
         self._has_looked = False
+        self.knows_items = False
+        """Whether the catalogue was gone through: without a version, what is shelved is all."""
         self._catalogue_away = Outage(logger, "the catalogue cannot be read")
         self.failures = 0
         """Requests since then that a version failed to answer."""
@@ -92,7 +98,11 @@ class LiveModel:
     @property
     def retriever(self) -> Retriever | None:
         """The retriever of the live version; a request keeps the one that it began with."""
-        return self._live.retriever if self._live else None
+        return self._answering.retriever if self._answering else None
+
+    @property
+    def _answering(self) -> Loaded | None:
+        return self._live or self._makeshift
 
     def retriever_for(self, user_id: str | None) -> Retriever | None:
         """Return the retriever to answer a user from; None: a session of nobody's.
@@ -121,7 +131,7 @@ class LiveModel:
     @property
     def version(self) -> str | None:
         """The version that this server has live."""
-        return self._live.version if self._live else None
+        return self._answering.version if self._answering else None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -209,16 +219,30 @@ class LiveModel:
 
     async def _follow_version(self) -> None:
         """Look once for a new version."""
-        live = await self._versions.live(self._model_id)
+        try:
+            live = await self._versions.live(self._model_id)
+        except (RedisError, OSError):
+            if self._answering is None and not self._has_looked:
+                await self._make_do()
+            raise
         if live is None:
-            if self._live is not None and await self._versions.was_deleted(self._model_id):
+            if self._answering is not None and await self._versions.was_deleted(self._model_id):
                 await self._let_go()
-        elif live.version == self.version:
+        elif self._live is not None and live.version == self._live.version:
             self._taking_up.served()
+            await self._last_live.note(live.version)
             await self._follow_former(live)
         elif not self._taking_up.is_settled(live):
             await self._take_up(live)
         self._has_looked = True
+
+    async def _make_do(self) -> None:
+        """Serve what was live last: there is no asking what is live."""
+        loaded = await self._last_live.load()
+        if loaded is not None:
+            async with self._levelling:
+                self._join(loaded, DeletedItems(), alone=False)
+                self._makeshift = loaded
 
     async def _follow_experiment(self) -> None:
         """Look once whether versions of the experiment can be taken up that are not served yet."""
@@ -257,6 +281,7 @@ class LiveModel:
         self._hear(deletions)
         while self._deleted.settled < deletions.sequence:
             await self._settle_next(deletions.sequence)
+        self.knows_items = True
 
     async def _follow_rules(self) -> None:
         """Fold what users did since into the rules of the versions that are held."""
@@ -264,8 +289,8 @@ class LiveModel:
             await loaded.rules.catch_up()
 
     def _served(self) -> Iterator[Loaded]:
-        if self._live is not None:
-            yield self._live
+        if self._answering is not None:
+            yield self._answering
         yield from [arm for arm in self._arms.values() if arm is not self._live]
 
     def _held(self) -> Iterator[Loaded]:
@@ -314,7 +339,7 @@ class LiveModel:
         if at_hand is None:
             # Not three at a time.
             self._former = None
-            await self._taking_up.take_up(live, self.version)
+            await self._taking_up.take_up(live, self._live.version if self._live else None)
             return
         self._live, self._former = at_hand, self._live
         self._taking_up.served()
@@ -322,7 +347,7 @@ class LiveModel:
 
     async def _prepare(self, version: str) -> Prepared:
         # A server that starts has nobody to make way for, and is to be ready soon.
-        is_serving = self._live is not None or self._has_looked
+        is_serving = self._answering is not None or self._has_looked
         return await self._preparer.prepare(version, beside=is_serving)
 
     async def _swap_in(self, prepared: Prepared) -> None:
@@ -330,6 +355,7 @@ class LiveModel:
         async with self._levelling:
             self._join(loaded, aside, alone=self._live is None and not self._arms)
             self._live, self._former, self._shelf = loaded, self._live, ItemTable()
+            self._makeshift = None
 
     async def _follow_former(self, live: LiveVersion) -> None:
         """Look once for the version before the live one, if it is not held, and load it."""
@@ -371,8 +397,10 @@ class LiveModel:
     async def _let_go(self) -> None:
         """Serve no version any more: the model was deleted."""
         logger.warning("model %s was deleted: no version is live here", self._model_id)
+        await self._last_live.forget()
         async with self._levelling:
-            self._live = self._former = None
+            self._live = self._former = self._makeshift = None
             self._arms, self._missing = {}, self._none_loaded()
             # The shelf is filled from the catalogue's beginning.
             self._shelf, self._deleted = ItemTable(), DeletedItems()
+            self.knows_items = False

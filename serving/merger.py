@@ -76,16 +76,6 @@ class Merger:
         self._eraser = eraser
         self._clock = clock
 
-    async def unseen(self, user_id: str, tokens: Sequence[Token], within_s: float) -> list[Token]:
-        """Wait until the user's sessions have seen these; return those not seen by then."""
-        waits = [
-            part.freshness.unseen(
-                user_id, [token for token in tokens if token.topic in part.topics.kinds], within_s
-            )
-            for part in self._parts
-        ]
-        return [token for missing in await asyncio.gather(*waits) for token in missing]
-
     async def announce(self, user_id: str, anonymous_id: str, within_s: float) -> Merged:
         """Write to Kafka what the known user takes over, and that the other one is erased.
 
@@ -121,8 +111,12 @@ class Merger:
 
     async def _wait(self, now: Erasure, within_s: float) -> None:
         """Wait until workers have applied all that the topics held."""
-        ends = [token for part in self._parts for token in part.ends(now)]
-        missing = await self.unseen(now.user_id, ends, within_s)
+        # Of the topics as they are: workers may not have noticed yet that one was made anew.
+        waits = [
+            part.freshness.unseen(now.user_id, part.ends(now), within_s, now.topic_ids)
+            for part in self._parts
+        ]
+        missing = [token for unseen in await asyncio.gather(*waits) for token in unseen]
         if missing:
             raise Problem(
                 409,

@@ -61,16 +61,24 @@ class Preparer:
 
         Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`, `RedisError`.
         """
-        retriever = await asyncio.to_thread(
-            self._loader.load, self._model_id, version, _rest(beside)
-        )
-        aside = await self._level_aside(retriever)
-        rules = RulesFollower(self._transitions, retriever)
-        await rules.catch_up()
-        await asyncio.to_thread(_warm_up, retriever, _rest(beside))
-        # The garbage collector goes through what was made since, not through the items each time.
-        gc.freeze()
-        return Loaded(retriever, rules), aside
+        loaded = await self._load(version, _rest(beside))
+        aside = await self._level_aside(loaded.retriever)
+        await loaded.rules.catch_up()
+        await _make_warm(loaded.retriever, _rest(beside))
+        return loaded, aside
+
+    async def prepare_alone(self, version: str) -> Loaded:
+        """Load a version without Redis: it knows what it knew when it was trained.
+
+        Raises `ArtifactInvalid`, `VersionNotFound`, `StoreUnavailable`.
+        """
+        loaded = await self._load(version, no_rest)
+        await _make_warm(loaded.retriever, no_rest)
+        return loaded
+
+    async def _load(self, version: str, rest: Rest) -> Loaded:
+        retriever = await asyncio.to_thread(self._loader.load, self._model_id, version, rest)
+        return Loaded(retriever, RulesFollower(self._transitions, retriever))
 
     async def _level_aside(self, retriever: Retriever) -> DeletedItems:
         """Bring a version that is not served yet level with the catalogue; return how far it is."""
@@ -90,7 +98,14 @@ def _add(retriever: Retriever, items: Sequence[Item]) -> None:
 
 
 def _rest(beside: bool) -> Rest:
+    # Work begins with it.
     return Throttle() if beside else no_rest
+
+
+async def _make_warm(retriever: Retriever, rest: Rest) -> None:
+    await asyncio.to_thread(_warm_up, retriever, rest)
+    # The garbage collector goes through what was made since, not through the items each time.
+    gc.freeze()
 
 
 def _warm_up(retriever: Retriever, rest: Rest) -> None:

@@ -23,6 +23,19 @@ from models.retrieval.retriever import Retriever
 from serving.cursor import read_cursor, write_cursor
 from serving.live_model import LiveModel
 from serving.live_ranking import LiveRanking
+from serving.messages import (
+    DIVERSITY_FAILS,
+    MODEL_FAILS,
+    NO_CANDIDATES,
+    NO_CATALOGUE,
+    NO_ITEMS,
+    NO_SESSION,
+    RANKING_FAILS,
+    REASONS_FAIL,
+    STAND_IN,
+    shortage,
+    without_model,
+)
 from serving.outage import Outage
 from serving.schemas.recommendations import (
     ModelInfo,
@@ -41,17 +54,6 @@ _POOL = (100, 1_000)
 """From how many of the best items a diverse list is chosen: 4 k, within these bounds."""
 _REASONS = 5
 """Interactions named for an item."""
-NO_MODEL = "There is no model yet: these are trending items."
-MODEL_FAILS = "The model fails to answer: these are popular items."
-RANKING_FAILS = "The second stage fails to reorder: these are in the order of retrieval."
-STAND_IN = "The version that is to answer fails to: another one has made this list."
-NO_SESSION = "The session store is away: these are popular items."
-UNKNOWN_USER = "Nothing is known of this user yet: these are trending items."
-UNKNOWN_ITEMS = "The model knows none of the session's items: these are trending items."
-NO_ITEMS = "There are no items to recommend yet."
-NONE_LEFT = "This user has met every item there is to recommend."
-NONE_ALLOWED = "No item is left that the request's filter, exclude_ids and cursor allow."
-FEWER = "There are fewer items left to recommend than were asked for."
 
 
 class Prepared(Struct, frozen=True):
@@ -116,6 +118,8 @@ class Recommender:
         self._shared = SharedRanking()
         self._away = Outage(logger, "sessions cannot be read")
         self._unordered = Outage(logger, "the second stage fails to reorder")
+        self._alike = Outage(logger, "a version fails to tell which items are alike")
+        self._reasoning = Outage(logger, "a version fails to tell what moved its items")
 
     async def answer(self, request: RecommendationRequest) -> Made:
         """Return what to recommend, and from which session and version it comes.
@@ -127,12 +131,13 @@ class Recommender:
         # that the catalogue's news is known.
         retriever = self._live.retriever_for(request.user_id)
         ranked = await self._listed(asked, retriever)
-        page = _page(asked, ranked.found, ranked.by or retriever)
+        page, unlike = self._page(asked, ranked.found, ranked.by or retriever)
+        rows, unexplained = await self._explained(asked, page, ranked.by)
         more = len(ranked.found.item_ids) > len(page.item_ids)
         answer = RecommendationAnswer(
             id=self._new_id(),
-            recommendations=await _explained(asked, page, ranked.by),
-            message=ranked.message,
+            recommendations=rows,
+            message=" ".join(filter(None, (ranked.message, unlike, unexplained))) or None,
             model=ModelInfo(self._model_id, ranked.by.manifest.version)
             if ranked.by is not None
             else None,
@@ -223,8 +228,8 @@ class Recommender:
         best = await self._best(asked, retriever)
         if best is None:
             return None
-        shortage = _shortage(asked, len(best.found.item_ids))
-        return msgspec.structs.replace(best, message=best.message or shortage)
+        too_few = shortage(asked.request, asked.shown, len(best.found.item_ids))
+        return msgspec.structs.replace(best, message=best.message or too_few)
 
     async def _best(self, asked: Prepared, retriever: Retriever) -> RankedList | None:
         """Return the best items, by the second stage where there is one, or why not by it."""
@@ -261,8 +266,12 @@ class Recommender:
     def _ranked_candidates(self, asked: Prepared, retriever: Retriever | None) -> RankedList:
         """Rank the request's own candidates; equal scores keep the order of the request."""
         candidate_ids = self._candidates(asked, retriever)
-        scored = retriever and retriever.score(asked.session, candidate_ids, exclude=asked.met)
-        if not scored:
+        scored = (
+            retriever.score(asked.session, candidate_ids, exclude=asked.met)
+            if candidate_ids and retriever is not None
+            else None
+        )
+        if scored is None:
             return _unranked(asked, candidate_ids, retriever)
         order = np.argsort(-np.array(scored.scores), kind="stable")[: asked.pool]
         return RankedList(scored.at(order.tolist()), None, retriever)
@@ -293,9 +302,12 @@ class Recommender:
             item_ids = self._without_version(asked, trending)
         found = _unscored(item_ids, shares)
         if item_ids:
-            return RankedList(found, _without_model(asked, retriever))
-        some = bool(trending or len(self._live.shelf) or retriever is not None)
-        return RankedList(found, _shortage(asked, 0) if some else NO_ITEMS)
+            return RankedList(
+                found, without_model(asked.trouble, asked.session, has_model=retriever is not None)
+            )
+        if trending or len(self._live.shelf) or retriever is not None:
+            return RankedList(found, shortage(asked.request, asked.shown, 0))
+        return RankedList(found, NO_ITEMS if self._live.knows_items else NO_CATALOGUE)
 
     def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
         """Return trending items, known to the catalogue or not, then others of the catalogue."""
@@ -310,35 +322,60 @@ class Recommender:
         )
         return first + shelf.ids(rest)
 
+    def _page(
+        self, asked: Prepared, found: Recommendations, retriever: Retriever | None
+    ) -> tuple[Recommendations, str | None]:
+        """Return the k items to show, and in words why they are not as diverse as was asked for.
+
+        Without a model there is no saying which are alike.
+        """
+        k, diversity = asked.request.k, asked.request.diversity
+        best = range(min(k, len(found.item_ids)))
+        if not diversity or retriever is None:
+            return found.at(best), None
+        try:
+            page = retriever.diversify(found, k, diversity)
+        except Exception as exc:  # noqa: BLE001 - whatever it runs into, the list is there
+            self._alike.met(exc)
+            self._live.failures += 1
+            return found.at(best), DIVERSITY_FAILS
+        self._alike.over()
+        return page, None
+
+    async def _explained(
+        self, asked: Prepared, page: Recommendations, retriever: Retriever | None
+    ) -> tuple[list[Recommendation], str | None]:
+        """Return the items as they are shown, with reasons when they are asked for and known.
+
+        And in words why there are none, where the version fails to say them.
+        """
+        rows = list(map(Recommendation, page.item_ids, page.scores, page.cold))
+        if not asked.request.explain or retriever is None:
+            return rows, None
+        try:
+            # In a thread: it takes as long as ten requests, which must not wait for it.
+            effects = await asyncio.to_thread(
+                retriever.explain, asked.session, page.item_ids, exclude=asked.met
+            )
+        except Exception as exc:  # noqa: BLE001 - whatever it runs into, the list is there
+            self._reasoning.met(exc)
+            self._live.failures += 1
+            return rows, REASONS_FAIL
+        self._reasoning.over()
+        reasons = map(_reasons, effects)
+        return list(map(Recommendation, page.item_ids, page.scores, page.cold, reasons)), None
+
 
 def _unranked(
     asked: Prepared, candidate_ids: Sequence[str], retriever: Retriever | None
 ) -> RankedList:
-    """Return the request's own candidates in their order, for there is nothing to rank them by."""
-    why = _without_model(asked, retriever).partition(":")[0]
+    """Return the request's own candidates in their order: there is nothing to rank them by."""
+    if not candidate_ids:
+        return RankedList(_unscored([]), NO_CANDIDATES)
+    why = without_model(asked.trouble, asked.session, has_model=retriever is not None).partition(
+        ":"
+    )[0]
     return RankedList(_unscored(candidate_ids[: asked.pool]), f"{why}: scores are 0.")
-
-
-def _page(asked: Prepared, found: Recommendations, retriever: Retriever | None) -> Recommendations:
-    """Return the k items to show; without a model there is no saying which are alike."""
-    k, diversity = asked.request.k, asked.request.diversity
-    if diversity and retriever is not None:
-        return retriever.diversify(found, k, diversity)
-    return found.at(range(min(k, len(found.item_ids))))
-
-
-async def _explained(
-    asked: Prepared, page: Recommendations, retriever: Retriever | None
-) -> list[Recommendation]:
-    """Return the items as they are shown, with reasons when they are asked for and known."""
-    if not asked.request.explain or retriever is None:
-        return list(map(Recommendation, page.item_ids, page.scores, page.cold))
-    # In a thread: it takes as long as ten requests, which must not wait for it.
-    effects = await asyncio.to_thread(
-        retriever.explain, asked.session, page.item_ids, exclude=asked.met
-    )
-    reasons = map(_reasons, effects)
-    return list(map(Recommendation, page.item_ids, page.scores, page.cold, reasons))
 
 
 def _reasons(effects: dict[str, float]) -> list[Reason]:
@@ -351,23 +388,3 @@ def _unscored(item_ids: Sequence[str], shares: dict[str, float] | None = None) -
     shares = shares or {}
     scores = [shares.get(item_id, 0.0) for item_id in item_ids]
     return Recommendations(list(item_ids), scores, [False] * len(item_ids))
-
-
-def _without_model(asked: Prepared, retriever: Retriever | None) -> str:
-    """Return why the list does not come from the model."""
-    if asked.trouble is not None:
-        return asked.trouble
-    if retriever is None:
-        return NO_MODEL
-    return UNKNOWN_ITEMS if asked.session.item_ids else UNKNOWN_USER
-
-
-def _shortage(asked: Prepared, found: int) -> str | None:
-    """Return in words that there are fewer items than were asked for, None when there are not."""
-    if found >= asked.request.k:
-        return None
-    if found:
-        return FEWER
-    request = asked.request
-    limited = request.filter is not None or request.exclude_ids or asked.shown
-    return NONE_ALLOWED if limited else NONE_LEFT

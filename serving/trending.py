@@ -64,6 +64,11 @@ class TrendingCache:
         self._reading = asyncio.Lock()
         self._away = Outage(logger, "trending items cannot be read")
 
+    @property
+    def is_away(self) -> bool:
+        """Whether they could not be read when that was tried last."""
+        return self._away.lasts
+
     async def items(self) -> Shares:
         """Return the most trending items, at most `trending.limit`."""
         return (await self._read())[: self._limit]

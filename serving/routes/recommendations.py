@@ -13,7 +13,7 @@ from headrace.errors import InvalidCursor, InvalidFilter
 from headrace.events import ItemId, UserId
 from headrace.impressions import ImpressionId
 from headrace.popularity import STEP_S, Step
-from headrace.tokens import Token, newest
+from headrace.tokens import Token
 from models.retrieval.recommendations import Recommendations
 from models.retrieval.retriever import Retriever
 from serving.bodies import MAX_BULK, invalid_body, json_response, read_json
@@ -32,6 +32,7 @@ from serving.schemas.recommendations import (
 from serving.services import services
 from serving.trending import category_filter, in_category
 
+TRENDING_AWAY = "Trending items cannot be read now: the session store is away."
 NOT_TRENDING = "No item of this category is trending."
 NO_SUCH_CATEGORY = "No item of the catalogue has this category."
 NOT_BOUGHT = "Nothing is known to be bought together with this item."
@@ -82,7 +83,7 @@ async def _unseen(request: Request, asked: RecommendationRequest) -> list[str]:
             422, f"after: {reason}; there are {len(texts):,}", [wrong_field("after", reason, None)]
         )
     server = services(request)
-    tokens = newest(Token.parse(each, server.topics.kinds) for each in texts)
+    tokens = [Token.parse(each, server.topics.kinds) for each in dict.fromkeys(texts)]
     # While it waits it is no work for this server.
     with server.admission.aside(request.scope):
         unseen = await server.freshness.unseen(asked.user_id, tokens, asked.timeout_ms / 1000)
@@ -193,6 +194,8 @@ async def get_trending(request: Request) -> Response:
     items = list(islice(there, k))
     if items:
         return json_response(ItemList(items))
+    if trending.is_away:
+        return json_response(ItemList([], TRENDING_AWAY))
     if category is None:
         return json_response(ItemList([], "There have been no events yet."))
     some = catalogued.has(in_category(category))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from ai_edge_litert.interpreter import Interpreter
 from serving_tools import V1, V2, activate, ring, walk
 
 from headrace.sessions import SessionStore
 from models.retrieval.retriever import Retriever
-from serving.recommender import MODEL_FAILS, STAND_IN
+from serving.messages import DIVERSITY_FAILS, MODEL_FAILS, REASONS_FAIL, STAND_IN
 from serving.services import Services
 
 
@@ -90,3 +92,33 @@ async def test_a_tower_that_answers_with_no_numbers_has_failed(
     answer = await recommend(live, k=3)
     assert (answer["message"], answer["model"]) == (MODEL_FAILS, None)
     assert [each["score"] for each in answer["recommendations"]] == [0.0] * 3
+
+
+async def test_what_fails_once_the_list_is_there_leaves_it_as_it_is(
+    live: httpx.AsyncClient, sessions: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await walk(sessions, "ann", 3, 4)
+    plain = await recommend(live, k=3)
+    version = live_version(live)
+    monkeypatch.setattr(version, "diversify", refuse)
+    alike = await recommend(live, k=3, diversity=0.5)
+    assert (alike["message"], alike["recommendations"]) == (
+        DIVERSITY_FAILS, plain["recommendations"]
+    )  # fmt: skip
+    # A list takes one call of the tower; the reasons take those after it.
+    encode, calls = version._search._encode, itertools.count()
+
+    def at_first(*asked: Any) -> Any:
+        return encode(*asked) if next(calls) == 0 else refuse()
+
+    monkeypatch.setattr(version._search, "_encode", at_first)
+    unexplained = await recommend(live, k=3, explain=True)
+    assert (unexplained["message"], unexplained["recommendations"]) == (
+        REASONS_FAIL, plain["recommendations"]
+    )  # fmt: skip
+    assert unexplained["model"]["version"] == V1
+    assert "headrace_version_failures_total 2.0" in (await live.get("/metrics")).text
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no memory")

@@ -34,6 +34,8 @@ from headrace.local.binaries import find_redis, redis_command
 from headrace.local.ports import claim_port
 from headrace.sessions import SessionStore
 from headrace.settings import ServingSettings, SessionSettings, Settings
+from serving.messages import NO_CANDIDATES, NO_CATALOGUE, NO_SESSION
+from serving.routes.recommendations import TRENDING_AWAY
 
 
 async def recommend(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
@@ -149,10 +151,17 @@ async def test_candidates_are_ranked_and_unknown_ones_score_nothing(
     assert ids(await recommend(live, user_id="ann", candidate_ids=candidates, k=1)) == [ring(4)]
     seen = await recommend(live, user_id="ann", candidate_ids=candidates, recommend_seen=True)
     assert ring(2) in ids(seen)
-    assert ids(await recommend(live, user_id="ann", candidate_ids=[])) == []
     unknown = await recommend(live, user_id="nobody", candidate_ids=candidates, k=2)
     assert ids(unknown) == ["unheard of", ring(9)]
     assert unknown["message"] == "Nothing is known of this user yet: scores are 0."
+    for user_id, limits in (
+        ("ann", {"candidate_ids": []}),
+        ("ann", {"candidate_ids": [ring(1), ring(2)]}),
+        ("ann", {"candidate_ids": [ring(9)], "exclude_ids": [ring(9)]}),
+        ("nobody", {"candidate_ids": [ring(9)], "filter": {"categories": {"any": ["none"]}}}),
+    ):
+        nothing = await recommend(live, user_id=user_id, **limits)
+        assert (ids(nothing), nothing["message"]) == ([], NO_CANDIDATES)
 
 
 async def test_seen_items_only_when_asked_for(
@@ -412,6 +421,35 @@ async def test_while_redis_is_away_there_are_answers(
 
                 await eventually(ready_again, "the server is ready again")
                 assert "Nothing is known" in (await recommend(client, user_id="ann"))["message"]
+            assert (await client.delete(f"/v1/items/{ring(2)}")).status_code == 202
+        # One that starts meanwhile makes do with what was live last, and is level again after.
+        server.stop()
+        # Keys in Redis it would not know.
+        settings = msgspec.structs.replace(settings, api_key="own")
+        key = {"Authorization": "Bearer own"}
+        bare = msgspec.structs.replace(settings, artifacts=str(tmp_path / "none"))
+        async with serve(bare) as client:
+            client.headers.update(key)
+            for asked in ({"user_id": "ann"}, {"user_interactions": {}}):
+                answer = await recommend(client, **asked)
+                assert (ids(answer), answer["message"]) == ([], NO_CATALOGUE)
+            for query in ("", "?category=ring"):
+                trending = (await client.get(f"/v1/trending{query}")).json()
+                assert trending == {"items": [], "message": TRENDING_AWAY}
+        async with serve(settings) as client:
+            client.headers.update(key)
+            await until_live(client, V1)
+            assert (await client.get("/readyz")).status_code == 503
+            answer = await recommend(client, user_id="ann")
+            assert (len(ids(answer)), answer["message"]) == (10, NO_SESSION)
+            own = await recommend(client, user_interactions={ring(1): {"timestamp": 1}})
+            assert (own["message"], own["model"]["version"]) == (None, V1)
+            assert ids(own)[0] == ring(2)
+            server.start()
+            await eventually(ready_again, "the server is ready")
+            own = await recommend(client, user_interactions={ring(1): {"timestamp": 1}})
+            assert own["model"]["version"] == V1
+            assert ring(2) not in ids(own)
 
 
 async def test_what_a_request_has_met_beyond_the_session_is_left_out_too(

@@ -23,11 +23,12 @@ from state_tools import read_log, succeeds
 from headrace.erasures import Erasure
 from headrace.keys import KeyStore, make_key
 from headrace.log import end_offsets, read_columns
+from headrace.positions import PositionStore
 from headrace.producer import Producer
 from headrace.redis_eraser import RedisEraser
 from headrace.sessions import Interaction, LoggedEvent, Session, SessionStore
 from headrace.settings import Settings
-from headrace.topics import Topics, ensure_topics
+from headrace.topics import Place, Topics, ensure_topics
 from headrace.trending import TrendingStore
 from serving.eraser import Eraser
 from serving.services import create_services
@@ -188,6 +189,21 @@ async def test_events_that_stream_in_meanwhile_are_the_one_s_or_the_other_s(
             assert len(list(filter(None, parts))) > 2
             assert (await sessions.read(BOB)).interactions() == await union(settings)
             assert (await sessions.read(ANON)).item_ids == ()
+
+
+async def test_what_a_topic_made_anew_holds_is_not_taken_for_seen(
+    settings: Settings, client: httpx.AsyncClient, redis: Redis, sessions: SessionStore
+) -> None:
+    positions = PositionStore(redis, settings)
+    await sessions.apply([logged(7, ANON, "i1", kind="click", topic_id="old")])
+    await positions.begin({"clicks": "old"})
+    await positions.advance(
+        {Place("clicks", "old", n): 8 for n in range(settings.topics.partitions)}
+    )
+    await asyncio.to_thread(send_events, settings, "clicks", [row("click", 1, ANON, "i2")])
+    answer = await client.post(f"/v1/users/{BOB}/merge", json={"from": ANON, "timeout_ms": 0})
+    assert check_problem(answer, 409, "Nothing was merged")["code"] == "stale"
+    assert (await sessions.read(ANON)).item_ids == ("i1",)
 
 
 class DiesOnce(Eraser):

@@ -16,9 +16,9 @@ from impression_tools import impression
 from kafka_tools import read_topic
 from parts import OwnKafka, Part, eventually
 from redis.asyncio import Redis
-from serving_tools import RING, V1, Serve, check_problem, ring, walk
+from serving_tools import RING, V1, V2, Serve, check_problem, ring, walk
 
-from headrace.experiment import Experiment
+from headrace.experiment import Arm, Experiment
 from headrace.impressions import Impression, ImpressionStore, parse_impression
 from headrace.producer import Producer, partition_of
 from headrace.sessions import Session, SessionStore
@@ -26,6 +26,7 @@ from headrace.settings import ImpressionSettings, Settings
 from headrace.topics import IMPRESSIONS, ensure_topics
 from serving.impressions import ImpressionLog
 from serving.schemas.recommendations import (
+    ModelInfo,
     RecommendationAnswer,
     RecommendationRequest,
     SessionInfo,
@@ -267,6 +268,27 @@ async def test_switched_off_nothing_is_logged(
         await recommend(quiet, user_id="ann")
     await recommend(client, user_id="ann")
     await logged_lists(settings, 1)
+
+
+def test_a_list_names_the_ab_test_where_that_chose_its_version(settings: Settings) -> None:
+    experiment = Experiment("spring", [Arm(V2, 0.5)])
+    users = [f"user-{n}" for n in range(20)]
+    of_arm = next(user for user in users if experiment.version_for(user) == V2)
+    of_none = next(user for user in users if experiment.version_for(user) is None)
+    log = ImpressionLog(settings, experiment, Producer(settings), time.time)
+
+    def test_of(version: str | None, **asked: Any) -> str | None:
+        model = None if version is None else ModelInfo("default", version)
+        answer = RecommendationAnswer("a" * 32, [], None, model, SessionInfo(0, 0, None, {}))
+        log.note(RecommendationRequest(**asked), answer, Session())
+        return parse_impression(log._held.pop().value).experiment
+
+    assert test_of(V2, user_id=of_arm) == "spring"
+    assert test_of(V1, user_id=of_none) == "spring"
+    # The arm is not loaded, no version answers, the session is nobody's.
+    assert test_of(V1, user_id=of_arm) is None
+    assert test_of(None, user_id=of_none) is None
+    assert test_of(V1, user_interactions={}) is None
 
 
 def test_of_a_request_nothing_is_kept_but_what_its_record_says(settings: Settings) -> None:
