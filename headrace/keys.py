@@ -29,7 +29,7 @@ _ID_BYTES = 6
 _SECRET_BYTES = 32
 _KEY = re.compile(r"hr_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
-Rate = Annotated[float, Meta(gt=0, le=1e6)]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
 KeyName = Annotated[str, Meta(max_length=100, pattern=r"^[ -~]*(?!\n)$")]
 
@@ -115,15 +115,24 @@ class KeyStore:
         self._redis = redis
         self._keys = settings.key("api-keys")
         self._secret = settings.key("api-keys", "secret")
+        self._asked = settings.key("api-keys", "asked")
+        """There from the first key on."""
 
     async def add(self, key: ApiKey) -> None:
-        """Store a key; servers know it a moment later."""
-        await self._redis.hset(self._keys, key.id, msgspec.json.encode(key))
+        """Store a key; servers know it a moment later, and ask for keys from then on."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(self._asked, 1)
+            pipeline.hset(self._keys, key.id, msgspec.json.encode(key))
+            await pipeline.execute()
 
     async def remove(self, key_id: str) -> None:
         """Forget a key. Raises `KeyNotFound`."""
         if not await self._redis.hdel(self._keys, key_id):
             raise KeyNotFound(f"There is no key {key_id!r}; `headrace keys list` shows them.")
+
+    async def are_asked_for(self) -> bool:
+        """Return whether there is a key, readable or not, or ever was one."""
+        return bool(await self._redis.exists(self._keys, self._asked))
 
     async def all(self) -> list[ApiKey]:
         """Return the keys, the oldest first; those that have expired, too."""

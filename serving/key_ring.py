@@ -41,7 +41,8 @@ class KeyRing:
     ) -> None:
         """`clock` tells Unix seconds. `needs_key`: whoever brings none is refused.
 
-        Otherwise that holds from the first key on.
+        Otherwise that holds from the first key on, and for good: who revokes the last one, or loses
+        Redis's data, has not opened the server to everybody.
         """
         self._serving = settings.serving
         self._store = store
@@ -68,6 +69,7 @@ class KeyRing:
         """Read the keys anew; while Redis is away those that are known go on."""
         try:
             secret, keys = await self._store.secret(), await self._store.all()
+            self._needs_key = self._needs_key or await self._store.are_asked_for()
         except (RedisError, OSError) as exc:
             if not self._trouble:
                 logger.warning("the API keys cannot be read: %r; those known go on", exc)
@@ -81,7 +83,7 @@ class KeyRing:
             return self._caller(self._own)
         if self._keys is None:
             raise Problem(503, "The API keys cannot be read yet; try again.", retry_after_s=1)
-        if not self._needs_key and not self._keys:
+        if not self._needs_key:
             return ANYONE
         if credential is None:
             raise Problem(401, "Send an API key: `Authorization: Bearer <key>`.")
@@ -133,8 +135,7 @@ class KeyRing:
         have lost the scope.
         """
         if caller is ANYONE:
-            is_shut = self._needs_key or bool(self._keys)
-            return "This server asks for an API key by now." if is_shut else None
+            return "This server asks for an API key by now." if self._needs_key else None
         if caller.expires_at is not None and self._clock() >= caller.expires_at:
             return "The token has expired; ask for another one."
         key = self._by_id(caller.key_id)

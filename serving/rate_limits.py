@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable
 
 _KEPT = 10_000
 """Callers remembered, those that called last; one that is forgotten begins with a full bucket."""
+_LONGEST_S = 86_400.0
+"""Whoever waits for more than a day at a rate that small is told of a day."""
 
 
 class RateLimits:
@@ -29,7 +31,7 @@ class RateLimits:
         if level >= 1:
             level -= 1
         else:
-            wait_s = (1 - level) / rate_per_s
+            wait_s = min((1 - level) / rate_per_s, _LONGEST_S)
         self._buckets[who] = (level, now)
         self._buckets.move_to_end(who)
         if len(self._buckets) > self._kept:

@@ -157,18 +157,43 @@ async def test_what_is_only_like_a_key_is_refused(
 
 
 async def test_on_the_loopback_the_first_key_shuts_the_server(
-    settings: Settings, serve: Serve, keys: KeyStore
+    settings: Settings, serve: Serve, redis: Redis, keys: KeyStore
 ) -> None:
     quick = msgspec.structs.replace(settings, serving=ServingSettings(follow_s=0.02))
     async with serve(quick) as client:
         assert (await client.get("/v1/trending")).status_code == 200
-        _, text = await add(keys, "recommend")
+        key, text = await add(keys, "recommend")
 
         async def is_shut() -> bool:
             return (await client.get("/v1/trending")).status_code == 401
 
         await eventually(is_shut, "a key is asked for")
         assert await is_taken(client, text)
+        # Also when it is gone.
+        await keys.remove(key.id)
+
+        async def is_refused() -> bool:
+            return not await is_taken(client, text)
+
+        await eventually(is_refused, "the key is refused")
+        check_problem(await client.get("/v1/trending"), 401, "Send an API key")
+        await redis.delete(settings.key("api-keys"), settings.key("api-keys", "asked"))
+        await asyncio.sleep(3 * quick.serving.follow_s)
+        check_problem(await client.get("/v1/trending"), 401, "Send an API key")
+
+
+@pytest.mark.parametrize("left", ["none", "unreadable"])
+async def test_a_server_that_starts_asks_for_the_keys_that_there_were(
+    settings: Settings, serve: Serve, redis: Redis, keys: KeyStore, left: str
+) -> None:
+    key, _ = await add(keys, "recommend")
+    if left == "none":
+        await keys.remove(key.id)
+    else:
+        await redis.delete(settings.key("api-keys", "asked"))
+        await redis.hset(settings.key("api-keys"), key.id, b"{")
+    async with serve(settings) as client:
+        check_problem(await client.get("/v1/trending"), 401, "Send an API key")
 
 
 async def test_a_server_that_others_reach_never_opens(

@@ -35,3 +35,8 @@ def test_who_called_longest_ago_is_forgotten_first() -> None:
     waits = [limits.wait_s(who, 1.0, 1) for who in ("a", "b", "a", "c", "a", "b")]
     # `b` is forgotten when `c` comes, and begins anew.
     assert waits == [0, 0, 1, 0, 1, 0]
+
+
+def test_at_the_smallest_rate_the_wait_is_a_number() -> None:
+    limits = RateLimits(Clock())
+    assert [limits.wait_s("a", 5e-324, 1) for _ in range(2)] == [0, 86_400]
