@@ -309,3 +309,25 @@ async def test_whoever_waits_for_an_outcome_hears_that_the_server_is_away(user: 
             told = for_threads.add(click(user, "tea"))
         with pytest.raises(Unreachable):
             told.result(0)
+
+
+async def test_whoever_gives_up_on_a_batcher_leaves_nobody_waiting(user: str) -> None:
+    never = Retries(attempts=1_000, first_s=60, longest_s=60, within_s=600)
+    async with AsyncClient("http://127.0.0.1:9", retries=never) as client:
+        batcher = AsyncBatcher(client, most=2, within_s=0.01)
+        outcomes = [await batcher.add(click(user, f"item-{n}")) for n in range(3)]
+        for give_up_on in (batcher.flush, batcher.close):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(give_up_on(), 0.1)
+            assert not batcher._flushing
+        assert all(outcome.cancelled() for outcome in outcomes)
+
+
+def test_an_event_that_is_withdrawn_before_its_call_is_not_sent(url: str, user: str) -> None:
+    with Client(url, KEY, retries=QUICK) as client, Batcher(client, within_s=60) as batcher:
+        withdrawn, sent = (batcher.add(click(user, item)) for item in ("tea", "milk"))
+        assert withdrawn.cancel()
+        batcher.flush()
+        assert sent.result(0).event_id
+        asked = RecommendationRequest(user_id=user, after=sent.result(0).token, timeout_ms=10_000)
+        assert client.recommend(asked).session.interactions == 1

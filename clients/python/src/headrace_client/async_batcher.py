@@ -77,33 +77,46 @@ class AsyncBatcher:
         """Wait until each event added so far has its outcome."""
         self._flushing += 1
         self._full.set()
-        await self._queue.join()
-        self._flushing -= 1
+        try:
+            await self._queue.join()
+        finally:
+            self._flushing -= 1
 
     async def close(self) -> None:
-        """Send what waits, and end; the client stays open."""
+        """Send what waits, and end; the client stays open.
+
+        Cancelled, it ends at once, and cancels the outcomes that are not known.
+        """
         self._closed = True
-        await self.flush()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        try:
+            await self.flush()
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+            while not self._queue.empty():
+                self._queue.get_nowait()[1].cancel()
 
     async def _run(self) -> None:
         while True:
-            batch = await self._gather()
-            await self._deliver(batch)
-            for _ in batch:
-                self._queue.task_done()
+            batch: list[_Waiting] = []
+            try:
+                await self._gather(batch)
+                await self._deliver(batch)
+            finally:
+                # Those that have no outcome get none any more.
+                for _, outcome in batch:
+                    outcome.cancel()
+                    self._queue.task_done()
 
-    async def _gather(self) -> list[_Waiting]:
-        batch = [await self._queue.get()]
+    async def _gather(self, batch: list[_Waiting]) -> None:
+        batch.append(await self._queue.get())
         if not self._flushing and self._queue.qsize() < self._most - 1:
             self._full.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._within_s)
         while len(batch) < self._most and not self._queue.empty():
             batch.append(self._queue.get_nowait())
-        return batch
 
     async def _deliver(self, batch: list[_Waiting]) -> None:
         try:

@@ -60,6 +60,7 @@ class Batcher:
         """Take an event; return what will hold its outcome.
 
         It raises the `HeadraceError` of a call that failed as a whole: then send the event again.
+        Cancelled before its call begins, the event is not sent.
         """
         outcome: Future[EventOutcome] = Future()
         # Nothing may be queued behind the end.
@@ -113,13 +114,14 @@ class Batcher:
         return batch, None
 
     def _deliver(self, batch: list[_Waiting]) -> None:
+        batch = [each for each in batch if each[1].set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             answer = self._client.send_events([event for event, _ in batch])
         except Exception as error:  # noqa: BLE001 - whoever waits for the outcome hears of it
             for _, outcome in batch:
-                if not outcome.done():
-                    outcome.set_exception(error)
+                outcome.set_exception(error)
             return
         for (_, outcome), told in zip(batch, answer.events, strict=True):
-            if not outcome.done():
-                outcome.set_result(told)
+            outcome.set_result(told)
