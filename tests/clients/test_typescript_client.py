@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_does_what_it_says_against_a_server(built: Path, url: str) -> None:
     run = _npm("test", built, HEADRACE_URL=url, HEADRACE_API_KEY=KEY)
     assert run.returncode == 0, run.stdout
-    assert "# pass 7" in run.stdout
+    assert "# pass 8" in run.stdout
 
 
 def test_a_call_that_the_api_has_not_does_not_compile(built: Path) -> None:

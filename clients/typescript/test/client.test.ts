@@ -93,6 +93,28 @@ test("what may not be sent twice is repeated after 429 alone", async () => {
   }
 });
 
+test("a pause ends with its request, and none goes beyond the time there is", async () => {
+  let calls = 0;
+  const away = (withinMs: number) =>
+    createClient({
+      url,
+      key,
+      retries: { withinMs },
+      fetch: async () => {
+        calls += 1;
+        return new Response(null, { status: 503, headers: { "retry-after": "3600" } });
+      },
+    });
+  const { response } = await away(1_000).GET("/v1/trending");
+  assert.equal(response.status, 503);
+  assert.equal(calls, 1);
+  await assert.rejects(
+    away(7_200_000).GET("/v1/trending", { signal: AbortSignal.timeout(50) }),
+    { name: "TimeoutError" },
+  );
+  assert.equal(calls, 2);
+});
+
 test("a training that is asked for again after its answer got lost is one training", async () => {
   let keys: unknown[] = [];
   const losing = createClient({
