@@ -108,6 +108,8 @@ async def test_quality_says_of_how_many_events_it_is_and_shows_the_newest_swap()
                 "Swaps: 2026-a."
             )
             options = chart.props["options"]
+            # A point stands where its time ends: the first one after the chart's begin.
+            assert (options["at"], options["xAxis"]["min"]) == ([110, 120], 100_000)
             assert options["shown"] == {
                 "2026-a": "a: 1,200 events",
                 "popularity": "popularity: 1 event",

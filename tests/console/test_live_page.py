@@ -95,7 +95,9 @@ async def test_what_goes_on_is_shown_and_said_over_an_hour_and_a_day(
 
     await page.get_by_role("link", name="Skip to the page").press("Enter")
     await page.get_by_label("Window").select_option("1d")
-    await expect(now.get_by_text("a point each 5\u00a0min", exact=True)).to_be_visible()
+    await expect(
+        now.get_by_text("a point each 5\u00a0min, of the time up to it", exact=True)
+    ).to_be_visible()
     # What is of now is of now, however long the window is.
     await expect(now).to_contain_text("Each is of the 10 s")
     await expect(page).to_have_url(re.compile(r"/live\?window=1d$"))

@@ -223,7 +223,8 @@ def _options(
     ]
     return {
         "still": True,
-        "at": list(found.at),
+        # What is of a time is known at its end: an effect must not stand before its cause.
+        "at": [at + found.step_s for at in found.at],
         "xAxis": {
             "type": "time",
             "min": 1_000 * since,

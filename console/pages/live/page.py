@@ -86,7 +86,7 @@ class Live:
             figure.show(found.words(kind.words), found.at)
 
     def _show_window(self, found: Figures) -> None:
-        self._step.set_text(f"a point each {formats.duration(found.step_s)}")
+        self._step.set_text(f"a point each {formats.duration(found.step_s)}, of the time up to it")
         since = begin_of(found)
         for chart in self._charts:
             chart.show(found, since)
