@@ -25,8 +25,8 @@ class Experiment:
     """Splits users between versions by a hash of their ids.
 
     A user is always answered by the same arm, on every server: the hash depends on the experiment's
-    name and the user alone. Arms stand one after the other on [0, 1); changing their shares moves
-    only those users whose place another arm takes over.
+    name and the user alone. Arms stand one after the other on [0, 1); changing a share moves
+    the arms that follow along, and those users whose place another arm takes over.
     """
 
     def __init__(self, name: str, arms: Sequence[Arm]) -> None:
