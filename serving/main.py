@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from headrace.errors import InvalidSetting
 from headrace.experiment import experiment_of
+from headrace.known_types import make_types_known
 from headrace.logs import configure_logging
 from headrace.setting_variables import variable_of
 from headrace.settings import Settings
@@ -66,6 +67,7 @@ def serve_on(
     gc.set_threshold(_GARBAGE)
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings, workers)
+    make_types_known()
     _Server(uvicorn_config(settings, app), app).run(sockets=[listener])
 
 

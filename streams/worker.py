@@ -11,6 +11,7 @@ import faust
 import uvloop
 
 from headrace.erasure_log import read_erasure_log
+from headrace.known_types import make_types_known
 from headrace.logs import configure_logging
 from headrace.settings import Settings
 from headrace.topics import ERASURES, TopicId, Topics, ensure_topics
@@ -55,6 +56,7 @@ def run_app(
     )
     # It writes to the terminal, or to the log, whether there is a cursor to show or not.
     worker.spinner = None
+    make_types_known()
     # What is there by now stays: looking at it again would take a tenth of a second each time.
     gc.collect()
     gc.freeze()

@@ -22,6 +22,7 @@ from headrace.cancellation import cancel_until_done
 from headrace.erasure_log import read_erasures
 from headrace.erasures import Erasures
 from headrace.errors import HeadraceError
+from headrace.known_types import make_types_known
 from headrace.logs import configure_logging
 from headrace.promote import promote
 from headrace.replaying.course import Listener, passed, replay, size
@@ -199,6 +200,7 @@ def main() -> None:
     """Run one replay."""
     settings = load_settings(os.environ)
     configure_logging(settings)
+    make_types_known()
     _end_with_parent()
     with contextlib.suppress(LeaseLapsed):
         asyncio.run(run_job(settings))

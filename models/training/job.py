@@ -21,6 +21,7 @@ from headrace.artifact_store import ArtifactStore
 from headrace.catalog import CatalogStore, Item
 from headrace.erasure_log import read_erasures
 from headrace.errors import ArtifactInvalid, Away, HeadraceError, VersionNotFound
+from headrace.known_types import make_types_known
 from headrace.local.launch import die_with_parent
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -48,6 +49,7 @@ _Loaded = TypeVar("_Loaded")
 def main() -> int:
     """Train as the job on standard input says; return the exit status."""
     die_with_parent(os.getppid())
+    make_types_known()
     settings = load_settings(os.environ)
     give_way(settings.trainer.niceness)
     # Libraries print; what the trainer reads must be reports alone.

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from headrace.artifact_store import ArtifactStore
 from headrace.cancellation import cancel_until_done
 from headrace.errors import Away, HeadraceError
+from headrace.known_types import make_types_known
 from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
@@ -67,6 +68,7 @@ def run(settings: Settings, cluster: ClusterConfig | None = None) -> None:
     signer(settings.versions)
     TrustedKeys.of(settings.versions)
     ensure_topics(settings)
+    make_types_known()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run_until_stopped(settings, cluster))
 

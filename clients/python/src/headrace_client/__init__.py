@@ -26,6 +26,7 @@ from headrace_client.errors import (
     Unreachable,
     Unreadable,
 )
+from headrace_client.known_types import make_types_known
 from headrace_client.retries import Retries
 from headrace_client.sending import Event, EventOutcome, click, tokens
 from headrace_client.types import (
@@ -88,3 +89,5 @@ __all__ = [
     "click",
     "tokens",
 ]
+
+make_types_known()
