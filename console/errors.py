@@ -63,7 +63,10 @@ def trouble_of(error: HeadraceError, url: str, then: str = ASKED_AGAIN) -> Troub
     if isinstance(error, Forbidden):
         return Trouble(_said(error, url), "Leave, and come in with a key that has the scope.")
     if isinstance(error, Refused):
-        return Trouble(_said(error, url), "" if is_final(error) else then)
+        if is_final(error):
+            return Trouble(_said(error, url), "")
+        look = "`headrace status` says what runs. " if error.status >= 500 else ""
+        return Trouble(_said(error, url), look + then)
     if isinstance(error, Ended):
         return Trouble(f"The server has ended the stream of lists: {error}", then)
     return Trouble(str(error), f"See whether a server of this version of Headrace is at {url}.")

@@ -259,7 +259,7 @@ _DETAILS = {
     413: "The body is longer than 1,048,576 bytes; send it in parts.",
     422: "k: Expected `int` <= 500; it is 501",
     429: "This key may make 200 requests a second, 400 at once; wait 0.3 s.",
-    503: "The session store cannot be reached; try again.",
+    503: "Redis, the session store, cannot be reached; try again.",
 }
 _WRONG_K = {"field": "k", "reason": "Expected `int` <= 500", "value": "501"}
 

@@ -138,7 +138,9 @@ def from_error(error: Exception) -> Problem:
         return Problem(503, "Kafka cannot be reached; send it again.", retry_after_s=RETRY_AFTER_S)
     if isinstance(error, (redis.exceptions.RedisError, OSError)):
         return Problem(
-            503, "The session store cannot be reached; try again.", retry_after_s=RETRY_AFTER_S
+            503,
+            "Redis, the session store, cannot be reached; try again.",
+            retry_after_s=RETRY_AFTER_S,
         )
     if isinstance(error, HeadraceError):
         return Problem(500, str(error))

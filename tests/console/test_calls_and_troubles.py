@@ -79,8 +79,8 @@ async def test_a_call_that_nobody_answers_is_told_of() -> None:
         ),
         (
             refusal(504),
-            "It is asked again by itself.",
-            "It may have been done: look before you do it again.",
+            "`headrace status` says what runs. It is asked again by itself.",
+            "`headrace status` says what runs. It may have been done: look before you do it again.",
         ),
         (refusal(404), "", ""),
     ],
