@@ -20,7 +20,7 @@ _END = "\n"
 """Begins each line."""
 _NEXT = "\x1f"
 """Between the fields of a line: id, title, categories."""
-_CATEGORIES_TOLD = 50
+_CATEGORIES_TOLD = 500
 Rows = NDArray[np.int64]
 """Numbers of lines."""
 

@@ -29,7 +29,7 @@ class FoundItems(Struct, frozen=True):
     """How many of them come before these."""
     items: list[Item]
     categories: dict[str, int]
-    """How many of all that match have each category, the 50 most frequent ones first; empty where
+    """How many of all that match have each category, the 500 most frequent ones first; empty where
     items are asked for by id."""
 
 
