@@ -21,6 +21,8 @@ class Limit:
     """`integer`, `number`, `string`, `boolean`, `array`, `object`, or `enum`."""
     least: float | None = None
     most: float | None = None
+    above: float | None = None
+    below: float | None = None
     longest: int | None = None
     among: Sequence[str] = ()
     pattern: str | None = None
@@ -30,6 +32,8 @@ class Limit:
     """What each of these values may be, one of them."""
     names: Limit | None = None
     """What an object's names may be."""
+    named: Mapping[str, Limit] = field(default_factory=dict)
+    """What an object's values of these names may be."""
     by_kind: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What a text may be, by the kind of training that it is for."""
 
@@ -39,11 +43,22 @@ class Limit:
         if self.among:
             return f"one of {', '.join(self.among)}"
         if self.kind in ("integer", "number"):
-            number = "a whole number" if self.kind == "integer" else "a number"
-            if self.least is not None and self.most is not None:
-                return f"{number} from {_plain(self.least)} to {_plain(self.most)}"
-            return number if self.least is None else f"{number} of {_plain(self.least)} or more"
+            return self._number_words
         return f"at most {self.longest:,} characters" if self.longest is not None else "text"
+
+    @property
+    def _number_words(self) -> str:
+        number = "a whole number" if self.kind == "integer" else "a number"
+        if self.least is not None and self.most is not None:
+            return f"{number} from {_plain(self.least)} to {_plain(self.most)}"
+        bounds = (
+            ("above {}", self.above),
+            ("of {} or more", self.least),
+            ("below {}", self.below),
+            ("of {} or less", self.most),
+        )
+        told = [words.format(_plain(bound)) for words, bound in bounds if bound is not None]
+        return " ".join((number, " and ".join(told))).strip()
 
     def read(self, typed: str) -> Any:
         """Return the value that was typed. Raises `ValueError` with what it may be."""
@@ -68,10 +83,15 @@ class Limit:
             value = int(words) if self.kind == "integer" else float(words)
         except ValueError:
             raise ValueError(f"{words[:40]!r} is not {self.words}.") from None
-        below = self.least is not None and value < self.least
+        outside = (
+            (self.least is not None and value < self.least)
+            or (self.most is not None and value > self.most)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
         # What is no number at all fails both comparisons, and JSON has no infinity.
         endless = value != value or value in (float("inf"), float("-inf"))
-        if endless or below or (self.most is not None and value > self.most):
+        if endless or outside:
             raise ValueError(f"{words[:40]} is out of range: it must be {self.words}.")
         return value
 
@@ -106,16 +126,19 @@ def _one(found: Mapping[str, Any]) -> Limit:
     of_each = found.get("items", found.get("additionalProperties"))
     names = found.get("propertyNames")
     return Limit(
-        "enum" if "enum" in found else str(found.get("type", "object")),
-        found.get("minimum"),
-        found.get("maximum"),
-        found.get("maxLength"),
-        tuple(map(str, found.get("enum", found.get("x-among", ())))),
-        found.get("pattern"),
-        found.get("maxItems", found.get("maxProperties")),
-        _limits(of_each) if isinstance(of_each, dict) else (),
-        _one(names) if isinstance(names, dict) else None,
-        found.get("x-by-kind", {}),
+        kind="enum" if "enum" in found else str(found.get("type", "object")),
+        least=found.get("minimum"),
+        most=found.get("maximum"),
+        above=found.get("exclusiveMinimum"),
+        below=found.get("exclusiveMaximum"),
+        longest=found.get("maxLength"),
+        among=tuple(map(str, found.get("enum", found.get("x-among", ())))),
+        pattern=found.get("pattern"),
+        entries=found.get("maxItems", found.get("maxProperties")),
+        each=_limits(of_each) if isinstance(of_each, dict) else (),
+        names=_one(names) if isinstance(names, dict) else None,
+        named={name: _limit(of) for name, of in found.get("properties", {}).items()},
+        by_kind=found.get("x-by-kind", {}),
     )
 
 

@@ -31,7 +31,7 @@ from headrace.training_kinds import (
     Kind,
     Mode,
 )
-from headrace.training_settings import TrainingSettings, training_settings
+from headrace.training_settings import TrainingSettings, schema_of, training_settings
 
 if TYPE_CHECKING:
     from headrace.log import Offsets
@@ -41,6 +41,10 @@ _PARAMETERS = ("epochs", "learning_rate", "train_split_ratio", "seed")
 _OTHERS = [name for name in TrainingSettings.__struct_fields__ if name not in _PARAMETERS]
 # Told in the documents alone: `training_settings` has better words for whoever errs.
 ParameterName = Annotated[str, Meta(max_length=64, extra_json_schema={"x-among": _OTHERS})]
+_Parameters = Annotated[
+    dict[ParameterName, float],
+    Meta(max_length=100, extra_json_schema={"properties": schema_of(_OTHERS)}),
+]
 _Offset = Annotated[int, Meta(ge=0, le=2**53)]
 _Bound = Union[
     Annotated[float, Meta(ge=0)],
@@ -87,7 +91,7 @@ class TrainingRequest(
     """Events before this one; None: as far as the log goes when the training starts."""
     schema: DataSchema | None = None
     """How the rows of an uploaded `data` file are to be read."""
-    params: Annotated[dict[ParameterName, float], Meta(max_length=100)] = {}
+    params: _Parameters = {}
     """Overrides of other training parameters, by name; 1 and 0 for yes and no."""
     force: bool = False
     """Whether to train though nothing has changed since the model's last success."""
@@ -191,7 +195,7 @@ def check_request(request: TrainingRequest, settings: Settings) -> None:
     try:
         request.parameters(settings)
     except InvalidSetting as exc:
-        raise InvalidEvent("params", str(exc)) from exc
+        raise InvalidEvent("params", str(exc).removeprefix("params.")) from exc
 
 
 def usual_request(settings: Settings) -> TrainingRequest:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -107,6 +107,19 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """From so many items on the version carries a ScaNN index."""
     seed: int = 0
     """Same data, parameters and seed: same version."""
+
+
+def schema_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the JSON schemas of these as a task gives them: numbers, 1 and 0 for yes and no."""
+    schema = msgspec.json.schema(TrainingSettings)["$defs"][TrainingSettings.__name__]
+    return {name: _as_number(schema["properties"][name]) for name in names}
+
+
+def _as_number(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if schema["type"] == "boolean":
+        return {"type": "integer", "minimum": 0, "maximum": 1}
+    # A server's settings may have another default than the type.
+    return {name: value for name, value in schema.items() if name != "default"}
 
 
 def training_settings(settings: TrainingSettings, params: Mapping[str, float]) -> TrainingSettings:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,24 @@ from headrace.topics import Place
 
 _PLACES_AT_ONCE = 4
 """Partitions of topics read in one round trip: others have their turn after some milliseconds."""
+
+
+class Ranked(NamedTuple):
+    """All items of which there are counts."""
+
+    trending: list[tuple[str, float]]
+    """Most trending first, each with its share of all decayed counts of such items."""
+    faded: list[str]
+    """Those whose counts have faded below that, most met first: at most `trending.limit`."""
+
+
+class _Sums(NamedTuple):
+    """Items, with the base-2 logarithms of their decayed counts, as they are kept."""
+
+    item_ids: list[bytes]
+    counts: NDArray[np.float64]
+    least: float
+    """The least one of an item that is trending."""
 
 
 class TrendingStore:
@@ -42,6 +60,17 @@ class TrendingStore:
         An item is trending while its count is at least that of one click `window_s` before the
         newest event. Raises `redis.exceptions.RedisError`.
         """
+        return _top(await self._sums(), k)
+
+    async def ranked(self) -> Ranked:
+        """Return all that are trending, and those that no longer are.
+
+        Raises `redis.exceptions.RedisError`.
+        """
+        sums = await self._sums()
+        return Ranked(_top(sums, None), _faded(sums, self._settings.limit))
+
+    async def _sums(self) -> _Sums:
         position_of: dict[bytes, int] = {}
         positions: list[int] = []
         counts: list[float] = []
@@ -56,11 +85,7 @@ class TrendingStore:
                 counts += [count + shift for _, count in rows]
         sums = np.full(len(position_of), -math.inf)
         np.logaddexp2.at(sums, positions, counts)
-        sums[sums < self._least(newest)] = -math.inf
-        total = np.logaddexp2.reduce(sums)
-        item_ids = list(position_of)
-        ranked = sorted((-sums[at], item_ids[at]) for at in _greatest(sums, k))[:k]
-        return [(text(item_id), float(2 ** (-count - total))) for count, item_id in ranked]
+        return _Sums(list(position_of), sums, self._least(newest))
 
     async def _read(self, places: Sequence[tuple[str, int]]) -> list[Any]:
         """Return of each place what its marks say, and its items with their counts."""
@@ -97,6 +122,19 @@ class TrendingStore:
         names = await self._redis.smembers(self._keys.streams)
         places = [Place.parse(text(name)) for name in names]
         return sorted({(place.topic, place.partition) for place in places})
+
+
+def _top(sums: _Sums, k: int | None) -> list[tuple[str, float]]:
+    counts = np.where(sums.counts < sums.least, -math.inf, sums.counts)
+    total = np.logaddexp2.reduce(counts)
+    ranked = sorted((-counts[at], sums.item_ids[at]) for at in _greatest(counts, k))[:k]
+    return [(text(item_id), float(2 ** (-count - total))) for count, item_id in ranked]
+
+
+def _faded(sums: _Sums, limit: int) -> list[str]:
+    at = np.flatnonzero(sums.counts < sums.least)
+    order = at[np.argsort(-sums.counts[at], kind="stable")]
+    return [text(sums.item_ids[position]) for position in order[:limit].tolist()]
 
 
 def _greatest(sums: NDArray[np.float64], k: int | None) -> NDArray[np.int64]:

@@ -290,7 +290,10 @@ class Recommender:
         return list(compress(candidate_ids, items.holding(candidate_ids, asked.limits.filter)))
 
     async def _trending_list(self, asked: Prepared) -> RankedList:
-        """Return trending items, then popular ones of the version, then any of the catalogue."""
+        """Return trending items, then popular ones, then any of the catalogue.
+
+        A version knows which were popular; without one it is what was trending before.
+        """
         shares = dict(await self._trending.items())
         retriever = self._live.retriever_for(asked.request.user_id)
         trending = [item_id for item_id in shares if item_id not in self._live.deleted]
@@ -299,7 +302,8 @@ class Recommender:
                 asked.pool, first=trending, exclude=asked.met, limits=asked.limits
             )
         else:
-            item_ids = self._without_version(asked, trending)
+            faded = [each for each in self._trending.faded if each not in self._live.deleted]
+            item_ids = self._without_version(asked, [*trending, *faded])
         found = _unscored(item_ids, shares)
         if item_ids:
             return RankedList(
@@ -309,11 +313,11 @@ class Recommender:
             return RankedList(found, shortage(asked.request, asked.shown, 0))
         return RankedList(found, NO_ITEMS if self._live.knows_items else NO_CATALOGUE)
 
-    def _without_version(self, asked: Prepared, trending: Sequence[str]) -> list[str]:
-        """Return trending items, known to the catalogue or not, then others of the catalogue."""
+    def _without_version(self, asked: Prepared, popular: Sequence[str]) -> list[str]:
+        """Return popular items, known to the catalogue or not, then others of the catalogue."""
         shelf, limits = self._live.shelf, asked.limits
         left_out = {*asked.met, *limits.exclude}
-        first = [item_id for item_id in trending if item_id not in left_out]
+        first = [item_id for item_id in popular if item_id not in left_out]
         if limits.filter is not None:
             first = list(compress(first, shelf.holding(first, limits.filter)))
         first = first[: asked.pool]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from headrace.settings import Settings
-from headrace.trending import TrendingStore
+from headrace.trending import Ranked, TrendingStore
 from models.retrieval.attributes import Mask
 from models.retrieval.filters import Filter, parse_filter
 from serving.outage import Outage
@@ -58,7 +58,7 @@ class TrendingCache:
         self._max_age_s = settings.serving.trending_s
         self._limit = settings.trending.limit
         self._clock = clock
-        self._all: Shares = []
+        self._all = Ranked([], [])
         self._of_category: dict[str, Shares] = {}
         self._read_at = -float("inf")
         self._reading = asyncio.Lock()
@@ -71,11 +71,19 @@ class TrendingCache:
 
     async def items(self) -> Shares:
         """Return the most trending items, at most `trending.limit`."""
-        return (await self._read())[: self._limit]
+        return (await self._read()).trending[: self._limit]
+
+    @property
+    def faded(self) -> Sequence[str]:
+        """The items that were met before and are no longer trending, most met first.
+
+        As they were when they were read last.
+        """
+        return self._all.faded
 
     async def of_category(self, category: str, catalogued: Catalogued) -> Shares:
         """Return all trending items that are of this category now, or were a moment ago."""
-        everything = await self._read()
+        everything = (await self._read()).trending
         found = self._of_category.get(category)
         if found is None:
             item_ids = [item_id for item_id, _ in everything]
@@ -86,14 +94,14 @@ class TrendingCache:
             self._of_category[category] = found
         return found
 
-    async def _read(self) -> Shares:
+    async def _read(self) -> Ranked:
         if self._away.lasts and self._reading.locked():
             # One finds out whether Redis is back; nobody else waits for that.
             return self._all
         async with self._reading:
             if self._clock() - self._read_at >= self._max_age_s:
                 try:
-                    self._all = await self._store.top()
+                    self._all = await self._store.ranked()
                 except (RedisError, OSError) as exc:
                     self._away.met(exc)
                 else:

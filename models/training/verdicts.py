@@ -53,7 +53,7 @@ def verdict_of(
 
 
 def in_words(verdict: Verdict, *, beside: str, events: str) -> str:
-    """Return what was measured: beside what, on what sort of events."""
+    """Return what was measured, beside what, on what sort of events, and what that shows."""
     measured = (
         f"NDCG@10 is {verdict.ndcg_at_10:.4f} beside {verdict.baseline_ndcg_at_10:.4f} of "
         f"{beside} ({_percent(verdict.difference, '+')}, 95\u00a0% interval "
@@ -61,9 +61,11 @@ def in_words(verdict: Verdict, *, beside: str, events: str) -> str:
         f"held-out {events} of {verdict.users:,} users"
     )
     tolerance = _percent(verdict.tolerance)
-    if verdict.accepted:
-        return f"{measured}: not worse by more than {tolerance}."
-    return f"{measured}: worse by more than {tolerance}, and not by chance."
+    if not verdict.accepted:
+        return f"{measured}: worse by more than {tolerance}, and not by chance."
+    # What is lower by more than that passes because its interval reaches 0.
+    shown = "shown to be " if verdict.difference < -verdict.tolerance else ""
+    return f"{measured}: not {shown}worse by more than {tolerance}."
 
 
 def _percent(share: float, sign: str = "") -> str:

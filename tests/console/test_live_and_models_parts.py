@@ -157,6 +157,8 @@ async def test_a_gate_that_measured_nothing_shows_no_interval(events: int) -> No
                 assert "tolerance 2.0\u00a0%" in said
                 ends = [each.text for each in ElementFilter(kind=Tag) if each.tag == "text"]
                 assert ends == ["\N{MINUS SIGN}7.8 %", "0 %", "+7.8 %"]
+                legend = next(each for each in ElementFilter(kind=Tag) if "legend" in each.classes)
+                assert "dashed line, at \N{MINUS SIGN}2.0 %, and all of the bar" in legend.text
 
 
 def test_metrics_of_two_versions_are_told_and_not_compared() -> None:

@@ -120,6 +120,7 @@ async def test_each_field_of_a_training_is_checked_as_it_is_typed(
         ("Events from", "1950-01-01", "'1950-01-01' is no time from 1970 on", "1700000000"),
         ("Events before", "2020-01-01T00:00Z", "It is not after the time", "2999-01-01T00:00Z"),
         ("Other parameters", "dropuot=0.1", "did you mean dropout?", "dropout=0.1"),
+        ("Other parameters", "dropout=2", "a number of 0 or more and below 1", "dropout=0.1"),
     ):
         await page.get_by_label(label).fill(wrong)
         await expect(page.get_by_text(told)).to_be_visible()

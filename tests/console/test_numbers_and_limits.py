@@ -65,6 +65,8 @@ def test_what_is_within_the_limits_is_read(limit: Limit, typed: str, value: obje
         (Limit("integer", 1, 1_000), "1.5", "'1.5' is not a whole number from 1 to 1,000"),
         (Limit("number", 0.0001, 0.01), "1", "1 is out of range: .* from 0.0001 to 0.01"),
         (Limit("number", 0.0001, 0.01), "nan", "nan is out of range"),
+        (Limit("number", 0, below=1), "1", "must be a number of 0 or more and below 1"),
+        (Limit("number", most=1, above=0), "0", "must be a number above 0 and of 1 or less"),
         (Limit("string", longest=5), "abcdef", "6 characters"),
         (Limit("enum", among=("full",)), "half", "one of full"),
     ],
@@ -86,6 +88,7 @@ CATEGORIES = Limit("array", entries=2, each=(Limit("string", longest=5),))
 PARAMETERS = Limit(
     "object", entries=2, each=(Limit("number"),),
     names=Limit("string", longest=64, among=("dropout", "width", "heads")),
+    named={"dropout": Limit("number", 0, below=1), "width": Limit("integer", 8, 512)},
 )  # fmt: skip
 
 
@@ -117,6 +120,8 @@ def test_no_time_is_before_1970_or_without_end(typed: str) -> None:
         ("dropout", "'dropout' is not a name, = and a number"),
         ("dropout=much", "dropout: 'much' is not a number"),
         ("dropout=inf", "dropout: inf is out of range"),
+        ("dropout=2", "dropout: 2 is out of range: it must be a number of 0 or more and below 1"),
+        ("width=4", "width: 4 is out of range: it must be a whole number from 8 to 512"),
         ("dropout=0\ndropout=1", "dropout is there twice"),
         ("dropuot=1", "'dropuot' is no training parameter; did you mean dropout"),
         ("epochs=1", "epochs has a field of its own"),

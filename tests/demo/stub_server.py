@@ -21,6 +21,8 @@ class StubServer:
     next_items: dict[str, list[str]] = field(default_factory=dict)
     applied_after_s: float = 0.02
     failing_users: frozenset[str] = frozenset()
+    turned_away: int = 0
+    """How many of the next requests are told to come again at once."""
     calls: list[tuple[str, str]] = field(default_factory=list)
     """What was asked of it, in order: the call, and the user or item."""
     items: list[str] = field(default_factory=list)
@@ -57,6 +59,8 @@ class StubServer:
         user_id = asked["user_id"]
         self.calls.append(("ask", user_id))
         self.authorizations.add(request.headers.get("authorization", ""))
+        if self.turned_away > 0:
+            return self._busy()
         if user_id in self.failing_users:
             return JSONResponse({"title": "as told"}, status_code=503)
         item_ids = self.next_items.get(user_id, [])[: asked["k"]]
@@ -72,6 +76,8 @@ class StubServer:
 
     async def _event(self, request: Request) -> Response:
         event = await request.json()
+        if self.turned_away > 0:
+            return self._busy()
         self.calls.append(("send", event["user_id"]))
         offset, self._offset = self._offset, self._offset + 1
         marks = self.marks.setdefault(event["user_id"], {})
@@ -82,7 +88,13 @@ class StubServer:
         answer = {"accepted": 1, "events": [{**accepted, "partition": 0, "offset": offset}]}
         return JSONResponse(answer, status_code=202)
 
+    def _busy(self) -> Response:
+        self.turned_away -= 1
+        return JSONResponse({"title": "busy"}, status_code=503, headers={"retry-after": "0"})
+
     async def _items(self, request: Request) -> Response:
+        if self.turned_away > 0:
+            return self._busy()
         if request.headers["content-type"] != "application/x-ndjson":
             return JSONResponse({"title": "NDJSON is asked for"}, status_code=415)
         self.items += (await request.body()).decode().splitlines()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import DataUnavailable, StackError
+from headrace.errors import DataUnavailable, HeadraceError, StackError
 from headrace.local.demo import main
 from headrace.local.demo.main import DemoOptions, run_demo
 from headrace.local.folder import DataFolder
@@ -55,29 +56,32 @@ def test_a_demo_that_runs_already_is_left_alone(environ: dict[str, str], tmp_pat
         running.release()
 
 
+class Stack:
+    """One that is up at once."""
+
+    api_key = "the key"
+    url = "http://127.0.0.1:8080"
+    statuses = (PartStatus(name="console", state="ready", since=0, about="http://127.0.0.1:8081"),)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def wait(self) -> None:
+        """Nothing ends it here but that the user does."""
+
+
 def test_the_console_is_named_before_the_main_job(
     environ: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Stack:
-        """One that is up at once."""
-
-        api_key = "the key"
-        statuses = (
-            PartStatus(name="console", state="ready", since=0, about="http://127.0.0.1:8081"),
-        )
-
-        def __init__(self, *_: object, **__: object) -> None:
-            pass
-
-        async def __aenter__(self) -> None:
-            pass
-
-        async def __aexit__(self, *_: object) -> None:
-            pass
-
     async def work(*_: object) -> None:
         raise StackError("The main job has begun.")
 
@@ -88,6 +92,26 @@ def test_the_console_is_named_before_the_main_job(
     told = capsys.readouterr().out
     assert "See it at http://127.0.0.1:8081" in told
     assert "the key\n" in told
+
+
+def test_a_system_that_is_to_stay_outlives_a_main_job_that_fails(
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def work(*_: object) -> None:
+        raise HeadraceError("The training failed.")
+
+    monkeypatch.setattr(main, "LocalStack", Stack)
+    monkeypatch.setattr(main, "_work", work)
+    options = DemoOptions(folder=tmp_path / "demo", port=0, stay=True)
+    assert run_demo(options, environ) == 1
+    told = capsys.readouterr().out
+    assert "no further than" in told
+    assert told.index("The training failed.") < told.index("stays up until Ctrl-C")
+    with pytest.raises(HeadraceError, match="training failed"):
+        run_demo(replace(options, stay=False), environ)
 
 
 def test_without_data_nothing_is_started(

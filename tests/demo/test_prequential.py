@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.events import Rating
 from headrace.local.demo.client import Client, RequestFailed, connect_client
 from headrace.local.demo.figures import Figures, Hits
-from headrace.local.demo.prequential import Prequential, PrequentialOptions
+from headrace.local.demo.prequential import Prequential, PrequentialOptions, Schedule
 from headrace.settings import Settings
 
 
@@ -80,6 +80,35 @@ async def test_failures_are_counted_with_their_reason(server: StubServer, client
     assert figures.failures == {reason: 1}
     assert figures.hits.model().tolist() == [0.0, 0.0]
     assert figures.sent == 2
+
+
+async def test_a_server_that_has_too_much_in_hand_is_asked_again(
+    server: StubServer, client: Client
+) -> None:
+    # More than the failures that are borne.
+    server.turned_away = 300
+    server.next_items = {"x": ["a"]}
+    figures = await _run(client, _ratings(*("xa",) * 10), 0)
+    assert (figures.failed_requests, figures.turned_away, figures.sent) == (0, 300, 10)
+    assert figures.hits.model().tolist() == [1.0] * 10
+
+
+async def test_one_that_has_for_too_long_has_failed(server: StubServer, client: Client) -> None:
+    server.turned_away = 10**9
+    figures = await _run(client, _ratings("xa"), 0, patience_s=-1.0)
+    assert (figures.failed_requests, figures.sent) == (2, 0)
+
+
+async def test_ticks_are_further_apart_after_a_pause() -> None:
+    schedule = Schedule(1_000.0)
+    first = await schedule.next()
+    for _ in range(3):
+        schedule.slow_down(0.05)
+    ticks = [await schedule.next() for _ in range(3)]
+    assert ticks[0] >= first + 0.05
+    # Three at once count once: 1.5 of the usual millisecond, and less from tick to tick.
+    assert ticks[1] - ticks[0] == pytest.approx(0.0015)
+    assert ticks[2] - ticks[1] == pytest.approx(0.0015 * 0.995)
 
 
 async def test_a_server_that_is_away_for_good_ends_the_demo() -> None:

@@ -105,6 +105,7 @@ def test_a_time_is_unix_seconds_or_iso_8601_and_utc_if_it_does_not_say(
         ({"from": "-5"}, "from", "is '-5'; it must be Unix seconds"),
         ({"from": "1969-12-31"}, "from", "is '1969-12-31'; it must be Unix seconds"),
         ({"params": {"width": "32"}}, "params", '{"width":"32"}; it must be numbers by the names'),
+        ({"params": {"dropout": 2}}, "params", "dropout has value 2.0. Expected `float` < 1.0"),
         ({"params": {"heads": 3}}, "params", "heads has value 3, of which the width, 64, is no"),
         ({"force": "yes"}, "force", 'is "yes"; it must be true or false'),
         ({"params": {"widht": 32}}, "params", "did you mean width"),
@@ -130,3 +131,4 @@ def test_what_cannot_be_asked_for_is_named(asked: Any, field: str, words: str) -
         check_request(parse_request(raw), Settings())
     assert caught.value.field == field
     assert words in caught.value.reason
+    assert field == "" or not caught.value.reason.startswith(f"{field}.")

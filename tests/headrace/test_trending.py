@@ -151,6 +151,8 @@ async def test_an_item_is_trending_while_it_counts_as_much_as_a_click_a_window_a
         ]
     )
     assert [item_id for item_id, _ in await store.top(9)] == ["newest", "bought"]
+    ranked = await store.ranked()
+    assert (ranked.trending, ranked.faded) == (await store.top(), ["clicked"])
 
 
 async def test_an_event_sent_again_counts_once(store: Counts) -> None:

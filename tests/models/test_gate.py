@@ -20,6 +20,7 @@ from models.retrieval import Artifact, load_artifact
 from models.training.bootstrap import paired_difference
 from models.training.dataset import Histories, histories
 from models.training.gate import Gate, HeldOut, rules_before
+from models.training.verdicts import in_words, verdict_of
 
 SHORT = TrainingSettings(
     width=8, session_length=4, epochs=1, min_steps=3, final_epochs=1, rules_share=0.5
@@ -170,6 +171,24 @@ def test_what_is_within_the_tolerance_or_chance_is_accepted(half: Artifact) -> N
     same = Gate(GateSettings(tolerance=0.0), half, "v0").judge(half, columns, [], TOY)
     assert same.accepted
     assert (same.difference, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def said_of(new: list[int], old: list[int]) -> tuple[bool, str]:
+    """Return whether these ranks pass beside those, each of a user, and the end of what is said."""
+    verdict = verdict_of(
+        np.array(new, np.int32), np.array(old, np.int32), np.arange(len(new), dtype=np.int32),
+        against="v0", live="v0", since=0.0, tolerance=0.02,
+    )  # fmt: skip
+    return verdict.accepted, in_words(verdict, beside="v0", events="events").rpartition(": ")[2]
+
+
+def test_what_is_said_is_what_was_measured() -> None:
+    # Equal; lower by more than the tolerance for one user of three, whom a draw may leave out, so
+    # that the interval reaches 0; lower for each.
+    ones = [1, 1, 1]
+    assert said_of(ones, ones) == (True, "not worse by more than 2.0\u00a0%.")
+    assert said_of([1, 1, 2], ones) == (True, "not shown to be worse by more than 2.0\u00a0%.")
+    assert said_of([2, 2, 2], ones) == (False, "worse by more than 2.0\u00a0%, and not by chance.")
 
 
 def test_only_events_newer_than_what_either_was_fitted_to_are_asked_for(half: Artifact) -> None:

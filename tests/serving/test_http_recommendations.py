@@ -79,6 +79,27 @@ async def test_without_a_model_trending_items_with_a_message(
     assert (similar["items"], similar["message"]) == ([], "There is no model yet.")
 
 
+async def test_before_a_model_what_was_popular_follows_the_few_that_are_trending(
+    client: httpx.AsyncClient, redis: Redis, settings: Settings
+) -> None:
+    # Years ago one item was met, another one twice and a third four times; today a fourth.
+    old = [logged(n, f"u{n}", item, NOW) for n, item in enumerate("abbcccc")]
+    today = NOW + 10 * settings.trending.window_s
+    await AggregateStore(redis, settings).apply([*old, logged(7, "ann", "new", today)])
+    for item_id in ("0", "b", "z"):
+        assert (await client.put(f"/v1/items/{item_id}", json={})).status_code == 202
+
+    async def catalogue_is_read() -> bool:
+        return len(ids(await recommend(client, user_id="nobody"))) == 6
+
+    await eventually(catalogue_is_read, "the catalogue is read")
+    answer = await recommend(client, user_id="nobody")
+    assert ids(answer) == ["new", "c", "b", "a", "0", "z"]
+    assert [each["score"] for each in answer["recommendations"]] == [1, 0, 0, 0, 0, 0]
+    shown = (await client.get("/v1/trending")).json()
+    assert [each["id"] for each in shown["items"]] == ["new"]
+
+
 async def test_recommendations_know_the_last_event(
     live: httpx.AsyncClient, sessions: SessionStore
 ) -> None:

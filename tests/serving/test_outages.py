@@ -16,7 +16,7 @@ from serving_tools import V1, Serve, activate, until_live
 from headrace.settings import Settings
 from headrace.store import Reading
 from headrace.topics import ensure_topics
-from headrace.trending import TrendingStore
+from headrace.trending import Ranked, TrendingStore
 from serving.outage import Outage
 from serving.services import Services
 from serving.shared_reads import SharedReads
@@ -41,8 +41,8 @@ class Hanging:
     async def trip(self, readings: Sequence[Reading[str]]) -> list[str]:
         return cast("list[str]", await self.answer([each.parse([]) for each in readings]))
 
-    async def top(self) -> list[tuple[str, float]]:
-        return cast("list[tuple[str, float]]", await self.answer([("tea", 1.0)]))
+    async def ranked(self) -> Ranked:
+        return cast(Ranked, await self.answer(Ranked([("tea", 1.0)], [])))
 
 
 def reading(name: str) -> Reading[str]:

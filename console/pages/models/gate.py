@@ -44,8 +44,9 @@ def _draw_interval(verdict: Mapping[str, Any]) -> None:
             words = f"{formats.points(value)} %" if value else "0 %"
             Tag("text", "", words, x=x(value), y=32, text_anchor="middle")
     text(
-        f"The dot is the difference in NDCG@10, the bar its 95 % interval; left of the dashed line "
-        f"it is worse by more than the gate tolerates, {formats.share(tolerance)}.",
+        "The dot is the measured difference in NDCG@10, the bar its 95 % interval. The gate "
+        f"rejects where the dot is left of the dashed line, at {formats.points(-tolerance)} %, and "
+        "all of the bar left of 0.",
         "muted legend",
         tag="p",
     )

@@ -271,7 +271,7 @@ def read_parameters(typed: str, limit: Limit) -> dict[str, float]:
         if name in found:
             raise ValueError(f"{name} is there twice.")
         _check_name(name, limit.names)
-        for each in limit.each:
+        for each in [limit.named[name]] if name in limit.named else limit.each:
             try:
                 found[name] = each.read(number)
             except ValueError as error:

@@ -7,8 +7,10 @@ aiohttp, not httpx: measured at 600 requests a second, it takes 0.4 ms of CPU a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
@@ -32,6 +34,14 @@ T = TypeVar("T")
 
 class RequestFailed(HeadraceError):
     """A request's status was not the one of success, or no answer came in time."""
+
+
+class Busy(RequestFailed):
+    """The server has too much in hand (503 with `Retry-After`): nothing was done; ask later."""
+
+    def __init__(self, reason: str, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Recommendation(Struct, frozen=True):
@@ -105,7 +115,7 @@ class _Versions(Struct, frozen=True):
 
 
 class Client:
-    """Calls of the API; each raises `RequestFailed` unless it succeeds."""
+    """Calls of the API; each raises `RequestFailed` unless it succeeds, `Busy` where it may yet."""
 
     def __init__(self, http: aiohttp.ClientSession, settings: Settings) -> None:
         self._http = http
@@ -151,11 +161,34 @@ class Client:
             raise RequestFailed(f"{method} {path}: {exc!r}") from exc
         if response.status != status:
             said = raw[:_SAID].decode(errors="replace")
-            raise RequestFailed(f"{method} {path}: status {response.status}, {said}")
+            reason = f"{method} {path}: status {response.status}, {said}"
+            retry_after_s = response.headers.get("retry-after", "")
+            if response.status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after_s.isdecimal():
+                raise Busy(reason, float(retry_after_s))
+            raise RequestFailed(reason)
         try:
             return msgspec.json.decode(raw, type=answer)
         except msgspec.DecodeError as exc:
             raise RequestFailed(f"{method} {path}: {exc} in {raw[:_SAID]!r}") from exc
+
+
+async def patiently(
+    call: Callable[[], Awaitable[T]], slow_down: Callable[[float], object], patience_s: float
+) -> T:
+    """Return the answer of a call that is made again, when it is time to, while it raises `Busy`.
+
+    `slow_down` is told each time for how many seconds to wait. Raises `Busy` when the next try
+    would come after `patience_s` seconds.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return await call()
+        except Busy as busy:
+            if time.monotonic() - began + busy.retry_after_s > patience_s:
+                raise
+            slow_down(busy.retry_after_s)
+            await asyncio.sleep(busy.retry_after_s)
 
 
 @asynccontextmanager

@@ -130,6 +130,8 @@ class Figures:
     """The longest that an event's turn came after its time: its user's earlier ones go first."""
     failures: Counter[str] = field(default_factory=Counter)
     """Requests that failed, by reason."""
+    turned_away: int = 0
+    """Answers that said to ask again later, which was done."""
     tasks: tuple[Task, ...] = ()
     """Trainings, newest first."""
     versions: tuple[Version, ...] = ()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from msgspec import Struct
 from redis.asyncio import Redis
 
 from headrace.errors import HeadraceError
 from headrace.local.demo.baselines import baseline_hits
-from headrace.local.demo.client import Client
+from headrace.local.demo.client import Client, patiently
 from headrace.local.demo.feed import feed
 from headrace.local.demo.figures import Figures
 from headrace.local.demo.oracle import Difference, differences, fold
@@ -25,6 +26,8 @@ from headrace.settings import Settings
 K = 10
 """Recommendations asked for, as in HR@10."""
 _ITEMS_A_CALL = 500
+_TAKEN_WITHIN_S = 60.0
+"""Of a server that has too much in hand."""
 _TRAINED_WITHIN_S = 600.0
 _SWAPPED_WITHIN_S = 180.0
 """After the last event."""
@@ -81,7 +84,8 @@ class MainJob:
         items = self._data.items
         self._figures.phase = f"putting {len(items):,} movies into the catalogue"
         for start in range(0, len(items), _ITEMS_A_CALL):
-            await self._client.put_items(items[start : start + _ITEMS_A_CALL])
+            put = partial(self._client.put_items, items[start : start + _ITEMS_A_CALL])
+            await patiently(put, lambda _: None, _TAKEN_WITHIN_S)
 
     async def _send_first(self) -> None:
         self._figures.phase = f"sending the first {self._first:,} ratings to Kafka"
@@ -144,6 +148,11 @@ class MainJob:
     def _sum_up(self, sessions: dict[str, Session], seconds: float) -> Outcome:
         expected = fold(self._data.ratings, self._settings.sessions.limit)
         differing = differences(expected, sessions)
+        if self._figures.turned_away:
+            self._figures.notes.append(
+                f"The server had too much in hand and said so {self._figures.turned_away:,} times: "
+                "the demo waited as long as it was told, and asked on at a slower pace."
+            )
         summary = summarize(
             self._figures,
             applied=applied(sessions.values()),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from headrace.errors import StackError
+from headrace.errors import HeadraceError, StackError
 from headrace.local.console import GET_IT, address_of
 from headrace.local.demo.background import Background
 from headrace.local.demo.client import connect_client
@@ -54,7 +54,7 @@ class DemoOptions:
     port: int = 8080
     """Of the HTTP server; 0 is any free one."""
     stay: bool = False
-    """Leave the system up after the summary, until Ctrl-C."""
+    """Leave the system up after the summary, or what there is instead of one, until Ctrl-C."""
     events_per_second: float = 200.0
     """Of the last 20 %."""
     display: bool = True
@@ -92,12 +92,24 @@ async def _run(options: DemoOptions, environ: Mapping[str, str]) -> int:
             display.start(show(figures, lambda: stack.statuses, console, redraw=redraw))
             async with stack:
                 _tell_where(stack, console)
-                outcome = await _work(data, options, figures, stack, began)
-                await display.stop()
-                _tell(outcome, figures, options, console)
+                succeeded = False
+                try:
+                    outcome = await _work(data, options, figures, stack, began)
+                    await display.stop()
+                    _tell(outcome, figures, options, console)
+                    succeeded = is_right(outcome.summary)
+                except HeadraceError as error:
+                    # Of a stack that has failed there is nothing left to stay.
+                    if not options.stay or isinstance(error, StackError):
+                        raise
+                    await display.stop()
+                    console.print(
+                        f"\nThe demo came no further than “{figures.phase}”: {error}",
+                        style="red", markup=False,
+                    )  # fmt: skip
                 if options.stay:
                     await _stay(stack, data.ratings[-1].user_id, console)
-    return 0 if is_right(outcome.summary) else 1
+    return 0 if succeeded else 1
 
 
 async def _work(

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from headrace.errors import HeadraceError
 from headrace.heartbeats import HeartbeatStore
-from headrace.local.demo.client import Client, RequestFailed
+from headrace.local.demo.client import Busy, Client, RequestFailed
 from headrace.local.demo.figures import Figures
 from headrace.settings import Settings
 
@@ -59,6 +59,9 @@ async def _read_model(client: Client, figures: Figures) -> None:
     try:
         figures.tasks = await client.tasks()
         figures.versions = await client.versions()
+    except Busy:
+        # The next look may tell.
+        return
     except RequestFailed as exc:
         figures.failures[str(exc)] += 1
         return
