@@ -22,6 +22,7 @@ from headrace.catalog import CatalogStore, Item
 from headrace.erasure_log import read_erasures
 from headrace.errors import ArtifactInvalid, Away, HeadraceError, VersionNotFound
 from headrace.local.launch import die_with_parent
+from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.settings_source import load_settings
@@ -40,7 +41,8 @@ from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 
-logger = logging.getLogger(__name__)
+# As a process this module's own name is __main__.
+logger = logging.getLogger("models.training.job")
 
 _Loaded = TypeVar("_Loaded")
 
@@ -49,6 +51,7 @@ def main() -> int:
     """Train as the job on standard input says; return the exit status."""
     die_with_parent(os.getppid())
     settings = load_settings(os.environ)
+    configure_logging(settings)
     give_way(settings.trainer.niceness)
     # Libraries print; what the trainer reads must be reports alone.
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
@@ -59,6 +62,7 @@ def main() -> int:
         train(settings, job, reports)
     except (HeadraceError, RedisError) as exc:
         is_away = isinstance(exc, (Away, RedisError))
+        logger.error("%s", exc)
         _report(reports, Report(step="failed", fraction=1.0, error=str(exc), is_away=is_away))
     return 0
 
@@ -71,12 +75,11 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     parameters = job.request.parameters(settings)
     store, signs = ArtifactStore(settings), signer(settings.versions)
 
+    tell = Teller(reports)
+
     def training(step: str, fraction: float, **figures: float) -> None:
         done = READING + (1 - READING) * fraction
-        _report(reports, Report(step=step, fraction=done, figures=figures))
-
-    def tell(report: Report) -> None:
-        _report(reports, report)
+        tell(Report(step=step, fraction=done, figures=figures))
 
     folder = store.local / job.model_id / job.version
     config = cluster_config(os.environ) if job.distributed else None
@@ -190,6 +193,21 @@ def _live(
     except (ArtifactInvalid, VersionNotFound) as exc:
         logger.warning("the live version cannot be measured beside: %s", exc)
         return None
+
+
+class Teller:
+    """Tells the trainer each report, and the log each step that begins."""
+
+    def __init__(self, reports: TextIO) -> None:
+        self._reports = reports
+        self._step = ""
+
+    def __call__(self, report: Report) -> None:
+        """Tell one."""
+        if report.step != self._step:
+            self._step = report.step
+            logger.info("%s", report.step)
+        _report(self._reports, report)
 
 
 def _report(reports: TextIO, report: Report) -> None:
