@@ -196,7 +196,7 @@ def _live(
 
 
 class Teller:
-    """Tells the trainer each report, and the log each step that begins."""
+    """Tells the trainer each report, and the log each step that begins and all figures."""
 
     def __init__(self, reports: TextIO) -> None:
         self._reports = reports
@@ -204,9 +204,10 @@ class Teller:
 
     def __call__(self, report: Report) -> None:
         """Tell one."""
-        if report.step != self._step:
+        if report.step != self._step or report.figures:
             self._step = report.step
-            logger.info("%s", report.step)
+            figures = [f"{name} {value:.6g}" for name, value in report.figures.items()]
+            logger.info("%s", ", ".join((report.step, *figures)))
         _report(self._reports, report)
 
 

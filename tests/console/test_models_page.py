@@ -49,6 +49,7 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     # It says what the training does, and nothing of a GPU where there is none.
     log = page.locator("dialog .log")
     await expect(log).to_contain_text("models.training.job: fit", timeout=1_000 * TRAINED_WITHIN_S)
+    await expect(log).to_contain_text("loss")
     await expect(log).not_to_contain_text("cuInit")
     await page.keyboard.press("Escape")
     await expect(page.locator("dialog")).to_have_count(0)

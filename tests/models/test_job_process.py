@@ -43,14 +43,18 @@ async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_
         await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
 
 
-def test_the_log_tells_each_step_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_tells_each_step_once_and_all_figures(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     told = io.StringIO()
     tell = Teller(told)
-    for step, fraction in (("fit", 0.1), ("fit", 0.2), ("export", 0.9)):
+    for step, fraction in (("read", 0.1), ("read", 0.2), ("export", 0.9)):
         tell(Report(step=step, fraction=fraction))
-    assert [record.message for record in caplog.records] == ["fit", "export"]
-    assert len(told.getvalue().splitlines()) == 3
+    for epoch in (1, 2):
+        tell(Report(step="fit", fraction=0.5, figures={"epoch": epoch, "loss": 1.5}))
+    assert [record.message for record in caplog.records] == [
+        "read", "export", "fit, epoch 1, loss 1.5", "fit, epoch 2, loss 1.5",
+    ]  # fmt: skip
+    assert len(told.getvalue().splitlines()) == 5
 
 
 async def nothing(*_: object) -> None:
