@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import ssl
 import time
@@ -31,6 +32,8 @@ class Call:
     took_ms: float | None
     """Until the answer's head, or until it was given up; a stream goes on after that."""
     curl: str
+    cancelled: bool = False
+    """Whether the page itself had no more use for the answer."""
 
 
 class CallLog:
@@ -48,6 +51,7 @@ class CallLog:
         path = request.url.raw_path.decode("ascii", errors="replace")
         call = Call(self._number, request.method, path, None, None, curl_of(request))
         status: int | None = None
+        cancelled = False
 
         def answered(response: httpx.Response) -> None:
             nonlocal status
@@ -57,9 +61,12 @@ class CallLog:
         began = time.perf_counter()
         try:
             yield answered
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
             took_ms = 1_000 * (time.perf_counter() - began)
-            self.on_call(replace(call, status=status, took_ms=took_ms))
+            self.on_call(replace(call, status=status, took_ms=took_ms, cancelled=cancelled))
 
 
 class LoggedTransport(httpx.AsyncHTTPTransport):

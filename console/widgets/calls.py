@@ -58,7 +58,10 @@ class _Row:
         """Show what came of it, if it is over."""
         if call.took_ms is None:
             return
+        self._took.set_text(formats.milliseconds(call.took_ms))
+        if call.cancelled:
+            self._status.set_text("cancelled by this page")
+            return
         is_good = call.status is not None and call.status < 400
         self._status.set_text("no answer" if call.status is None else str(call.status))
         self._status.classes(replace="badge good" if is_good else "badge bad")
-        self._took.set_text(formats.milliseconds(call.took_ms))

@@ -180,6 +180,8 @@ def publish(
     probes = ask_probes(Retriever(exported), exported.item_ids)
     (partial / layout.PROBES).write_bytes(msgspec.json.encode(probes))
     verdict = judge(exported) if judge else None
+    if verdict is not None:
+        logger.info("the gate: %s", verdict.reason)
     # 2. The manifest says what came of it, and is signed.
     manifest = msgspec.structs.replace(
         manifest,

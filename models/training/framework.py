@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 
+from models.training.resources import has_gpu
+
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# Warnings of CUDA not found and of oneDNN are of no use to an operator.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Warnings of CUDA not found and of oneDNN are of no use to an operator, nor, where there is no GPU,
+# is the error that CUDA cannot be had; what makes a training fail is raised as well.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_gpu() else "3")
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs

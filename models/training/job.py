@@ -23,6 +23,7 @@ from headrace.erasure_log import read_erasures
 from headrace.errors import ArtifactInvalid, Away, HeadraceError, VersionNotFound
 from headrace.known_types import make_types_known
 from headrace.local.launch import die_with_parent
+from headrace.logs import configure_logging
 from headrace.producer import Producer
 from headrace.settings import Settings
 from headrace.settings_source import load_settings
@@ -41,7 +42,8 @@ from models.training.job_messages import Job, Report
 from models.training.lifeline import end_without_word
 from models.training.resources import give_way
 
-logger = logging.getLogger(__name__)
+# As a process this module's own name is __main__.
+logger = logging.getLogger("models.training.job")
 
 _Loaded = TypeVar("_Loaded")
 
@@ -51,6 +53,7 @@ def main() -> int:
     die_with_parent(os.getppid())
     make_types_known()
     settings = load_settings(os.environ)
+    configure_logging(settings)
     give_way(settings.trainer.niceness)
     # Libraries print; what the trainer reads must be reports alone.
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
@@ -61,6 +64,7 @@ def main() -> int:
         train(settings, job, reports)
     except (HeadraceError, RedisError) as exc:
         is_away = isinstance(exc, (Away, RedisError))
+        logger.error("%s", exc)
         _report(reports, Report(step="failed", fraction=1.0, error=str(exc), is_away=is_away))
     return 0
 
@@ -73,12 +77,11 @@ def train(settings: Settings, job: Job, reports: TextIO) -> None:
     parameters = job.request.parameters(settings)
     store, signs = ArtifactStore(settings), signer(settings.versions)
 
+    tell = Teller(reports)
+
     def training(step: str, fraction: float, **figures: float) -> None:
         done = READING + (1 - READING) * fraction
-        _report(reports, Report(step=step, fraction=done, figures=figures))
-
-    def tell(report: Report) -> None:
-        _report(reports, report)
+        tell(Report(step=step, fraction=done, figures=figures))
 
     folder = store.local / job.model_id / job.version
     config = cluster_config(os.environ) if job.distributed else None
@@ -192,6 +195,22 @@ def _live(
     except (ArtifactInvalid, VersionNotFound) as exc:
         logger.warning("the live version cannot be measured beside: %s", exc)
         return None
+
+
+class Teller:
+    """Tells the trainer each report, and the log each step that begins and all figures."""
+
+    def __init__(self, reports: TextIO) -> None:
+        self._reports = reports
+        self._step = ""
+
+    def __call__(self, report: Report) -> None:
+        """Tell one."""
+        if report.step != self._step or report.figures:
+            self._step = report.step
+            figures = [f"{name} {value:.6g}" for name, value in report.figures.items()]
+            logger.info("%s", ", ".join((report.step, *figures)))
+        _report(self._reports, report)
 
 
 def _report(reports: TextIO, report: Report) -> None:

@@ -15,6 +15,14 @@ _OOM_SCORE = "500"
 _LOWEST = 19
 """The niceness past which there is none."""
 
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Where one of these is, the kernel has a GPU's driver: NVIDIA's, AMD's, that of WSL."""
+
+
+def has_gpu() -> bool:
+    """Return whether the machine may have a GPU to train on."""
+    return any(Path(device).exists() for device in _GPU_DEVICES)
+
 
 def give_way(niceness: int) -> None:
     """Let every other process go first: processor, disk and memory.

@@ -59,6 +59,20 @@ async def test_a_call_that_nobody_answers_is_told_of() -> None:
     assert over.took_ms is not None
 
 
+async def test_a_call_that_the_page_itself_gives_up_is_told_apart() -> None:
+    told: list[Call] = []
+    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    async with silent, Server(address).http(CallLog(told.append)) as client:
+        calling = asyncio.create_task(client.get(f"{address}/v1/key"))
+        while not told:  # noqa: ASYNC110 - the log has no event
+            await asyncio.sleep(0.01)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+    assert [(each.status, each.cancelled) for each in told] == [(None, False), (None, True)]
+
+
 @pytest.mark.parametrize(
     ("error", "repeated", "done_once"),
     [

@@ -193,8 +193,12 @@ async def test_what_was_seen_comes_back_when_it_is_asked_for_and_lists_are_as_di
     await first.get_by_role("button", name="Open").click()
     again = page.locator(f".card[data-item='{opened}']")
     await expect(again).to_have_count(0)
+    delay = page.locator(".delay")
+    await expect(delay).to_contain_text("after opening")
     await page.get_by_label("Seen items too").check()
     await expect(again).to_have_count(1)
+    # What the cards show is of this change, not of the act before it.
+    await expect(delay).to_contain_text("With the limits as they are now, ")
 
     await page.get_by_label("Diversity").fill("0.7")
     call = page.locator(".call-list li", has_text="/recommendations/stream").first

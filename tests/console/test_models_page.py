@@ -46,7 +46,11 @@ async def test_a_training_is_watched_to_its_end_activated_and_rolled_back(
     task = tasks.first
     await expect(task.locator("[data-status=RUNNING], [data-status=SUCCEEDED]")).to_be_visible()
     await task.get_by_role("button", name="Log").click()
-    await expect(page.locator("dialog .log")).not_to_have_text("Loading …")
+    # It says what the training does, and nothing of a GPU where there is none.
+    log = page.locator("dialog .log")
+    await expect(log).to_contain_text("models.training.job: fit", timeout=1_000 * TRAINED_WITHIN_S)
+    await expect(log).to_contain_text("loss")
+    await expect(log).not_to_contain_text("cuInit")
     await page.keyboard.press("Escape")
     await expect(page.locator("dialog")).to_have_count(0)
     ended = task.locator("[data-status=SUCCEEDED], [data-status=REJECTED]")
@@ -256,10 +260,16 @@ async def test_a_training_is_cancelled(system: System, visitor: Visitor) -> None
     await expect(page.locator(".task")).to_have_count(trained + 1)
     task = page.locator(".task").first
     await expect(task).to_contain_text("to be cancelled")
+    # Another one would be refused: that is said before it is asked for.
+    train = page.get_by_role("button", name="Train …")
+    told = page.get_by_text(re.compile(f"A training of {system.settings.model_id} (waits|runs): "))
+    await expect(told).to_be_visible()
+    await expect(train).to_be_disabled()
     await task.get_by_role("button", name="Cancel").click()
     await expect(page.get_by_role("dialog")).to_contain_text("no version goes live")
     await page.get_by_role("button", name="Cancel the training").click()
     await expect(task.locator("[data-status=CANCELLED]")).to_be_visible()
     await expect(task.get_by_role("button", name="Cancel")).to_be_hidden()
+    await expect(train).to_be_enabled()
     async with AsyncClient(system.settings.url, KEY) as api:
         assert (await api.tasks()).tasks[0].status == "CANCELLED"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from headrace.training_requests import TrainingRequest
 from headrace.version_store import VersionStore
 from headrace.versions import version_name
 from models.training import job_process
+from models.training.job import Teller
 from models.training.job_messages import Job, Report
 from models.training.job_process import JobCrashed, JobProcess, LeftAlone
 from models.training.runner import Runner, TaskCancelled
@@ -38,6 +41,20 @@ async def test_a_job_that_finds_something_away_says_that_another_attempt_may_do_
     job = Job(model_id="default", version=VERSION, created_at=NOW, work=str(tmp_path))
     with pytest.raises(Away, match="the store is away"):
         await JobProcess(settings, tmp_path / "log", note=nothing, hold=nothing).run(job)
+
+
+def test_the_log_tells_each_step_once_and_all_figures(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    told = io.StringIO()
+    tell = Teller(told)
+    for step, fraction in (("read", 0.1), ("read", 0.2), ("export", 0.9)):
+        tell(Report(step=step, fraction=fraction))
+    for epoch in (1, 2):
+        tell(Report(step="fit", fraction=0.5, figures={"epoch": epoch, "loss": 1.5}))
+    assert [record.message for record in caplog.records] == [
+        "read", "export", "fit, epoch 1, loss 1.5", "fit, epoch 2, loss 1.5",
+    ]  # fmt: skip
+    assert len(told.getvalue().splitlines()) == 5
 
 
 async def nothing(*_: object) -> None:

@@ -90,6 +90,8 @@ class Feed:
         """Acts that no list shown knows yet."""
         self._answered: dict[int, str | None] = {}
         """By act, the first list that knows it, until its delay is told; None: there is none."""
+        self._limited = False
+        """Whether the next list is the first one within other limits."""
         self._unfolded: set[str] = set()
         """What of the session is unfolded."""
 
@@ -99,7 +101,7 @@ class Feed:
         """Draw the page, and become whoever the tab showed before, or a new visitor."""
         with box("feed-grid"):
             with box("feed-main"):
-                self._controls = Controls(self._visit, self._become, self._restart)
+                self._controls = Controls(self._visit, self._become, self._limit)
                 self._panel = Panel(self._visit, "Recommendations", classes="feed-panel")
                 with self._panel.tools:
                     self._model = text("", "muted")
@@ -155,6 +157,10 @@ class Feed:
         self._session.reset()
         self._restart()
 
+    def _limit(self) -> None:
+        self._limited = True
+        self._restart()
+
     def _restart(self) -> None:
         self._panel.tell(None)
         if self._following is not None:
@@ -203,12 +209,27 @@ class Feed:
             self._before = places_of(self._answer.recommendations)
         changed = moved(self._before, places) if self._before else 0
         self._lists.append(_Shown(answer, changed))
+        if changed and not self._acts:
+            self._tell_change(answer, changed)
+        self._limited = False
         self._answer = answer
         for serial in [each for each, event in self._pending.items() if _knows(answer, event)]:
             del self._pending[serial]
             self._answered[serial] = answer.id
         self._show()
         self._load_session()
+
+    def _tell_change(self, answer: RecommendationAnswer, changed: int) -> None:
+        """Say why cards moved where nothing that was done here moved them."""
+        model = None if self._answer is None else self._answer.model
+        if self._limited:
+            why = "With the limits as they are now"
+        elif answer.model is not None and answer.model != model:
+            why = f"With version {answer.model.version}"
+        else:
+            why = "With what came in since"
+        self._delay.set_text(f"{why}, {_cards(changed)} moved.")
+        self._delay.attribute("data-ms", None)
 
     def _show(self) -> None:
         answer = self._answer
@@ -278,10 +299,10 @@ class Feed:
             return
         title = title_of(self._titles.known.get(item_id), item_id)
         changed = next((each.moved for each in self._lists if each.answer.id == list_id), 0)
-        cards = f"{changed or 'no'} card{'s' if changed > 1 else ''} moved"
         verb = {"click": "opening", "rating": "rating", "purchase": "buying"}[kind]
         delay = formats.milliseconds(event.args["ms"])
-        self._delay.set_text(f"{delay} after {verb} “{title}” the list knew it; {cards}.")
+        known = f"{delay} after {verb} “{title}” the list knew it"
+        self._delay.set_text(f"{known}; {_cards(changed)} moved.")
         self._delay.attribute("data-ms", round(event.args["ms"], 1))
 
     # The session
@@ -340,6 +361,10 @@ class Feed:
         done = await attempt(self._visit, self._erase(user_id), lambda _: "Forgotten.")
         if done and self._user_id == user_id:
             self._begin()
+
+
+def _cards(count: int) -> str:
+    return f"{count or 'no'} card{'s' if count > 1 else ''}"
 
 
 def _event(

@@ -46,7 +46,8 @@ def _draw_interval(verdict: Mapping[str, Any]) -> None:
     text(
         "The dot is the measured difference in NDCG@10, the bar its 95 % interval. The gate "
         f"rejects where the dot is left of the dashed line, at {formats.points(-tolerance)} %, and "
-        "all of the bar left of 0.",
+        "all of the bar left of 0. It measures on what is newer than what either version was "
+        "fitted to; the version's own figures are of all of its hold-out.",
         "muted legend",
         tag="p",
     )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from console.pages.models.changes import answered, before
-from console.pages.models.tasks import TaskList
+from console.pages.models.tasks import OPEN, TaskList
 from console.pages.models.train_form import TrainForm
 from console.pages.models.versions import Deeds, Served, Version, draw_version
 from console.visit import Page, Visit
@@ -34,6 +34,7 @@ class Models:
         self._model_id = self._address.query.get("model", "")
         self._model: Model | None = None
         """As it was read last."""
+        self._form: TrainForm | None = None
         self._ids: list[str] = []
         self._of_model: list[Panel] = []
         """What there is not of a model that was deleted."""
@@ -65,7 +66,7 @@ class Models:
                     self._of_model.append(train)
                     train.body.clear()
                     with train.body:
-                        TrainForm(self._visit, lambda: self._model_id, lambda _: None)
+                        self._form = TrainForm(self._visit, lambda: self._model_id)
         self._visit.every(_LOOK_S, self._look)
         self._visit.every(_LOOK_AT_TASKS_S, self._look_at_tasks)
 
@@ -114,6 +115,9 @@ class Models:
         else:
             self._queue.tell(None)
             self._tasks.show(found.tasks)
+            if self._form is not None:
+                own = (each for each in found.tasks if each.model_id == self._model_id)
+                self._form.tell_open(next((each for each in own if each.status in OPEN), None))
 
     async def _read_model(self) -> Model | None:
         models = (await self._visit.api.models()).models

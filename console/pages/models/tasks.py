@@ -18,7 +18,8 @@ _KINDS = {
     "SUCCEEDED": "good", "REJECTED": "warn", "FAILED": "bad", "CANCELLED": "", "RUNNING": "live",
     "QUEUED": "",
 }  # fmt: skip
-_OPEN = ("QUEUED", "RUNNING")
+OPEN = ("QUEUED", "RUNNING")
+"""The states of one that has not ended."""
 _LOG_S = 1.0
 
 
@@ -74,7 +75,7 @@ class _Row:
         if task == self._shown:
             return
         self._shown = task
-        running = task.status in _OPEN
+        running = task.status in OPEN
         self._status.set_text(task.status.lower()).classes(
             replace=f"badge {_KINDS[task.status]}".strip()
         )
@@ -117,7 +118,7 @@ async def show_log(visit: Visit, task_id: str, now: Callable[[], Task | None]) -
         while goes_on:
             # Before it is read: of one that has ended by then, nothing comes after.
             task = now()
-            goes_on = task is not None and task.status in _OPEN
+            goes_on = task is not None and task.status in OPEN
             try:
                 log.set_text(await visit.api.task_log(task_id) or "Nothing is logged yet.")
             except HeadraceError as error:

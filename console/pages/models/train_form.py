@@ -42,12 +42,11 @@ _NO_FEEDBACK = "ranking"
 class TrainForm:
     """The fields, and what is sent."""
 
-    def __init__(
-        self, visit: Visit, model_id: Callable[[], str], on_task: Callable[[Task], Any]
-    ) -> None:
+    def __init__(self, visit: Visit, model_id: Callable[[], str]) -> None:
         self._visit = visit
         self._model_id = model_id
-        self._on_task = on_task
+        self._open: Task | None = None
+        """The model's training that has not ended: until it has, no other one is taken."""
         self._limits: Mapping[str, Limit] = {}
         self._fields: dict[str, Field] = {}
         self._told: dict[str, str] = {}
@@ -97,8 +96,10 @@ class TrainForm:
                     value=False, on_change=self._check,
                 )  # fmt: skip
             self._trouble = box()
+            self._busy = text("", "muted", tag="p").attribute("role", "status")
             with box("actions"):
                 self._submit = Tag("button", "button main", "Train …", type="submit")
+        self._allow()
 
     def _options(self, name: str) -> dict[str, str]:
         return {each: each for each in self._limits[name].among}
@@ -129,7 +130,26 @@ class TrainForm:
         """Say at once what is wrong with what is typed."""
         _, wrong = self._read()
         self._tell(wrong)
-        self._submit.attribute("disabled", True if wrong else None)
+        self._allow()
+
+    def tell_open(self, task: Task | None) -> None:
+        """Take note of the model's training that waits or runs, None when there is none."""
+        self._open = task
+        if self._limits:
+            self._allow()
+
+    def _allow(self) -> None:
+        """Let a training be asked for, or say why none would be taken."""
+        task = self._open
+        state = "waits" if task is not None and task.status == "QUEUED" else "runs"
+        self._busy.set_text(
+            f"A training of {task.model_id} {state}: another one can be asked for once it has "
+            "ended or is cancelled."
+            if task is not None
+            else ""
+        )
+        self._busy.set_visibility(task is not None)
+        self._submit.attribute("disabled", True if self._told or task is not None else None)
 
     def _tell(self, wrong: Mapping[str, str]) -> None:
         for name in {*self._told, *wrong}:
@@ -166,7 +186,7 @@ class TrainForm:
 
     async def _send(self) -> None:
         values, wrong = self._read()
-        if wrong:
+        if wrong or self._open is not None:
             return
         stood = self._stands
         asked = TrainingRequest(
@@ -201,7 +221,7 @@ class TrainForm:
             # What is typed for the next one already stays.
             if self._stands == stood:
                 self._empty()
-            self._on_task(task)
+            self.tell_open(task)
 
     @property
     def _stands(self) -> Sequence[object]:
