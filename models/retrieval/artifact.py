@@ -98,6 +98,8 @@ def load_artifact(folder: Path, check: Check = lambda *_: None, rest: Rest = no_
     """
     manifest = read_manifest_of(folder, _REQUIRED, check, rest)
     item_ids = decode_file(folder, ITEMS, list[str])
+    if MAP in manifest.files:
+        read_points(folder, len(item_ids))
     return Artifact(
         folder=folder,
         manifest=manifest,
@@ -194,6 +196,14 @@ def _read_vectors(folder: Path, item_ids: list[str], rest: Rest) -> NDArray[np.f
         raise _invalid(folder, ITEM_VECTORS, "is empty or holds values that are not finite")
     rest()
     return vectors
+
+
+def read_points(folder: Path, items: int) -> NDArray[np.float32]:
+    """Return where a version's items lie on its map, `[items, 2]`. Raises `ArtifactInvalid`."""
+    points = read_array(folder, MAP)
+    if points.dtype != np.float32 or points.shape != (items, 2) or not np.isfinite(points).all():
+        raise _invalid(folder, MAP, f"must hold float32 [{items}, 2], all of them finite")
+    return points
 
 
 def _count_different(item_ids: list[str], rest: Rest) -> int:

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import ArtifactInvalid
 from headrace.versions import Check
-from models.retrieval.artifact import ITEMS, MAP, POPULAR, decode_file, read_array, read_part
+from models.retrieval.artifact import ITEMS, MAP, POPULAR, decode_file, read_part, read_points
 
 EXPLAINED = "map_explained"
 """Among a version's metrics: the share of the vectors' variance that its map shows."""
@@ -55,11 +54,7 @@ def read_map(folder: Path, check: Check = lambda *_: None) -> ItemMap | None:
     if manifest is None:
         return None
     item_ids = decode_file(folder, ITEMS, list[str])
-    points = read_array(folder, MAP)
-    if points.dtype != np.float32 or points.shape != (len(item_ids), 2):
-        raise ArtifactInvalid(
-            f"Version {folder.name}: {MAP} must hold float32 [items, 2]; train or fetch it again."
-        )
+    points = read_points(folder, len(item_ids))
     position = {item_id: at for at, item_id in enumerate(item_ids)}
     popular = [position[each] for each in decode_file(folder, POPULAR, list[str])]
     order = list(dict.fromkeys((*popular, *range(len(item_ids)))))

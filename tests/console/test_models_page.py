@@ -9,6 +9,7 @@ import signal
 
 import pytest
 from browser import PATIENCE_MS, Visitor
+from parts import eventually
 from playwright.async_api import expect
 from system import KEY, TRAINED_WITHIN_S, System, train_once_more
 
@@ -121,6 +122,7 @@ async def test_each_field_of_a_training_is_checked_as_it_is_typed(
     await visitor.go("/models")
     train = page.get_by_role("button", name="Train …")
     for label, wrong, told, right in (
+        ("Model to train", "No Model", "has a character that is not allowed", ""),
         ("Events from", "1950-01-01", "'1950-01-01' is no time from 1970 on", "1700000000"),
         ("Events before", "2020-01-01T00:00Z", "It is not after the time", "2999-01-01T00:00Z"),
         ("Other parameters", "dropuot=0.1", "did you mean dropout?", "dropout=0.1"),
@@ -150,9 +152,26 @@ async def test_each_field_of_a_training_is_checked_as_it_is_typed(
     for label in ("Reason", "Events from", "Other parameters", "Algorithm", "Kind"):
         await expect(page.get_by_label(label, exact=True)).to_have_value("")
     await expect(page.get_by_label("Learn from what users did")).not_to_be_checked()
+    # While it waits another model's is asked for.
+    await expect(train).to_be_disabled()
+    await page.get_by_label("Model to train").fill("items")
+    await page.get_by_label("Kind", exact=True).select_option("items")
+    await train.click()
+    await expect(page.get_by_role("dialog")).to_contain_text("Train items?")
+    await page.get_by_role("button", name="Train", exact=True).click()
     async with AsyncClient(system.settings.url, KEY) as api:
-        task = (await api.tasks()).tasks[0]
-        await api.cancel(task.id)
+
+        async def are_both_there() -> bool:
+            return [each.model_id for each in (await api.tasks()).tasks[:2]] == [
+                "items",
+                system.settings.model_id,
+            ]
+
+        await eventually(are_both_there, "both trainings are asked for")
+        other, task = (await api.tasks()).tasks[:2]
+        for each in (other, task):
+            await api.cancel(each.id)
+        assert other.kind == "items"
         assert (task.params["params"], task.params["with_feedback"]) == ({"dropout": 0.1}, True)
         assert (task.params["from"], task.params["algorithm"]) == (1_700_000_000, "transformer")
 

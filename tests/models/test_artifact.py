@@ -55,6 +55,13 @@ def test_a_changed_byte(folder: Path, name: str) -> None:
     refused(folder, name, "sha256")
 
 
+@pytest.mark.parametrize("points", [np.zeros((3, 2)), np.full((1, 2), np.nan), np.zeros(4)])
+def test_a_map_that_does_not_fit(folder: Path, points: np.ndarray) -> None:
+    np.save(folder / "map.npy", points.astype(np.float32))
+    resign(folder)
+    refused(folder, "map.npy")
+
+
 def test_a_missing_file(folder: Path) -> None:
     (folder / "calibration.json").unlink()
     refused(folder, "calibration.json")

@@ -19,7 +19,9 @@ from headrace_client import HeadraceError, Invalid, TrainingRequest
 from headrace_client.types import Task
 
 _SCHEMA = "TrainingRequest"
+_MODEL = "model_id"
 _FIELDS: Mapping[str, tuple[str, str]] = {
+    _MODEL: ("Model to train", "Empty: the one shown. Kinds items and ranking are of their own"),
     "epochs": ("Epochs", "At the most; empty: of the settings"),
     "learning_rate": ("Learning rate", "At its peak; empty: of the settings"),
     "train_split_ratio": ("Share to train on", "Of the events, before the hold-out"),
@@ -140,7 +142,7 @@ class TrainForm:
 
     def _allow(self) -> None:
         """Let a training be asked for, or say why none would be taken."""
-        task = self._open
+        task = self._in_the_way
         state = "waits" if task is not None and task.status == "QUEUED" else "runs"
         self._busy.set_text(
             f"A training of {task.model_id} {state}: another one can be asked for once it has "
@@ -150,6 +152,16 @@ class TrainForm:
         )
         self._busy.set_visibility(task is not None)
         self._submit.attribute("disabled", True if self._told or task is not None else None)
+
+    @property
+    def _in_the_way(self) -> Task | None:
+        """The training that has not ended of the model that is to be trained."""
+        of_shown = self._open
+        return of_shown if of_shown and of_shown.model_id == self._to_train else None
+
+    @property
+    def _to_train(self) -> str:
+        return str(self._fields[_MODEL].value).strip() or self._model_id()
 
     def _tell(self, wrong: Mapping[str, str]) -> None:
         for name in {*self._told, *wrong}:
@@ -186,7 +198,7 @@ class TrainForm:
 
     async def _send(self) -> None:
         values, wrong = self._read()
-        if wrong or self._open is not None:
+        if wrong or self._in_the_way is not None:
             return
         stood = self._stands
         asked = TrainingRequest(
@@ -196,9 +208,9 @@ class TrainForm:
             force=bool(self._force.value),
             global_data=bool(self._global.value),
             requested_by="console",
-            **{_RENAMED.get(name, name): value for name, value in values.items()},
+            **{_RENAMED.get(name, name): value for name, value in values.items() if name != _MODEL},
         )
-        model_id = self._model_id()
+        model_id = self._to_train
         if not await confirmed(
             self._visit,
             f"Train {model_id}?",
@@ -221,7 +233,8 @@ class TrainForm:
             # What is typed for the next one already stays.
             if self._stands == stood:
                 self._empty()
-            self.tell_open(task)
+            if model_id == self._model_id():
+                self.tell_open(task)
 
     @property
     def _stands(self) -> Sequence[object]:

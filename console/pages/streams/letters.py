@@ -194,7 +194,7 @@ class Mender:
                     ("from", _origin(letter)),
                     ("reason", letter.reason),
                     ("field", letter.field or "the whole record"),
-                    ("key", letter.key or letter.key_base64 or "none"),
+                    ("key", letter.key or _in_base64(letter.key_base64) or "none"),
                 ]
             )
             if letter.value_base64 is not None:
@@ -306,6 +306,10 @@ def _origin(letter: DeadLetter) -> str:
     if letter.topic is None:
         return "nobody knows where"
     return f"{letter.topic}/{letter.partition}, offset {letter.offset}"
+
+
+def _in_base64(key: str | None) -> str:
+    return f"{key}, base64 of bytes that are no text" if key else ""
 
 
 def _pretty(value: str) -> str:
