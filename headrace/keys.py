@@ -29,7 +29,7 @@ _ID_BYTES = 6
 _SECRET_BYTES = 32
 _KEY = re.compile(r"hr_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
-Rate = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Rate = Annotated[float, Meta(gt=0, le=1e6)]
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
 KeyName = Annotated[str, Meta(max_length=100, pattern=r"^[ -~]*(?!\n)$")]
 
