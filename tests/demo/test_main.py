@@ -76,17 +76,23 @@ class Stack:
         """Nothing ends it here but that the user does."""
 
 
+def fail_with(error: HeadraceError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the main job fail at once, on a system that is up at once."""
+
+    async def work(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "LocalStack", Stack)
+    monkeypatch.setattr(main, "_work", work)
+
+
 def test_the_console_is_named_before_the_main_job(
     environ: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def work(*_: object) -> None:
-        raise StackError("The main job has begun.")
-
-    monkeypatch.setattr(main, "LocalStack", Stack)
-    monkeypatch.setattr(main, "_work", work)
+    fail_with(StackError("The main job has begun."), monkeypatch)
     with pytest.raises(StackError, match="has begun"):
         run_demo(DemoOptions(folder=tmp_path / "demo", port=0, stay=True), environ)
     told = capsys.readouterr().out
@@ -100,11 +106,7 @@ def test_a_system_that_is_to_stay_outlives_a_main_job_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def work(*_: object) -> None:
-        raise HeadraceError("The training failed.")
-
-    monkeypatch.setattr(main, "LocalStack", Stack)
-    monkeypatch.setattr(main, "_work", work)
+    fail_with(HeadraceError("The training failed."), monkeypatch)
     options = DemoOptions(folder=tmp_path / "demo", port=0, stay=True)
     assert run_demo(options, environ) == 1
     told = capsys.readouterr().out
